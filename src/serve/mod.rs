@@ -1,1 +1,3 @@
-//! Stub.
+//! Builds every room, binds sockets, accepts, reloads, drains.
+
+pub mod proxy;

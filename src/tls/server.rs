@@ -184,7 +184,8 @@ mod tests {
     fn whatever_alpn_a_client_offers_it_gets_in() {
         let (pair, root) = certificate(&["mail.example.com"]);
         let acceptance = Acceptance::new(Service::Imap, &resolver(vec![pair])).unwrap();
-        let cases: [(_, &[&[u8]], Option<&[u8]>); 5] = [
+        type Case<'a> = (&'a str, &'a [&'a [u8]], Option<&'a [u8]>);
+        let cases: [Case<'_>; 5] = [
             ("none", &[], None),
             ("ours", &[b"imap"], Some(b"imap")),
             ("ours among others", &[b"h2", b"imap"], Some(b"imap")),
