@@ -9,6 +9,7 @@ mod explain;
 mod facts;
 pub mod file;
 mod groups;
+mod permit;
 mod refusal;
 mod rule;
 mod tree;
@@ -20,4 +21,5 @@ pub use explain::{Explanation, Step};
 pub use facts::{
     Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Setting, Settings, Trust, Unit, User,
 };
+pub use permit::{Permit, decide};
 pub use refusal::Refusal;

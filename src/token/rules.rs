@@ -61,7 +61,9 @@ impl ClaimRule {
 fn equals(value: &Value, wanted: &str) -> bool {
     match value {
         Value::String(text) => text == wanted,
-        Value::Bool(_) | Value::Number(_) => value.to_string() == wanted,
+        Value::Bool(true) => wanted == "true",
+        Value::Bool(false) => wanted == "false",
+        Value::Number(number) => number.to_string() == wanted,
         _ => false,
     }
 }
