@@ -1,0 +1,1 @@
+//! Commands as programs send them, and as nobody should.
