@@ -101,6 +101,9 @@ pub struct Framer {
     literals: usize,
     /// Bytes of the current refused command dropped so far.
     dropped: u64,
+    /// A password's literal was not asked for. Should it come all the same, its first word is not to be repeated as a
+    /// tag, so until a command is understood answers bear none.
+    stray_password: bool,
 }
 
 #[derive(Debug)]
@@ -136,6 +139,7 @@ impl Framer {
             gathered: 0,
             literals: 0,
             dropped: 0,
+            stray_password: false,
         }
     }
 
@@ -151,6 +155,7 @@ impl Framer {
     }
 
     /// What there is in the bytes read so far. Never blocks; call again until it says [`Step::Read`].
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and is no iterator")]
     pub fn next(&mut self) -> Step {
         loop {
             let step = match std::mem::replace(&mut self.state, State::Command) {
@@ -240,8 +245,11 @@ impl Framer {
             return self.announced(&announced, end);
         }
         let step = match command::parse(bytes) {
-            Ok(tagged) => Step::Command(tagged),
-            Err(bad) => Step::Bad(bad),
+            Ok(tagged) => {
+                self.stray_password = false;
+                Step::Command(tagged)
+            }
+            Err(bad) => Step::Bad(self.without_stray(bad)),
         };
         self.forget(end);
         Some(step)
@@ -257,10 +265,14 @@ impl Framer {
         if head.verb.upper() == "LOGIN" {
             // Refused before the password is read: the literal is dropped, or never asked for.
             let login = Step::Command(Tagged { tag, command: Command::Login });
+            self.stray_password = literal.waits;
             return Some(self.drop_with(login, literal, end));
         }
         if let Some(bad) = self.unwanted(head.verb.upper(), head.verb.is_known(), literal) {
-            return self.refuse(bad.to(&tag), literal, end);
+            let password = head.verb.upper() == "AUTHENTICATE" && literal.waits;
+            let step = self.refuse(bad.to(&tag), literal, end);
+            self.stray_password |= password;
+            return step;
         }
         let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
         if head.verb.upper() == "APPEND" && before != b" " {
@@ -322,6 +334,7 @@ impl Framer {
     }
 
     fn refuse(&mut self, bad: Bad, literal: &Announced, end: usize) -> Option<Step> {
+        let bad = self.without_stray(bad);
         Some(self.drop_with(Step::Bad(bad), literal, end))
     }
 
@@ -370,7 +383,13 @@ impl Framer {
             self.state = State::Message { tag, left, ask: false };
             return Some(Step::Read);
         };
-        self.state = State::Message { tag, left: left.saturating_sub(chunk.len() as u64), ask: false };
+        let left = left.saturating_sub(chunk.len() as u64);
+        // Only BINARY's literals may hold NUL (RFC 3501 section 9, `CHAR8`; RFC 3516).
+        if memchr::memchr(0, &chunk).is_some() {
+            self.state = State::DropLiteral { left };
+            return Some(Step::Bad(Bad::no(Code::Cannot, "A message with NUL in it is not taken").to(&tag)));
+        }
+        self.state = State::Message { tag, left, ask: false };
         Some(Step::Chunk(chunk))
     }
 
@@ -437,9 +456,14 @@ impl Framer {
     /// The answer, to the current command's tag where it has one.
     fn tagged(&self, bad: Bad) -> Bad {
         match Head::read(self.input.rest()) {
-            Some(head) => bad.to(head.tag),
+            Some(head) => self.without_stray(bad.to(head.tag)),
             None => bad,
         }
+    }
+
+    /// The answer without its tag, where that could be the first word of a password.
+    fn without_stray(&self, bad: Bad) -> Bad {
+        if self.stray_password { Bad { tag: None, ..bad } } else { bad }
     }
 
     /// The first `bytes` bytes are done with, and so is the command.
