@@ -44,6 +44,41 @@ fn verbs_have_no_case_and_no_spare_spaces() {
 }
 
 #[test]
+fn verbs_without_arguments_take_none() {
+    let cases = [
+        ("CAPABILITY", Command::Capability),
+        ("NOOP", Command::Noop),
+        ("LOGOUT", Command::Logout),
+        ("NAMESPACE", Command::Namespace),
+        ("IDLE", Command::Idle),
+        ("CHECK", Command::Check),
+        ("CLOSE", Command::Close),
+        ("UNSELECT", Command::Unselect),
+        ("EXPUNGE", Command::Expunge(None)),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(command(line), expected, "{line}");
+        assert_eq!(refused(&format!("{line} x")).status, Status::Bad, "{line}");
+    }
+    assert_eq!(
+        command("enable utf8=accept CONDSTORE"),
+        Command::Enable(vec!["UTF8=ACCEPT".into(), "CONDSTORE".into()])
+    );
+    for line in [
+        "ENABLE",
+        "SELECT INBOX (CONDSTORE)",
+        "STARTTLS",
+        "GETQUOTA \"\"",
+        "COMPRESS DEFLATE",
+        "UID",
+        "UID NOOP",
+        "APPEND x",
+    ] {
+        assert_eq!(refused(line).status, Status::Bad, "{line}");
+    }
+}
+
+#[test]
 fn a_tag_is_repeated_only_where_it_is_one() {
     let cases: [(&[u8], Option<&str>); 9] = [
         (b"a1 FROB\r\n", Some("a1")),

@@ -7,8 +7,11 @@
 
 mod announce;
 mod input;
+mod step;
 
-use bytes::{Bytes, BytesMut};
+pub use step::{Limits, Line, Step};
+
+use bytes::BytesMut;
 
 use self::{announce::Announced, input::Input};
 use super::{
@@ -18,75 +21,8 @@ use super::{
 };
 use crate::model::Secret;
 
-/// What the peer may send. Sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest line before login, CRLF included: a token fits.
-    pub line_before_login: usize,
-    /// Longest line after login, CRLF included.
-    pub line: usize,
-    /// Largest literal that is part of a command.
-    pub literal: usize,
-    /// Largest literal before login, where only ID may have any.
-    pub literal_before_login: usize,
-    /// Most literals in a command.
-    pub literals: usize,
-    /// Largest command, lines and literals together, an APPEND's message not counted.
-    pub command: usize,
-    /// Largest message of an APPEND.
-    pub append: u64,
-    /// Most bytes of a refused command that are read and dropped; one that announces more ends the dialog.
-    pub dropped: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            line_before_login: 32 * 1024,
-            line: 64 * 1024,
-            literal: 64 * 1024,
-            literal_before_login: 1024,
-            literals: 1000,
-            command: 1024 * 1024,
-            append: 50 * 1024 * 1024,
-            dropped: 1024 * 1024,
-        }
-    }
-}
-
 /// Largest literal that may come without being asked for (RFC 7888 section 5, LITERAL-).
 const MAX_NON_SYNC: u64 = 4096;
-
-/// What there is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing yet: read more into [`Framer::buffer`].
-    Read,
-    /// Send a continuation (`+ OK`), then ask again: the peer waits to send a literal.
-    Continue,
-    /// A whole command.
-    Command(Tagged),
-    /// An APPEND whose message follows: answer with [`Framer::accept`] or [`Framer::reject`].
-    Append(AppendHead),
-    /// A piece of the accepted message, never empty.
-    Chunk(Bytes),
-    /// The accepted message is complete and its command well ended: only now may it be kept.
-    AppendEnd,
-    /// A refused command: write it with [`Bad::write`]; after a fatal one close. Also ends an accepted message, which
-    /// then must not be kept.
-    Bad(Bad),
-}
-
-/// One raw line, for the answers that are no commands: SASL responses and IDLE's DONE.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Line {
-    /// Nothing yet: read more into [`Framer::buffer`].
-    Read,
-    /// The line without its CRLF; bytes that are no UTF-8 are replaced, so they never pass for base64.
-    Text(Secret),
-    /// Too long, or out of step: always fatal.
-    Bad(Bad),
-}
 
 /// The input side of one connection.
 #[derive(Debug)]
@@ -227,11 +163,16 @@ impl Framer {
         if self.signed_in { self.limits.line } else { self.limits.line_before_login }
     }
 
+    /// Before login a command, literals and all, has to fit where a line does.
+    fn max_command(&self) -> usize {
+        if self.signed_in { self.limits.command } else { self.limits.line_before_login }
+    }
+
     /// The next line of a command.
     fn gather(&mut self) -> Option<Step> {
         let end = self.input.line_end(self.gathered);
         let line = end.unwrap_or(self.input.rest().len()) - self.gathered;
-        if line > self.max_line() || self.gathered + line > self.limits.command {
+        if line > self.max_line() || self.gathered + line > self.max_command() {
             let bad = self.tagged(Bad::no(Code::TooBig, "Command too long"));
             self.forget(self.gathered);
             self.state = State::DropLine;
@@ -291,7 +232,7 @@ impl Framer {
         }
         let largest = if self.signed_in { self.limits.literal } else { self.limits.literal_before_login };
         let size = usize::try_from(literal.size).unwrap_or(usize::MAX);
-        if size > largest || end.saturating_add(size) > self.limits.command {
+        if size > largest || end.saturating_add(size) > self.max_command() {
             return self.refuse(Bad::no(Code::TooBig, "The literal is too large").to(&tag), literal, end);
         }
         if self.literals >= self.limits.literals {

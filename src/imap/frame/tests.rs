@@ -171,6 +171,9 @@ fn no_password_is_read() {
 #[test]
 fn before_login_only_id_may_have_a_literal() {
     assert_eq!(told_before_login(b"a ID ({4+}\r\nname {1+}\r\nx)\r\n"), ["a Id"]);
+    let many = format!("a ID (\"n\"{})\r\nb NOOP\r\n", format!(" {{1000+}}\r\n{}", "x".repeat(1000)).repeat(33));
+    let told = told_before_login(many.as_bytes());
+    assert_eq!(told, ["a NO [TOOBIG] The literal is too large|", "b Noop"], "a stranger gets no megabyte");
     for line in ["a SELECT {5}\r\n", "a AUTHENTICATE {7}\r\n", "a AUTHENTICATE PLAIN {9}\r\n", "a ID ({1025}\r\n"] {
         let told = told_before_login(line.as_bytes());
         assert_eq!(told.len(), 1, "{line}");
