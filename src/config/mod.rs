@@ -76,6 +76,8 @@ pub struct Config {
     pub limits: Limits,
     /// Networks whose addresses have no limit of connections.
     pub trusted_networks: Vec<ipnet::IpNet>,
+    /// Whether an open session ends when the token it came in with expires.
+    pub sessions_end_with_token: bool,
     /// What is logged.
     pub log: Log,
 }

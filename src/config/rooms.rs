@@ -7,11 +7,14 @@ use std::{
 };
 
 use super::{Config, Introspection};
+use crate::gate;
 use crate::imap;
 use crate::issuer;
+use crate::maildir;
 use crate::message;
 use crate::model::Secret;
 use crate::pop3;
+use crate::session;
 use crate::store;
 
 /// A file with a secret that cannot be used.
@@ -65,6 +68,53 @@ impl Config {
             url: self.database.url.reveal().to_owned(),
             data_dir: self.data_dir.clone(),
             audit_required: self.audit.required,
+        }
+    }
+
+    /// For `Mail::new`.
+    pub fn mail_settings(&self) -> maildir::Settings {
+        let limits = maildir::Limits { message_bytes: self.limits.append_bytes, ..maildir::Limits::default() };
+        maildir::Settings { root: self.data_dir.join("mail"), limits }
+    }
+
+    /// For `Gate::new`.
+    pub fn gate_limits(&self) -> gate::Limits {
+        gate::Limits {
+            sessions_per_user: size(self.limits.sessions_per_user),
+            failed_login_delay: Duration::from_secs(self.limits.failed_login_delay_s),
+            failed_login_delay_max: Duration::from_secs(self.limits.failed_login_delay_most_s),
+            sessions_end_with_token: self.sessions_end_with_token,
+            audit_required: self.audit.required,
+            database_grace: Duration::from_secs(self.database.grace_s),
+        }
+    }
+
+    /// For `Lobby::new`.
+    pub fn lobby_limits(&self) -> gate::LobbyLimits {
+        gate::LobbyLimits {
+            connections: size(self.limits.connections),
+            waiting: size(self.limits.connections_without_login),
+            per_address: size(self.limits.connections_per_address),
+        }
+    }
+
+    /// For every session.
+    pub fn session_limits(&self) -> session::Limits {
+        let limits = &self.limits;
+        session::Limits {
+            login: Duration::from_secs(limits.login_s),
+            sasl: Duration::from_secs(limits.sasl_s),
+            sasl_answer: Duration::from_secs(limits.sasl_answer_s),
+            imap_idle: Duration::from_secs(limits.imap_idle_s),
+            pop_idle: Duration::from_secs(limits.pop3_idle_s),
+            no_output: Duration::from_secs(limits.output_stall_s),
+            drain: Duration::from_secs(limits.drain_s),
+            bad_before_login: count(limits.bad_commands_before_login),
+            bad_after_login: count(limits.bad_commands_after_login),
+            failed_logins: count(limits.failed_logins),
+            frame: self.imap_limits(),
+            pop: self.pop3_limits(),
+            message: self.message_limits(),
         }
     }
 

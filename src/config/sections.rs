@@ -62,9 +62,10 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     mail(reader, top);
     let audit = audit(reader, top);
     let section = reader.section(top, "limits", "limits");
-    let limits = Limits::read(reader, section, &["trusted_networks"]);
+    let limits = Limits::read(reader, section, &["trusted_networks", "sessions_end_with_token"]);
     limits.check(reader, section);
     let trusted_networks = networks(reader, section, "trusted_networks");
+    let sessions_end_with_token = reader.boolean(section, "sessions_end_with_token").unwrap_or(false);
     let log = log(reader, top);
     Some(Config {
         file: file.to_owned(),
@@ -79,6 +80,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         audit,
         limits,
         trusted_networks,
+        sessions_end_with_token,
         log,
     })
 }
