@@ -1,5 +1,7 @@
 //! Stub.
 
+pub mod demo;
+
 use std::process::ExitCode;
 
 /// Runs the program.
