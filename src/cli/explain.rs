@@ -55,7 +55,7 @@ impl Arguments {
         super::block_on(async {
             let question = match &self.token {
                 None => self.question(service)?,
-                Some(_) => match self.from_token(&config, service).await? {
+                Some(_) => match self.ask_of_token(&config, service).await? {
                     Ok(question) => question,
                     Err(exit) => return Ok(exit),
                 },
@@ -85,7 +85,7 @@ impl Arguments {
     }
 
     /// Checks the pasted token; the exit code if it is not believed.
-    async fn from_token(&self, config: &Config, service: Service) -> anyhow::Result<Result<Question, ExitCode>> {
+    async fn ask_of_token(&self, config: &Config, service: Service) -> anyhow::Result<Result<Question, ExitCode>> {
         let mut text = String::new();
         io::stdin().take(MAX_TOKEN).read_to_string(&mut text).context("cannot read a token from standard input")?;
         let token = Secret::new(text.trim());

@@ -71,10 +71,15 @@ impl Config {
         }
     }
 
-    /// For `Mail::new`.
-    pub fn mail_settings(&self) -> maildir::Settings {
-        let limits = maildir::Limits { message_bytes: self.limits.append_bytes, ..maildir::Limits::default() };
-        maildir::Settings { root: self.data_dir.join("mail"), limits }
+    /// For `Mail::new`: the mail is in `DATA_DIR/mail`.
+    pub fn maildir_settings(&self) -> maildir::Settings {
+        maildir::Settings {
+            root: self.data_dir.join("mail"),
+            limits: maildir::Limits {
+                message_bytes: self.limits.append_bytes,
+                threads: size(self.limits.file_threads),
+            },
+        }
     }
 
     /// For `Gate::new`.
@@ -213,7 +218,10 @@ mod tests {
         assert_eq!(config.imap_limits(), imap::frame::Limits::default());
         assert_eq!(config.pop3_limits(), pop3::Limits::default());
         assert_eq!(config.message_limits(), message::Limits::default());
+        let mail = config.maildir_settings();
+        assert_eq!(mail.root, Path::new("/srv/gate/data/mail"));
         let print = |value: &dyn std::fmt::Debug| format!("{value:?}");
+        assert_eq!(print(&mail.limits), print(&maildir::Limits::default()));
         assert_eq!(print(&config.issuer_limits()), print(&issuer::Limits::default()));
         let rules = crate::token::Rules::new("https://id.example.com", ["portcullis"]);
         let own = issuer::Settings::new(rules, Some(issuer::KeySource::Discovery));

@@ -68,7 +68,7 @@ impl Server {
         let store = Store::open(&config.store_settings()).await?;
         let reload = reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers));
         reload.apply_policy().await?;
-        let mail = Mail::new(config.mail_settings())?;
+        let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
         let house = Arc::new(House {
             gate: Arc::clone(&gate),

@@ -85,10 +85,10 @@ impl Reload {
             if asked || now.differs(&seen, Kind::Keys) {
                 self.reload_keys();
             }
-            if asked || now.differs(&seen, Kind::Policy) {
-                if let Err(error) = self.apply_policy().await {
-                    error!("policy not applied, nothing changed: {error:#}");
-                }
+            if (asked || now.differs(&seen, Kind::Policy))
+                && let Err(error) = self.apply_policy().await
+            {
+                error!("policy not applied, nothing changed: {error:#}");
             }
             seen = now;
         }

@@ -309,6 +309,7 @@ impl Dialog {
             Ending::Panicked => error!(%session, "a fault ended the session"),
             Ending::Fallen => info!(%session, "ended by a change"),
             Ending::Gone(error) => debug!(%session, %error, "peer gone"),
+            Ending::Unreadable(why) => debug!(%session, why, "unreadable input"),
             other => debug!(%session, why = other.word(), "session over"),
         }
         let fall = self.seat.as_ref().and_then(|seat| seat.fall()).map(Denial::imap);

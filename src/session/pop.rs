@@ -321,6 +321,7 @@ impl Dialog {
             Ending::Panicked => error!(%session, "a fault ended the session"),
             Ending::Fallen => info!(%session, "ended by a change"),
             Ending::Gone(error) => debug!(%session, %error, "peer gone"),
+            Ending::Unreadable(why) => debug!(%session, why, "unreadable input"),
             other => debug!(%session, why = other.word(), "session over"),
         }
         let text = match ending {

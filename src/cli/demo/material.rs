@@ -6,17 +6,13 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use anyhow::Context;
 use aws_lc_rs::rand::SystemRandom;
-use chrono::{Datelike, Utc};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
-};
 
+use super::certificates;
 use crate::token::SigningKey;
 
 /// The demo's user with mail.
@@ -25,11 +21,6 @@ pub(super) const USER: &str = "ann@example.com";
 pub(super) const REFUSED: &str = "bob@example.com";
 /// The demo's app.
 pub(super) const APP: &str = "demo-app";
-
-/// How long the demo's certificate is good. Mail programs by Apple take no more than 825 days.
-const CERTIFICATE_DAYS: u64 = 800;
-/// The certificate is made anew when it is older than this, well before it ends.
-const RENEW_AFTER_DAYS: u64 = 700;
 
 const MAIL: [(&str, &str); 3] = [
     ("1-welcome", include_str!("mail/1-welcome.eml")),
@@ -47,58 +38,14 @@ pub(super) struct Made {
 pub(super) fn make(dir: &Path, port_base: u16) -> anyhow::Result<Made> {
     let certs = dir.join("certs");
     let data = dir.join("data");
-    fs::create_dir_all(&certs)?;
     private_dir(&data)?;
-    certificates(&certs)?;
+    let material = certificates::make(&certs, SystemTime::now().into())?;
     issuer_key(dir)?;
     let config = dir.join("portcullis.toml");
     write_once(&config, config_text(port_base).as_bytes(), 0o644)?;
     write_once(&dir.join("policy.toml"), POLICY.as_bytes(), 0o644)?;
     mail(&data)?;
-    Ok(Made { config, ca: certs.join("ca.pem") })
-}
-
-fn certificates(certs: &Path) -> anyhow::Result<()> {
-    let server = certs.join("server.pem");
-    if server.exists() && certs.join("server.key").exists() && certs.join("ca.pem").exists() && !old(&server) {
-        return Ok(());
-    }
-    let now = chrono::DateTime::<Utc>::from(SystemTime::now());
-    let day = |date: chrono::DateTime<Utc>| {
-        let (month, day) = (u8::try_from(date.month()).unwrap_or(1), u8::try_from(date.day()).unwrap_or(1));
-        date_time_ymd(date.year(), month, day)
-    };
-    // From yesterday on, so that clocks may differ.
-    let (from, until) = (day(now - chrono::Days::new(1)), day(now + chrono::Days::new(CERTIFICATE_DAYS)));
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name.push(DnType::CommonName, "Portcullis demo CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    (ca.not_before, ca.not_after) = (from, until);
-    let ca_key = KeyPair::generate()?;
-    let ca_certificate = ca.self_signed(&ca_key)?;
-    let issuer = Issuer::new(ca, ca_key);
-
-    let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-    let mut leaf = CertificateParams::new(names)?;
-    leaf.distinguished_name.push(DnType::CommonName, "localhost");
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    (leaf.not_before, leaf.not_after) = (from, until);
-    let key = KeyPair::generate()?;
-    let certificate = leaf.signed_by(&key, &issuer)?;
-
-    // The authority's key is dropped here: nobody can make another certificate that the demo's ca.pem vouches for.
-    write(&certs.join("ca.pem"), ca_certificate.pem().as_bytes(), 0o644)?;
-    write(&certs.join("server.key"), key.serialize_pem().as_bytes(), 0o600)?;
-    write(&server, certificate.pem().as_bytes(), 0o644)?;
-    Ok(())
-}
-
-fn old(file: &Path) -> bool {
-    let age = fs::metadata(file).and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age > Duration::from_secs(RENEW_AFTER_DAYS * 24 * 3600))
+    Ok(Made { config, ca: material.ca })
 }
 
 /// The signing key and the JWK Set that goes with it.

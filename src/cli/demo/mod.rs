@@ -1,5 +1,6 @@
 //! `portcullis demo`: everything a first look needs, made in one folder, and the gateway over it.
 
+mod certificates;
 mod material;
 
 use std::{
