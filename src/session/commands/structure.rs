@@ -184,7 +184,7 @@ mod tests {
             shown(mail, true),
             concat!(
                 r#"(("image" "png" NIL NIL NIL "7bit" 2 NIL ("attachment" ("filename" "a.png")) ("de" "en") NIL)"#,
-                r#"("message" "rfc822" NIL NIL NIL "7bit" 47 "#,
+                r#"("message" "rfc822" NIL NIL NIL "7bit" 46 "#,
                 r#"(NIL "in" (("Ann" NIL "ann" "example.com")) (("Ann" NIL "ann" "example.com")) "#,
                 r#"(("Ann" NIL "ann" "example.com")) NIL NIL NIL NIL NIL) "#,
                 r#"("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 2 0 NIL NIL NIL NIL) 3 NIL NIL NIL NIL) "#,
