@@ -27,3 +27,6 @@ pub use rules::{ClaimRule, Rules};
 pub use sign::{Mint, SignError, SigningKey, sign};
 pub use trace::{Check, Diagnosis, Outcome, Step};
 pub use verify::{Examined, diagnose, examine, verify};
+
+#[cfg(test)]
+mod tests;
