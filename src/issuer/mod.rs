@@ -48,6 +48,15 @@ struct Issuer {
     asker: Option<Arc<Asker>>,
 }
 
+/// How one issuer stands: without usable keys its people cannot come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing<'a> {
+    /// The issuer's address.
+    pub issuer: &'a str,
+    /// Keys that tokens can be checked with now; none for an issuer of opaque tokens.
+    pub usable_keys: Option<usize>,
+}
+
 /// Why a token yields no identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unidentified {
@@ -202,6 +211,17 @@ impl Issuers {
         self.memory.withdrawals()
     }
 
+    /// How each issuer stands, for readiness and metrics.
+    pub fn standing(&self, now: UnixTime) -> Vec<Standing<'_>> {
+        let keys = |ring: &Arc<Ring>| ring.usable(now).map_or(0, |keys| keys.set.keys().len());
+        let list = self.list.iter();
+        list.map(|issuer| Standing {
+            issuer: &issuer.settings.rules.url,
+            usable_keys: issuer.ring.as_ref().map(keys),
+        })
+        .collect()
+    }
+
     fn issuer(&self, url: &str) -> Option<&Issuer> {
         self.list.iter().find(|issuer| issuer.settings.rules.url == url)
     }
@@ -236,8 +256,9 @@ impl Issuers {
         if let Some(fresh_until) = known.fresh_until {
             return (now < fresh_until).then(|| Ok(known.identity.clone()));
         }
-        let issuer = self.list.get(known.issuer)?;
-        let Some(keys) = issuer.ring.as_ref()?.usable(now) else { return Some(Err(issuer.no_keys())) };
+        // Without usable keys there is nothing to recall: the way of a first-seen token asks for them or says that they are out
+        // of reach.
+        let keys = self.list.get(known.issuer)?.ring.as_ref()?.usable(now)?;
         let current = known.identity.thumbprint().is_some_and(|key| keys.set.contains(key));
         current.then(|| Ok(known.identity.clone()))
     }
@@ -379,3 +400,6 @@ fn is_no_jwt(error: &TokenError) -> bool {
             | TokenError::Json { part: "header", source: JsonError::Syntax | JsonError::NotObject }
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,7 +187,7 @@ impl Ring {
     ) -> Search {
         let newer = || match (self.current.load_full(), seen) {
             (Some(current), Some(seen)) => !Arc::ptr_eq(&current, seen),
-            (current, None) => current.is_some(),
+            (_, None) => self.usable(now).is_some(),
             (None, Some(_)) => false,
         };
         if newer() {
@@ -258,21 +258,19 @@ impl Ring {
     }
 
     fn replace(&self, keys: Keys, skipped: &[SkippedKey]) -> Refreshed {
-        let names: Vec<&str> = keys.set.keys().iter().map(|key| key.name()).collect();
-        let before = self.current.load_full();
+        let keys = Arc::new(keys);
+        // Swapped, not loaded and stored: each set's predecessor is compared exactly once, whoever else replaces it now.
+        let before = self.current.swap(Some(keys.clone()));
         let old = before.as_ref().map(|keys| keys.set.keys()).unwrap_or_default();
-        let withdrawn: Vec<String> = old
-            .iter()
-            .filter(|key| !keys.set.contains(key.thumbprint()))
-            .map(|key| key.thumbprint().to_owned())
-            .collect();
+        let names: Vec<&str> = keys.set.keys().iter().map(|key| key.name()).collect();
+        let gone = old.iter().map(|key| key.thumbprint()).filter(|key| !keys.set.contains(key));
+        let withdrawn: Vec<String> = gone.map(str::to_owned).collect();
         if old.len() != names.len() || !withdrawn.is_empty() {
             tracing::info!(issuer = %self.issuer, keys = ?names, withdrawn = withdrawn.len(), "the issuer's keys changed");
             for key in skipped {
                 tracing::warn!(issuer = %self.issuer, %key, "a key of the issuer cannot be used");
             }
         }
-        self.current.store(Some(Arc::new(keys)));
         Refreshed { withdrawn }
     }
 

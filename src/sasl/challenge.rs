@@ -59,14 +59,15 @@ mod tests {
 
     #[test]
     fn each_mechanism_hears_its_own_words_of_failure() {
-        let discovery = Some("https://id.example.com/.well-known/openid-configuration");
+        let address = "https://id.example.com/.well-known/openid-configuration";
+        let discovery = Some(address);
         let cases = [
             (
                 Mechanism::OauthBearer,
                 Failure::InvalidToken,
                 "mail",
                 discovery,
-                json!({"status": "invalid_token", "scope": "mail", "openid-configuration": discovery.unwrap()}),
+                json!({"status": "invalid_token", "scope": "mail", "openid-configuration": address}),
             ),
             (Mechanism::OauthBearer, Failure::InsufficientScope, "", None, json!({"status": "insufficient_scope"})),
             (
