@@ -1,4 +1,5 @@
-//! The only place that talks HTTP with issuers: no redirects, a time limit, a size limit, JSON answers with status 200.
+//! The only place that talks HTTP with issuers: no redirects, a time limit, a size limit, JSON answers with status
+//! 200.
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
@@ -71,8 +72,8 @@ pub enum FetchError {
     },
 }
 
-/// Checks an address from the settings or a configuration document: `https`, or `http` to this machine itself; no user,
-/// password or fragment in it.
+/// Checks an address from the settings or a configuration document: `https`, or `http` to this machine itself; no
+/// user, password or fragment in it.
 pub(super) fn check_address(text: &str) -> Result<Url, FetchError> {
     let bad = |problem| FetchError::Address { url: text.chars().take(200).collect(), problem };
     let url = Url::parse(text).map_err(|_| bad("it is not an address"))?;

@@ -39,8 +39,8 @@ impl Issuers {
         let _ = tokio::time::timeout(LAST_WAIT, self.tasks.wait()).await;
     }
 
-    /// Fetches every issuer's keys now, for a start that wants to know. An issuer that does not answer is logged and asked again
-    /// by [`Issuers::run`]; the number of those comes back.
+    /// Fetches every issuer's keys now, for a start that wants to know. An issuer that does not answer is logged
+    /// and asked again by [`Issuers::run`]; the number of those comes back.
     pub async fn refresh(&self, now: UnixTime) -> usize {
         let mut failed = 0;
         for ring in self.list.iter().filter_map(|issuer| issuer.ring.as_ref()).filter(|ring| !ring.is_file()) {
@@ -49,8 +49,8 @@ impl Issuers {
         failed
     }
 
-    /// Reads every key file again, now. A file that cannot be used changes nothing, the others count all the same; the errors
-    /// come back.
+    /// Reads every key file again, now. A file that cannot be used changes nothing, the others count all the same;
+    /// the errors come back.
     pub fn reload(&self, now: UnixTime) -> Vec<IssuerError> {
         let files = self.list.iter().filter_map(|issuer| issuer.ring.as_ref());
         files.filter_map(|ring| self.reload_one(ring, now).err()).collect()

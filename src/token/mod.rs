@@ -1,7 +1,7 @@
-//! Access tokens: what they say, who signed them, and whether to believe it. JWTs by RFC 7519, RFC 8725 and RFC 9068,
-//! opaque ones by the issuer's answer (RFC 7662). Pure: bytes, keys and a time in, an [`Identity`] or a [`TokenError`]
-//! out. [`verify`] and [`from_introspection`] alone make an `Identity`. Called by `issuer` (which owns the keys) and
-//! `cli` (which signs the demonstration's tokens). Imports `model` only.
+//! Access tokens: what they say, who signed them, and whether to believe it. JWTs by RFC 7519, RFC 8725 and RFC
+//! 9068, opaque ones by the issuer's answer (RFC 7662). Pure: bytes, keys and a time in, an [`Identity`] or a
+//! [`TokenError`] out. [`verify`] and [`from_introspection`] alone make an `Identity`. Called by `issuer` (which
+//! owns the keys) and `cli` (which signs the demonstration's tokens). Imports `model` only.
 
 mod algorithm;
 mod claims;

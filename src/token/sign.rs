@@ -1,4 +1,5 @@
-//! Signing tokens with a key of our own, for the demonstration, `portcullis token` and tests: ES256, `typ: at+jwt` (RFC 9068).
+//! Signing tokens with a key of our own, for the demonstration, `portcullis token` and tests: ES256, `typ: at+jwt`
+//! (RFC 9068).
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Issuers on loopback that behave, rotate, lie, stall and vanish; time is an argument, so nothing here waits for hours.
+//! Issuers on loopback that behave, rotate, lie, stall and vanish; time is an argument, so nothing here waits for
+//! hours.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod files;

@@ -1,4 +1,5 @@
-//! Key sets keep what can be trusted to verify, skip the rest alone, and every algorithm verifies with its own key only.
+//! Key sets keep what can be trusted to verify, skip the rest alone, and every algorithm verifies with its own key
+//! only.
 
 use aws_lc_rs::{
     rsa::KeySize,
