@@ -83,6 +83,12 @@ async fn a_key_taken_out_of_its_file_ends_what_it_signed_at_once() {
     assert_eq!(reason(issuers.identify(&by_old, NOW).await), "token_unknown_key");
     assert_eq!(reason(issuers.identify(&by_new, NOW).await), "ok");
 
+    // Its token is forgotten, and would not count if it were still there.
+    assert!(issuers.memory.recall(fallen.fingerprint()).is_none());
+    assert!(issuers.memory.recall(staying.fingerprint()).is_some());
+    issuers.memory.keep(&fallen, 0, None, NOW);
+    assert_eq!(reason(issuers.identify(&by_old, NOW).await), "token_unknown_key");
+
     // The same key under another name is the same key.
     let renamed = jwks(&[&new]).replace(&format!("\"kid\":\"{}\"", new.kid()), "\"kid\":\"renamed\"");
     fs::write(&file, renamed).unwrap();
