@@ -26,7 +26,7 @@ pub enum JsonError {
         /// The member's name, cut at 40 characters.
         member: String,
     },
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// Nested deeper than the limit.
     #[error("is nested deeper than {limit} levels")]
     Depth {
         /// The limit.
