@@ -430,8 +430,11 @@ fn special_uses(dirs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, SpecialUse
     uses
 }
 
+/// A directory, and what it is to be called.
+type Renaming = (Vec<u8>, Vec<u8>);
+
 /// Which directories a RENAME renames, to what.
-fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MailError> {
+fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<Renaming>, MailError> {
     let dirs = directories(home)?;
     let taken = |name: &str| dirs.contains_key(name) || dirs.keys().any(|k| below(k, name).is_some());
     if taken(to) {
