@@ -151,7 +151,7 @@ impl Shared {
 
     /// Makes the owner's directory, with the folders mail programs look for, unless it is there. It appears whole.
     fn make_home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<(), MailError> {
-        if self.root.make(owner.0.as_bytes())? {
+        if self.root.stat(owner.0.as_bytes())?.is_none() && self.root.make(owner.0.as_bytes())? {
             self.root.sync()?;
         }
         let domain = self.root.sub(owner.0.as_bytes())?;

@@ -63,7 +63,7 @@ pub enum Update {
     Expunged(u32),
     /// There are this many messages.
     Exists(u32),
-    /// This many are `\Recent`.
+    /// This many are `\Recent`. Told with `Exists` only, as RFC 3501 section 7.3.2 asks.
     Recent(u32),
     /// Another session or program changed this message's flags or keywords.
     Flags(u32),
@@ -299,8 +299,6 @@ impl View {
     }
 
     fn compare(&mut self, state: &State, allow_expunge: bool, claimed: Option<u32>, updates: &mut Vec<Update>) {
-        let before = self.uids.len();
-        let recent = self.recent();
         self.held_back = false;
         self.own.sort_unstable();
         let mut there = state.messages.iter().map(|m| m.uid).peekable();
@@ -331,14 +329,8 @@ impl View {
         {
             self.add_recent(first, state.marks.uid_next);
         }
-        if self.uids.len() > kept || self.uids.len() != before {
-            if self.uids.len() > kept {
-                updates.push(Update::Exists(self.len()));
-            }
-            let now = self.recent();
-            if now != recent || self.uids.len() > kept {
-                updates.push(Update::Recent(now));
-            }
+        if self.uids.len() > kept {
+            updates.extend([Update::Exists(self.len()), Update::Recent(self.recent())]);
         }
         for message in state.messages.iter().filter(|m| m.modseq > self.seen) {
             let own = self.own.binary_search(&(message.uid, message.modseq)).is_ok();
@@ -537,4 +529,17 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &super::disk::Dir) -> Result<Ready, M
     };
     let Message { flags, size, bare, date, .. } = message;
     Ok(Ready { file, flags, keywords, size, bare, date })
+}
+
+#[cfg(test)]
+impl View {
+    /// A look at the whole folder, whatever inotify says.
+    pub(super) async fn folder_scan(&self) {
+        let scanned = self.folder.exclusively("testing", |ex| scan::all(ex, false)).await;
+        assert_eq!(scanned, Ok(()));
+    }
+
+    pub(super) fn put_away(&self) {
+        self.folder.put_away(std::time::Duration::ZERO);
+    }
 }
