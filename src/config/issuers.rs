@@ -3,82 +3,52 @@
 use std::path::{Path, PathBuf};
 
 use super::read::{At, Reader, Section};
+use crate::issuer::KeySource;
 use crate::model::Secret;
+use crate::token::{Algorithm, ClaimRule, Rules};
 
 /// One issuer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Issuer {
-    /// Its address: a token's `iss`, byte for byte.
-    pub url: String,
-    /// Our names at the issuer; a token's `aud` must hold one.
-    pub audience: Vec<String>,
-    /// Where its signing keys come from.
-    pub keys: KeySource,
+    /// What its tokens have to fulfil. Limits of `[limits]` are not in it yet.
+    pub rules: Rules,
+    /// Where its signing keys come from. `None`: all tokens go to introspection.
+    pub keys: Option<KeySource>,
     /// Asked about tokens that are no JWT.
     pub introspection: Option<Introspection>,
-    /// Names of the signature algorithms taken; empty: every asymmetric one we can check.
-    pub algorithms: Vec<String>,
-    /// The claim with the user's address.
-    pub user_claim: String,
-    /// Whether local parts of addresses compare without regard to letter case.
-    pub fold_local_part: bool,
-    /// Whether `typ` must be `at+jwt`.
-    pub only_at_jwt: bool,
-    /// Scopes of which IMAP needs one; empty: not checked.
-    pub scope_imap: Vec<String>,
-    /// The same for POP.
-    pub scope_pop: Vec<String>,
-    /// How long after its `exp` a token is still taken, in seconds.
-    pub leeway_s: u64,
-    /// Which tokens are a service account's.
-    pub service_account: Option<ClaimRule>,
+    /// Its configuration document, which the OAUTHBEARER error challenge names.
+    pub openid_configuration: Option<String>,
+    /// Certificates to trust for it besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// The issuer's own signing key, for `portcullis token`: development issuers only.
     pub private_key_file: Option<PathBuf>,
 }
 
-/// Where an issuer's signing keys come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// A JWKS file (RFC 7517 section 5).
-    File(PathBuf),
-    /// A JWKS on the web.
-    Url(String),
-    /// OpenID Connect Discovery: the `jwks_uri` of this document.
-    Discovery(String),
-    /// No keys: all tokens go to introspection.
-    None,
-}
-
 /// `[issuer.introspection]` (RFC 7662).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Introspection {
     /// Its address.
     pub endpoint: String,
     /// Our client ID there.
     pub client_id: String,
-    /// Our secret there, if the config itself holds it.
+    /// Our secret there, if the config itself holds it; else it is in the file.
     pub client_secret: Option<Secret>,
     /// A file that holds it; white space around it is dropped.
     pub client_secret_file: Option<PathBuf>,
-    /// Whether an answer without `aud` is refused.
-    pub needs_audience: bool,
+    /// How long a yes is remembered, in seconds.
+    pub remember_s: u64,
+    /// How long a no is remembered, in seconds.
+    pub remember_refusal_s: u64,
 }
 
-/// `{ claim = "..", equals = ".." }`; without `equals` any value but `false` and `null` counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimRule {
-    /// The claim's name.
-    pub claim: String,
-    /// The value that counts.
-    pub equals: Option<String>,
-}
-
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "url",
     "audience",
     "jwks_file",
     "jwks_url",
     "discovery",
+    "openid_configuration",
+    "ca_file",
     "introspection",
     "algorithms",
     "user_claim",
@@ -90,9 +60,15 @@ const KEYS: [&str; 14] = [
     "private_key_file",
 ];
 
-/// RFC 7518 section 3.1, RFC 8037, RFC 9864.
-const ALGORITHMS: [&str; 11] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"];
+const INTROSPECTION: [&str; 7] = [
+    "endpoint",
+    "client_id",
+    "client_secret",
+    "client_secret_file",
+    "needs_audience",
+    "remember_s",
+    "remember_refusal_s",
+];
 
 /// Most seconds that a token may outlive its `exp`.
 const MAX_LEEWAY_S: u64 = 600;
@@ -106,8 +82,8 @@ pub(super) fn read(reader: &mut Reader<'_>, top: Section<'_, '_>, base: &Path) -
     let mut issuers: Vec<Issuer> = Vec::new();
     for table in tables {
         let Some(issuer) = one(reader, table, base) else { continue };
-        if issuers.iter().any(|other| other.url == issuer.url) {
-            let what = format!("the issuer {} stands here a second time", issuer.url);
+        if issuers.iter().any(|other| other.rules.url == issuer.rules.url) {
+            let what = format!("the issuer {} stands here a second time", issuer.rules.url);
             reader.wrong::<()>(table.span(), what, "keep one of them");
         }
         issuers.push(issuer);
@@ -131,31 +107,39 @@ fn one(reader: &mut Reader<'_>, table: Section<'_, '_>, base: &Path) -> Option<I
         );
     }
     let introspection = introspection(reader, table, base);
-    let keys = keys(reader, table, base, url.as_deref(), introspection.is_some());
+    let keys = keys(reader, table, base, introspection.is_some());
     let scope = reader.section(table, "scope", "issuer.scope");
     reader.only(scope, &["imap", "pop"]);
     let algorithms = reader.parsed(table, "algorithms", |name| {
-        let known = ALGORITHMS.contains(&name).then(|| name.to_owned());
-        known.ok_or_else(|| format!("known: {}; never \"none\" or HMAC", ALGORITHMS.join(", ")))
+        let known = || Algorithm::ALL.map(Algorithm::name).join(", ");
+        Algorithm::from_name(name).ok_or_else(|| format!("known: {}; never \"none\" or HMAC", known()))
     });
-    if algorithms.is_empty() && reader.strings(table, "algorithms").is_some_and(|list| list.is_empty()) {
+    let mut rules = Rules::new(url.unwrap_or_default(), audience);
+    if !algorithms.is_empty() {
+        rules.algorithms = algorithms;
+    } else if reader.strings(table, "algorithms").is_some_and(|list| list.is_empty()) {
         let remedy = "name some, or remove the line to allow every asymmetric one";
         reader.wrong::<()>(table.span(), "issuer.algorithms is an empty list", remedy);
     }
+    if let Some(claim) = reader.string(table, "user_claim") {
+        rules.user_claim = claim.value;
+    }
+    rules.fold_local_part = reader.word(table, "local_part", &[("exact", false), ("fold", true)]).unwrap_or(false);
+    rules.only_at_jwt = reader.word(table, "token_type", &[("any", false), ("at+jwt", true)]).unwrap_or(false);
+    rules.scope_imap = scopes(reader, scope, "imap");
+    rules.scope_pop = scopes(reader, scope, "pop");
+    if let Some(leeway) = reader.number(table, "leeway_s", 0..=MAX_LEEWAY_S) {
+        rules.leeway_s = leeway.value;
+    }
+    rules.service_account = service_account(reader, table);
+    rules.introspection_needs_audience = introspection.as_ref().is_none_or(|(_, needs)| *needs);
     Some(Issuer {
-        audience,
+        rules,
         keys,
-        introspection,
-        algorithms,
-        user_claim: reader.string(table, "user_claim").map_or_else(|| "email".to_owned(), |at| at.value),
-        fold_local_part: reader.word(table, "local_part", &[("exact", false), ("fold", true)]).unwrap_or(false),
-        only_at_jwt: reader.word(table, "token_type", &[("any", false), ("at+jwt", true)]).unwrap_or(false),
-        scope_imap: scopes(reader, scope, "imap"),
-        scope_pop: scopes(reader, scope, "pop"),
-        leeway_s: reader.number(table, "leeway_s", 0..=MAX_LEEWAY_S).map_or(30, |at| at.value),
-        service_account: service_account(reader, table),
+        introspection: introspection.map(|(introspection, _)| introspection),
+        openid_configuration: address(reader, table, "openid_configuration"),
+        ca_file: reader.string(table, "ca_file").map(|at| base.join(at.value)),
         private_key_file: reader.string(table, "private_key_file").map(|at| base.join(at.value)),
-        url: url?,
     })
 }
 
@@ -166,33 +150,32 @@ fn scopes(reader: &mut Reader<'_>, scope: Section<'_, '_>, key: &str) -> Vec<Str
     })
 }
 
-fn keys(
-    reader: &mut Reader<'_>,
-    table: Section<'_, '_>,
-    base: &Path,
-    url: Option<&str>,
-    introspected: bool,
-) -> KeySource {
+/// One of three; without any of them discovery, except for an issuer that is asked about its tokens.
+fn keys(reader: &mut Reader<'_>, table: Section<'_, '_>, base: &Path, introspected: bool) -> Option<KeySource> {
     let file = reader.string(table, "jwks_file").map(|at| KeySource::File(base.join(at.value)));
     let web = address(reader, table, "jwks_url").map(KeySource::Url);
-    let discovery = address(reader, table, "discovery").map(KeySource::Discovery);
-    let named = ["jwks_file", "jwks_url", "discovery"].iter().filter_map(|key| table.value(key));
-    if let Some(second) = named.skip(1).last() {
+    let named = file.or(web);
+    let discovery = reader.boolean(table, "discovery");
+    let sources = ["jwks_file", "jwks_url"].iter().filter_map(|key| table.value(key));
+    if let Some(last) = sources.chain(table.value("discovery").filter(|_| discovery == Some(true))).skip(1).last() {
         let what = "signing keys come from two places";
-        reader.wrong::<()>(second.span(), what, "keep one of jwks_file, jwks_url and discovery");
+        reader.wrong::<()>(last.span(), what, "keep one of jwks_file, jwks_url and discovery");
     }
-    file.or(web).or(discovery).unwrap_or_else(|| match url {
-        Some(url) if !introspected => {
-            // OpenID Connect Discovery 1.0 section 4: a slash at the end is removed first.
-            KeySource::Discovery(format!("{}/.well-known/openid-configuration", url.trim_end_matches('/')))
-        }
-        _ => KeySource::None,
-    })
+    if named.is_none() && !introspected && discovery == Some(false) {
+        let what = "there is no way to check this issuer's tokens";
+        reader.wrong::<()>(
+            table.span(),
+            what,
+            "write jwks_file, jwks_url or [issuer.introspection], or remove discovery",
+        );
+    }
+    named.or_else(|| discovery.unwrap_or(!introspected).then_some(KeySource::Discovery))
 }
 
-fn introspection(reader: &mut Reader<'_>, table: Section<'_, '_>, base: &Path) -> Option<Introspection> {
+/// With it, whether its answers need `aud`.
+fn introspection(reader: &mut Reader<'_>, table: Section<'_, '_>, base: &Path) -> Option<(Introspection, bool)> {
     let section = reader.section(table, "introspection", "issuer.introspection");
-    reader.only(section, &["endpoint", "client_id", "client_secret", "client_secret_file", "needs_audience"]);
+    reader.only(section, &INTROSPECTION);
     if !section.is_present() {
         return None;
     }
@@ -215,13 +198,17 @@ fn introspection(reader: &mut Reader<'_>, table: Section<'_, '_>, base: &Path) -
         );
     }
     let needs_audience = reader.boolean(section, "needs_audience").unwrap_or(true);
-    Some(Introspection {
-        endpoint: endpoint?,
-        client_id: client_id?,
+    let remember_s = reader.number(section, "remember_s", 0..=3600).map_or(60, |at| at.value);
+    let remember_refusal_s = reader.number(section, "remember_refusal_s", 0..=3600).map_or(10, |at| at.value);
+    let introspection = Introspection {
+        endpoint: endpoint.unwrap_or_default(),
+        client_id: client_id.unwrap_or_default(),
         client_secret,
         client_secret_file,
-        needs_audience,
-    })
+        remember_s,
+        remember_refusal_s,
+    };
+    Some((introspection, needs_audience))
 }
 
 fn service_account(reader: &mut Reader<'_>, table: Section<'_, '_>) -> Option<ClaimRule> {

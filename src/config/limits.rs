@@ -12,7 +12,7 @@ pub struct Limit {
     pub default: u64,
     /// Smallest value taken.
     pub least: u64,
-    /// Largest value taken.
+    /// Largest value taken. Equal to `least`: the limit holds, but cannot be set in this version.
     pub most: u64,
 }
 
@@ -101,7 +101,19 @@ limits! {
         /// Longest token.
         token_bytes: 16 * KIB, KIB, 512 * KIB;
         /// Nesting of JSON in a token.
-        token_json_depth: 16, 1, 128;
+        token_json_depth: 16, 16, 16;
+        /// Validated tokens that are remembered, so that a reconnect costs no signature check.
+        tokens_remembered: 50_000, 0, 100_000_000;
+        /// Refused opaque tokens that are remembered.
+        refused_tokens_remembered: 10_000, 0, 100_000_000;
+        /// Unknown key ids remembered per issuer.
+        unknown_keys_remembered: 1_000, 0, 1_000_000;
+        /// Signatures checked at once; 0: one per processor.
+        signatures_at_once: 0, 0, 1_000;
+        /// Signatures being checked or waiting for it.
+        signatures_waiting: 1_000, 1, 1_000_000;
+        /// Introspection requests open at once, per issuer.
+        introspections_at_once: 64, 1, 10_000;
         /// How far ahead of our clock a token's `nbf` and `iat` may be.
         clock_skew_s: 60, 0, 3600;
         /// Longest literal that stands for a string.
@@ -113,9 +125,9 @@ limits! {
         /// Largest message taken by APPEND, and announced as APPENDLIMIT.
         append_bytes: 50 * MIB, KIB, 4095 * MIB;
         /// Nesting of lists and of search keys.
-        list_depth: 32, 1, 256;
+        list_depth: 32, 32, 32;
         /// Keys in one SEARCH.
-        search_keys: 1_000, 1, 100_000;
+        search_keys: 1_000, 1_000, 1_000;
         /// Nesting of MIME parts that is looked into.
         mime_depth: 100, 1, 1_000;
         /// MIME parts of one message.
@@ -127,17 +139,19 @@ limits! {
         /// Parameters read of one header field.
         parameters_per_field: 200, 1, 100_000;
         /// Message ids read of one References field.
-        references_per_field: 10_000, 1, 1_000_000;
+        references_per_field: 10_000, 10_000, 10_000;
+        /// Threads that work on mail files at once.
+        file_threads: 64, 1, 4_096;
         /// Output held for one session.
         output_bytes: 256 * KIB, 16 * KIB, 64 * MIB;
         /// Longest keyword.
-        keyword_bytes: 100, 1, 1_000;
+        keyword_bytes: 100, 100, 100;
         /// Keywords of one mailbox.
-        keywords_per_mailbox: 500, 1, 10_000;
+        keywords_per_mailbox: 500, 500, 500;
         /// Longest mailbox name.
-        mailbox_name_bytes: 1_000, 16, 10_000;
+        mailbox_name_bytes: 1_000, 1_000, 1_000;
         /// Levels of a mailbox name.
-        mailbox_depth: 32, 1, 256;
+        mailbox_depth: 32, 32, 32;
     }
 }
 
@@ -153,7 +167,7 @@ limits! {
         /// One request, in all.
         timeout_s: 5, 1, 60;
         /// Largest answer.
-        reply_bytes: 256 * KIB, KIB, 16 * MIB;
+        reply_bytes: 256 * KIB, 256 * KIB, 256 * KIB;
     }
 }
 

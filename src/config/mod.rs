@@ -8,8 +8,8 @@
 mod certificates;
 mod issuers;
 mod limits;
-mod problem;
 mod read;
+mod rooms;
 mod sections;
 
 #[cfg(test)]
@@ -21,11 +21,33 @@ use std::{
 };
 
 pub use certificates::{PemFileError, PemWarning};
-pub use issuers::{ClaimRule, Introspection, Issuer, KeySource};
+pub use issuers::{Introspection, Issuer};
 pub use limits::{Jwks, Limit, Limits};
-pub use problem::{ConfigError, Place, Problem};
+pub use rooms::SecretFileError;
 
+use crate::issuer::KeySource;
 use crate::model::Secret;
+use crate::policy::file::FileError;
+
+/// Why there is no config.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file does not open.
+    #[error(
+        "{}: the config file cannot be read ({source}): name it with --config; config/portcullis.toml in the source \
+         tree is a start",
+        file.display()
+    )]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It holds mistakes: all of them.
+    #[error(transparent)]
+    Wrong(FileError),
+}
 
 /// The whole config file. Paths are resolved; nothing they name has been opened yet.
 #[derive(Clone, Debug)]
@@ -54,6 +76,8 @@ pub struct Config {
     pub limits: Limits,
     /// Networks whose addresses have no limit of connections.
     pub trusted_networks: Vec<ipnet::IpNet>,
+    /// Whether an open session ends when the token it came in with expires.
+    pub sessions_end_with_token: bool,
     /// What is logged.
     pub log: Log,
 }
@@ -90,10 +114,8 @@ pub struct Database {
 /// `[audit]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// Whether logins are refused while events cannot be written and the buffer is full.
+    /// Whether logins are refused while events can be neither written nor held.
     pub required: bool,
-    /// Events held while they cannot be written.
-    pub buffer_events: u64,
 }
 
 /// `[log]`, to standard error.
@@ -117,17 +139,16 @@ pub enum LogFormat {
 impl Config {
     /// Reads the file. The error tells every mistake found, each with its line.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            let what = format!("the config file cannot be read ({error})");
-            let remedy = "name it with --config; config/portcullis.toml in the source tree is a start".to_owned();
-            ConfigError::new(file.display().to_string(), vec![Problem { place: None, what, remedy }])
-        })?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
         Self::parse(&text, file)
     }
 
     /// Reads the text of `file`, whose place makes relative paths whole.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        sections::read(text, file).map_err(|problems| ConfigError::new(file.display().to_string(), problems))
+        sections::read(text, file).map_err(|problems| {
+            ConfigError::Wrong(FileError::from_problems(problems).in_file(file.display().to_string()))
+        })
     }
 
     /// Every path the file names, resolved, with its key: what `check` prints, and `serve` watches.
@@ -137,9 +158,10 @@ impl Config {
             paths.extend([("tls.certificate", &*pair.certificate), ("tls.private_key", &*pair.private_key)]);
         }
         for issuer in &self.issuers {
-            if let KeySource::File(file) = &issuer.keys {
+            if let Some(KeySource::File(file)) = &issuer.keys {
                 paths.push(("issuer.jwks_file", file));
             }
+            paths.extend(issuer.ca_file.iter().map(|file| ("issuer.ca_file", &**file)));
             paths.extend(issuer.private_key_file.iter().map(|file| ("issuer.private_key_file", &**file)));
             let secret = issuer.introspection.as_ref().and_then(|i| i.client_secret_file.as_deref());
             paths.extend(secret.map(|file| ("issuer.introspection.client_secret_file", file)));

@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Place, Problem};
+use crate::policy::file::{Problem, Text};
 
 type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -20,7 +20,7 @@ pub(super) struct At<T> {
 
 /// The text being read and what was found wrong with it so far.
 pub(super) struct Reader<'t> {
-    text: &'t str,
+    text: Text<'t>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -58,7 +58,7 @@ impl<'v, 't> Section<'v, 't> {
 
 impl<'text> Reader<'text> {
     pub(super) fn new(text: &'text str) -> Self {
-        Self { text, problems: Vec::new() }
+        Self { text: Text::new(text), problems: Vec::new() }
     }
 
     /// Notes a mistake; always `None`, so that callers can return it.
@@ -68,8 +68,7 @@ impl<'text> Reader<'text> {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Option<T> {
-        let place = Some(Place::of(self.text, &span));
-        self.problems.push(Problem { place, what: what.into(), remedy: remedy.into() });
+        self.problems.push(self.text.problem(span, what, remedy));
         None
     }
 
@@ -175,7 +174,11 @@ impl<'text> Reader<'text> {
         match i128::from_str_radix(number.as_str(), number.radix()).ok().and_then(|n| u64::try_from(n).ok()) {
             Some(number) if range.contains(&number) => Some(At { value: number, span: value.span() }),
             _ => {
-                let remedy = format!("write a number from {} to {}", range.start(), range.end());
+                let (least, most) = range.into_inner();
+                let remedy = match least == most {
+                    true => format!("it is fixed in this version: write {least}, or remove the line"),
+                    false => format!("write a number from {least} to {most}"),
+                };
                 self.wrong(value.span(), format!("{} is out of range", section.path(key)), remedy)
             }
         }

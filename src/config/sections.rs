@@ -9,10 +9,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Audit, Config, Database, Jwks, Limits, Listen, Log, LogFormat, PemFiles, base_of, issuers,
-    problem::Problem,
     read::{At, Reader, Section},
 };
 use crate::model::Secret;
+use crate::policy::file::Problem;
 
 const TOP: [&str; 13] = [
     "hostname", "data_dir", "listen", "tls", "issuer", "jwks", "database", "policy", "mail", "audit", "limits",
@@ -62,9 +62,10 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     mail(reader, top);
     let audit = audit(reader, top);
     let section = reader.section(top, "limits", "limits");
-    let limits = Limits::read(reader, section, &["trusted_networks"]);
+    let limits = Limits::read(reader, section, &["trusted_networks", "sessions_end_with_token"]);
     limits.check(reader, section);
     let trusted_networks = networks(reader, section, "trusted_networks");
+    let sessions_end_with_token = reader.boolean(section, "sessions_end_with_token").unwrap_or(false);
     let log = log(reader, top);
     Some(Config {
         file: file.to_owned(),
@@ -79,6 +80,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         audit,
         limits,
         trusted_networks,
+        sessions_end_with_token,
         log,
     })
 }
@@ -199,11 +201,8 @@ fn mail(reader: &mut Reader<'_>, top: Section<'_, '_>) {
 
 fn audit(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Audit {
     let section = reader.section(top, "audit", "audit");
-    reader.only(section, &["required", "buffer_events"]);
-    Audit {
-        required: reader.boolean(section, "required").unwrap_or(true),
-        buffer_events: reader.number(section, "buffer_events", 1..=10_000_000).map_or(10_000, |at| at.value),
-    }
+    reader.only(section, &["required"]);
+    Audit { required: reader.boolean(section, "required").unwrap_or(true) }
 }
 
 fn log(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Log {

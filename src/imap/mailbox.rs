@@ -174,7 +174,10 @@ impl Pattern {
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let mut reached = vec![false; pattern.len() + 1];
     let mut next = reached.clone();
-    start(&mut reached, pattern);
+    if let Some(first) = reached.first_mut() {
+        *first = true;
+    }
+    skip(&mut reached, pattern);
     for byte in name {
         next.fill(false);
         let places = pattern.iter().zip(&reached).enumerate().filter(|(_, (_, here))| **here);
@@ -195,20 +198,14 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
     reached.last().copied().unwrap_or(false)
 }
 
-fn start(reached: &mut [bool], pattern: &[u8]) {
-    if let Some(first) = reached.first_mut() {
-        *first = true;
-    }
-    skip(reached, pattern);
-}
-
 /// A wildcard may also stand for nothing.
 fn skip(reached: &mut [bool], pattern: &[u8]) {
     for (at, wanted) in pattern.iter().enumerate() {
-        if matches!(wanted, b'*' | b'%') && reached.get(at).copied().unwrap_or(false) {
-            if let Some(slot) = reached.get_mut(at + 1) {
-                *slot = true;
-            }
+        if matches!(wanted, b'*' | b'%')
+            && reached.get(at).copied().unwrap_or(false)
+            && let Some(slot) = reached.get_mut(at + 1)
+        {
+            *slot = true;
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Asking an issuer about a token that only it can read (RFC 7662), once for all who wait, and not again for a while.
+//! Asking an issuer about a token that only it can read (RFC 7662), once for all who wait, and not again for a
+//! while.
 
 use std::{sync::Arc, time::Duration};
 

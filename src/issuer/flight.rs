@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-/// The questions under way, by key. A question runs as a task of its own, so it ends even if all who wait for it leave.
+/// The questions under way, by key. A question runs as a task of its own, so it ends even if all who wait for it
+/// leave.
 pub(super) struct Flights<K, V> {
     open: Mutex<HashMap<K, watch::Receiver<Option<V>>>>,
 }
@@ -20,8 +21,8 @@ where
         Arc::new(Self { open: Mutex::new(HashMap::new()) })
     }
 
-    /// Waits for the answer under way for `key`, or starts what `start` returns. None: nothing is under way and `start` did
-    /// not want to begin (or the task died). `start` must not block: it runs under the lock.
+    /// Waits for the answer under way for `key`, or starts what `start` returns. None: nothing is under way and
+    /// `start` did not want to begin (or the task died). `start` must not block: it runs under the lock.
     pub(super) async fn join<F>(
         self: &Arc<Self>,
         key: K,

@@ -1,4 +1,5 @@
-//! The only place that talks HTTP with issuers: no redirects, a time limit, a size limit, JSON answers with status 200.
+//! The only place that talks HTTP with issuers: no redirects, a time limit, a size limit, JSON answers with status
+//! 200.
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
@@ -11,6 +12,9 @@ use reqwest::{
 use crate::token::KeySetError;
 
 use super::IssuerError;
+
+/// The types of key sets, configuration documents and introspection answers (RFC 7517 section 8.5).
+const JSON_TYPES: &str = "application/json, application/jwk-set+json";
 
 /// Largest answer, in bytes. Source: threats.md section 3.
 pub(super) const MAX_ANSWER: usize = 256 * 1024;
@@ -68,8 +72,8 @@ pub enum FetchError {
     },
 }
 
-/// Checks an address from the settings or a configuration document: `https`, or `http` to this machine itself; no user,
-/// password or fragment in it.
+/// Checks an address from the settings or a configuration document: `https`, or `http` to this machine itself; no
+/// user, password or fragment in it.
 pub(super) fn check_address(text: &str) -> Result<Url, FetchError> {
     let bad = |problem| FetchError::Address { url: text.chars().take(200).collect(), problem };
     let url = Url::parse(text).map_err(|_| bad("it is not an address"))?;
@@ -129,15 +133,17 @@ impl Http {
                 builder = builder.add_root_certificate(certificate);
             }
         }
-        let client = builder
-            .build()
-            .map_err(|error| IssuerError::Https { issuer: issuer.into(), problem: chain(&error) })?;
+        let client = builder.build().map_err(|error| match ca_file {
+            // A certificate that cannot be parsed is noticed only here.
+            Some(file) => IssuerError::CaFile { issuer: issuer.into(), file: file.into(), problem: chain(&error) },
+            None => IssuerError::Https { issuer: issuer.into(), problem: chain(&error) },
+        })?;
         Ok(Self { client })
     }
 
     /// The body of a 200 answer to a GET.
     pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
-        let asked = self.client.get(url.clone()).header(ACCEPT, "application/json").send().await;
+        let asked = self.client.get(url.clone()).header(ACCEPT, JSON_TYPES).send().await;
         body(url, asked).await
     }
 
@@ -146,7 +152,7 @@ impl Http {
         let asked = self
             .client
             .post(url.clone())
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, JSON_TYPES)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(AUTHORIZATION, login.clone())
             .body(form)

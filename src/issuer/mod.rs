@@ -1,6 +1,6 @@
-//! The issuers whose tokens are believed: their keys (from a file, an address, or discovery), their answers about opaque
-//! tokens, and the memory of tokens already believed. The only room that talks with issuers; `token` judges what they say.
-//! Called by `gate` and built by `serve`. Imports `model` and `token`.
+//! The issuers whose tokens are believed: their keys (from a file, an address, or discovery), their answers about
+//! opaque tokens, and the memory of tokens already believed. The only room that talks with issuers; `token` judges
+//! what they say. Called by `gate` and built by `serve`. Imports `model` and `token`.
 
 mod ask;
 mod flight;
@@ -46,6 +46,15 @@ struct Issuer {
     openid_configuration: Option<String>,
     ring: Option<Arc<Ring>>,
     asker: Option<Arc<Asker>>,
+}
+
+/// How one issuer stands: without usable keys its people cannot come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing<'a> {
+    /// The issuer's address.
+    pub issuer: &'a str,
+    /// Keys that tokens can be checked with now; none for an issuer of opaque tokens.
+    pub usable_keys: Option<usize>,
 }
 
 /// Why a token yields no identity.
@@ -122,7 +131,7 @@ impl Issuers {
             }
             if one.introspection.is_some() && list.iter().any(|other| other.asker.is_some()) {
                 return Err(wrong(
-                    "a second issuer has introspection: an opaque token does not say whose it is, and would be shown to both",
+                    "a second issuer has introspection, and an opaque token would be shown to both; keep one",
                 ));
             }
             list.push(Issuer::new(one, &limits, now)?);
@@ -149,8 +158,8 @@ impl Issuers {
 
     /// Who the token speaks for.
     ///
-    /// A remembered token costs one hash and one look-up: no lock, no signature, no question; its times and its key (or the
-    /// age of the issuer's answer) are looked at again each time. Safe to drop at any point.
+    /// A remembered token costs one hash and one look-up: no lock, no signature, no question; its times and its key
+    /// (or the age of the issuer's answer) are looked at again each time. Safe to drop at any point.
     pub async fn identify(&self, token: &Secret, now: UnixTime) -> Result<Identity, Unidentified> {
         let token = token.reveal();
         if token.len() > self.max_token {
@@ -167,8 +176,8 @@ impl Issuers {
         }
     }
 
-    /// False once the key that signed the identity's token is withdrawn, or its issuer has said that the token is not
-    /// active any more, or the issuer is not configured.
+    /// False once the key that signed the identity's token is withdrawn, or its issuer has said that the token is
+    /// not active any more, or the issuer is not configured.
     pub fn holds(&self, who: &Identity) -> bool {
         let Some(issuer) = self.issuer(who.issuer()) else { return false };
         match (who.thumbprint(), &issuer.ring) {
@@ -178,8 +187,8 @@ impl Issuers {
         }
     }
 
-    /// The rules of the identity's issuer: whether its scope suffices, how addresses compare. None only if the issuer is not
-    /// one of these.
+    /// The rules of the identity's issuer: whether its scope suffices, how addresses compare. None only if the
+    /// issuer is not one of these.
     pub fn rules_of(&self, who: &Identity) -> Option<&Rules> {
         self.issuer(who.issuer()).map(|issuer| &issuer.settings.rules)
     }
@@ -189,17 +198,29 @@ impl Issuers {
         self.rules_of(who).is_some_and(|rules| rules.scope_suffices(who, service))
     }
 
-    /// The scope and the configuration document for the error challenge: of the identity's issuer, or of the first one where
-    /// there is no identity.
+    /// The scope and the configuration document for the error challenge: of the identity's issuer, or of the first
+    /// one where there is no identity.
     pub fn hint(&self, who: Option<&Identity>, service: Service) -> (String, Option<&str>) {
         let issuer = who.and_then(|who| self.issuer(who.issuer())).or(self.list.first());
         let scope = issuer.map(|issuer| issuer.settings.rules.scope_text(service)).unwrap_or_default();
         (scope, issuer.and_then(|issuer| issuer.openid_configuration.as_deref()))
     }
 
-    /// Counts up each time that keys or tokens were withdrawn: time to ask [`Issuers::holds`] of every session again.
+    /// Counts up each time that keys or tokens were withdrawn: time to ask [`Issuers::holds`] of every session
+    /// again.
     pub fn withdrawals(&self) -> watch::Receiver<u64> {
         self.memory.withdrawals()
+    }
+
+    /// How each issuer stands, for readiness and metrics.
+    pub fn standing(&self, now: UnixTime) -> Vec<Standing<'_>> {
+        let keys = |ring: &Arc<Ring>| ring.usable(now).map_or(0, |keys| keys.set.keys().len());
+        let list = self.list.iter();
+        list.map(|issuer| Standing {
+            issuer: &issuer.settings.rules.url,
+            usable_keys: issuer.ring.as_ref().map(keys),
+        })
+        .collect()
     }
 
     fn issuer(&self, url: &str) -> Option<&Issuer> {
@@ -236,8 +257,9 @@ impl Issuers {
         if let Some(fresh_until) = known.fresh_until {
             return (now < fresh_until).then(|| Ok(known.identity.clone()));
         }
-        let issuer = self.list.get(known.issuer)?;
-        let Some(keys) = issuer.ring.as_ref()?.usable(now) else { return Some(Err(issuer.no_keys())) };
+        // Without usable keys there is nothing to recall: the way of a first-seen token asks for them or says that
+        // they are out of reach.
+        let keys = self.list.get(known.issuer)?.ring.as_ref()?.usable(now)?;
         let current = known.identity.thumbprint().is_some_and(|key| keys.set.contains(key));
         current.then(|| Ok(known.identity.clone()))
     }
@@ -271,8 +293,8 @@ impl Issuers {
         Ok(identity)
     }
 
-    /// The checks that cost little, with the keys they were made with: fetched if there are none, and once more if the token
-    /// names one that is not there.
+    /// The checks that cost little, with the keys they were made with: fetched if there are none, and once more if
+    /// the token names one that is not there.
     async fn examine(
         &self,
         token: &str,
@@ -325,8 +347,9 @@ impl Issuers {
         answer
     }
 
-    /// The checks of a pasted token, one by one, for `portcullis explain --token -`: the code of [`Issuers::identify`] with
-    /// the same keys. `Unavailable` if they cannot be had. For an opaque token only the verdict is known.
+    /// The checks of a pasted token, one by one, for `portcullis explain --token -`: the code of
+    /// [`Issuers::identify`] with the same keys. `Unavailable` if they cannot be had. For an opaque token only the
+    /// verdict is known.
     pub async fn diagnose(&self, token: &Secret, now: UnixTime) -> Result<Diagnosis, Unidentified> {
         let text = token.reveal();
         match self.road(text) {
@@ -379,3 +402,6 @@ fn is_no_jwt(error: &TokenError) -> bool {
             | TokenError::Json { part: "header", source: JsonError::Syntax | JsonError::NotObject }
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::UnixTime;
 
-use super::{IssuerError, Issuers, ring::Ring};
+use super::{
+    IssuerError, Issuers,
+    ring::{Refreshed, Ring},
+};
 
 /// How often a key file is looked at: a `stat`, nothing more.
 const LOOK_AT_FILES: Duration = Duration::from_millis(500);
@@ -19,21 +22,25 @@ const LOOK_AT_FILES: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long the end waits for questions under way.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
 impl Issuers {
-    /// Keeps keys fresh until `stop`, then waits for questions still under way.
+    /// Keeps keys fresh until `stop`, then waits a second at most for questions still under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut loops = JoinSet::new();
         for index in 0..self.list.len() {
             loops.spawn(self.clone().keep_fresh(index, stop.clone()));
         }
+        while loops.join_next().await.is_some() {}
         stop.cancelled().await;
-        loops.join_all().await;
         self.tasks.close();
-        self.tasks.wait().await;
+        // What is still under way has its own time limit, and nobody waits for the answer any more.
+        let _ = tokio::time::timeout(LAST_WAIT, self.tasks.wait()).await;
     }
 
-    /// Fetches every issuer's keys now, for a start that wants to know. An issuer that does not answer is logged and asked again
-    /// by [`Issuers::run`]; the number of those comes back.
+    /// Fetches every issuer's keys now, for a start that wants to know. An issuer that does not answer is logged
+    /// and asked again by [`Issuers::run`]; the number of those comes back.
     pub async fn refresh(&self, now: UnixTime) -> usize {
         let mut failed = 0;
         for ring in self.list.iter().filter_map(|issuer| issuer.ring.as_ref()).filter(|ring| !ring.is_file()) {
@@ -42,8 +49,8 @@ impl Issuers {
         failed
     }
 
-    /// Reads every key file again, now. A file that cannot be used changes nothing, the others count all the same; the errors
-    /// come back.
+    /// Reads every key file again, now. A file that cannot be used changes nothing, the others count all the same;
+    /// the errors come back.
     pub fn reload(&self, now: UnixTime) -> Vec<IssuerError> {
         let files = self.list.iter().filter_map(|issuer| issuer.ring.as_ref());
         files.filter_map(|ring| self.reload_one(ring, now).err()).collect()
@@ -51,10 +58,14 @@ impl Issuers {
 
     fn reload_one(&self, ring: &Ring, now: UnixTime) -> Result<(), IssuerError> {
         let refreshed = ring.reload_file(now)?;
+        self.announce(&refreshed);
+        Ok(())
+    }
+
+    fn announce(&self, refreshed: &Refreshed) {
         if !refreshed.withdrawn.is_empty() {
             (self.withdrawn)(&refreshed.withdrawn);
         }
-        Ok(())
     }
 
     async fn keep_fresh(self: Arc<Self>, index: usize, stop: CancellationToken) {
@@ -65,7 +76,10 @@ impl Issuers {
         }
         let mut pause = FIRST_PAUSE;
         loop {
-            let asked = ring.refresh(&self.tasks, now(), &self.withdrawn).await;
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                asked = ring.refresh(&self.tasks, now(), &self.withdrawn) => asked,
+            };
             let wait = match asked {
                 Ok(_) => {
                     pause = FIRST_PAUSE;
@@ -91,12 +105,14 @@ impl Issuers {
                 () = stop.cancelled() => return,
                 () = sleep(LOOK_AT_FILES) => {}
             }
-            let looked = ring.clone();
-            if !tokio::task::spawn_blocking(move || looked.file_changed()).await.unwrap_or(false) {
-                continue;
-            }
-            match self.reload_one(ring, now()) {
-                Ok(()) => complained = false,
+            let ring = ring.clone();
+            let look = move || ring.file_changed().then(|| ring.reload_file(now()));
+            let Ok(Some(reloaded)) = tokio::task::spawn_blocking(look).await else { continue };
+            match reloaded {
+                Ok(refreshed) => {
+                    complained = false;
+                    self.announce(&refreshed);
+                }
                 Err(error) if !complained => {
                     complained = true;
                     tracing::error!(%error, "the key file has changed and cannot be used; the keys read before stay");

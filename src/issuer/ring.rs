@@ -23,8 +23,8 @@ use super::{
     http::{Http, MAX_ANSWER, check_address},
 };
 
-/// How long an unknown key name is remembered as such. Short, because a new key's first tokens may be faster than its
-/// publication; a fresh set that has the key counts at once, whatever is remembered.
+/// How long an unknown key name is remembered as such. Short, because a new key's first tokens may be faster than
+/// its publication; a fresh set that has the key counts at once, whatever is remembered.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// The keys of one issuer.
@@ -164,7 +164,8 @@ impl Ring {
         std::fs::metadata(file).is_ok_and(|now| Some(stamp(&now)) != seen)
     }
 
-    /// Asks the issuer for its keys, together with whoever else wants to know now. Calls `withdrawn` if keys are gone.
+    /// Asks the issuer for its keys, together with whoever else wants to know now. Calls `withdrawn` if keys are
+    /// gone.
     pub(super) async fn refresh(
         self: &Arc<Self>,
         tasks: &TaskTracker,
@@ -187,7 +188,7 @@ impl Ring {
     ) -> Search {
         let newer = || match (self.current.load_full(), seen) {
             (Some(current), Some(seen)) => !Arc::ptr_eq(&current, seen),
-            (current, None) => current.is_some(),
+            (_, None) => self.usable(now).is_some(),
             (None, Some(_)) => false,
         };
         if newer() {
@@ -258,21 +259,21 @@ impl Ring {
     }
 
     fn replace(&self, keys: Keys, skipped: &[SkippedKey]) -> Refreshed {
-        let names: Vec<&str> = keys.set.keys().iter().map(|key| key.name()).collect();
-        let before = self.current.load_full();
+        let keys = Arc::new(keys);
+        // Swapped, not loaded and stored: each set's predecessor is compared exactly once, whoever else replaces it
+        // now.
+        let before = self.current.swap(Some(keys.clone()));
         let old = before.as_ref().map(|keys| keys.set.keys()).unwrap_or_default();
-        let withdrawn: Vec<String> = old
-            .iter()
-            .filter(|key| !keys.set.contains(key.thumbprint()))
-            .map(|key| key.thumbprint().to_owned())
-            .collect();
+        let names: Vec<&str> = keys.set.keys().iter().map(|key| key.name()).collect();
+        let gone = old.iter().map(|key| key.thumbprint()).filter(|key| !keys.set.contains(key));
+        let withdrawn: Vec<String> = gone.map(str::to_owned).collect();
         if old.len() != names.len() || !withdrawn.is_empty() {
-            tracing::info!(issuer = %self.issuer, keys = ?names, withdrawn = withdrawn.len(), "the issuer's keys changed");
+            let gone = withdrawn.len();
+            tracing::info!(issuer = %self.issuer, keys = ?names, withdrawn = gone, "the issuer's keys changed");
             for key in skipped {
                 tracing::warn!(issuer = %self.issuer, %key, "a key of the issuer cannot be used");
             }
         }
-        self.current.store(Some(Arc::new(keys)));
         Refreshed { withdrawn }
     }
 
@@ -294,16 +295,17 @@ fn read_file(file: &Path) -> std::io::Result<(Vec<u8>, Stamp)> {
     Ok((std::fs::read(file)?, stamp(&before)))
 }
 
-/// The members of a configuration document that matter (OpenID Connect Discovery 1.0 section 3). A member that stands twice
-/// is an error.
+/// The members of a configuration document that matter (OpenID Connect Discovery 1.0 section 3). A member that
+/// stands twice is an error.
 #[derive(Deserialize)]
 struct Document {
     issuer: String,
     jwks_uri: String,
 }
 
-/// The address of the keys out of a configuration document: it has to be the issuer's own document (section 4.3), and the keys
-/// have to lie at the issuer's origin, so that a document cannot send us to an address inside our own network.
+/// The address of the keys out of a configuration document: it has to be the issuer's own document (section 4.3),
+/// and the keys have to lie at the issuer's origin, so that a document cannot send us to an address inside our own
+/// network.
 fn keys_address(body: &[u8], document: &Url, issuer: &Url, name: &str) -> Result<Url, FetchError> {
     let bad = |problem: String| FetchError::Content { url: document.to_string(), problem };
     let read: Document = serde_json::from_slice(body)

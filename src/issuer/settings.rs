@@ -119,7 +119,10 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
     /// A key file cannot be read.
-    #[error("issuer {issuer}: cannot read its key set {}: {source}; put the issuer's JWK Set there, or set jwks_url", file.display())]
+    #[error(
+        "issuer {issuer}: cannot read its keys: {}: {source}; put its JWK Set there, or set jwks_url",
+        file.display()
+    )]
     KeyFile {
         /// The issuer's address.
         issuer: String,
@@ -129,7 +132,10 @@ pub enum IssuerError {
         source: std::io::Error,
     },
     /// A key file has no usable key set in it.
-    #[error("issuer {issuer}: {}: {source}; it has to be a JWK Set (RFC 7517) with at least one public signature key", file.display())]
+    #[error(
+        "issuer {issuer}: {}: {source}; it has to be a JWK Set (RFC 7517) with a public signature key",
+        file.display()
+    )]
     KeySet {
         /// The issuer's address.
         issuer: String,

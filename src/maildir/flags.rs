@@ -18,6 +18,8 @@ pub enum FlagOp {
 impl Flags {
     /// No flag.
     pub const NONE: Self = Self(0);
+    /// All of them.
+    pub const EVERY: Self = Self(31);
     /// `\Draft`
     pub const DRAFT: Self = Self(1);
     /// `\Flagged`

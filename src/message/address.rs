@@ -162,7 +162,7 @@ impl Pending {
         if let Some(angle) = self.angle {
             return Some(Address {
                 name: filled(self.phrase).or(comment),
-                route: filled(angle.route),
+                route: filled(angle.route).filter(|_| !angle.in_route), // one without its colon is none
                 mailbox: or(filled(angle.local), MISSING_MAILBOX),
                 host: or(angle.domain.and_then(filled), MISSING_DOMAIN),
             });

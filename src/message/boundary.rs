@@ -28,6 +28,11 @@ impl Boundary {
         let text = super::field::trim_end(value.get(..MAX_BOUNDARY).unwrap_or(value)).to_vec();
         (!text.is_empty()).then_some(Boundary { text, part })
     }
+
+    /// Whether both have the same text.
+    pub(super) fn is_like(&self, other: &Boundary) -> bool {
+        self.text == other.text
+    }
 }
 
 /// Finds the boundary that a line (without its line end) carries; `open` goes from the outermost multipart to the

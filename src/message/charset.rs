@@ -1,6 +1,6 @@
 //! From bytes in some charset to text, in pieces (RFC 2046 section 4.1.2). For SEARCH and PREVIEW: never fails.
 
-use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT};
+use encoding_rs::{Encoding, ISO_2022_JP, REPLACEMENT, UTF_8};
 
 /// A charset decoder that takes text in pieces, cut anywhere.
 pub struct Charset {
@@ -12,6 +12,10 @@ enum Inner {
     Guess {
         tail: Vec<u8>,
         latin: bool,
+    },
+    /// UTF-8 by name: what is not valid becomes U+FFFD.
+    Utf8 {
+        tail: Vec<u8>,
     },
     Labelled(encoding_rs::Decoder),
     /// Charsets that only decode whole texts; bytes past [`MAX_WHOLE`] are left off.
@@ -48,6 +52,7 @@ impl Charset {
         let inner = match (known, mail_parser::decoders::charsets::map::charset_decoder(&name)) {
             // A handful of charsets that no one decodes any more; they are mostly ASCII.
             (Some(known), _) if known == REPLACEMENT => return Charset::guessed(),
+            (Some(known), _) if known == UTF_8 => Inner::Utf8 { tail: Vec::new() },
             (Some(known), _) => Inner::Labelled(known.new_decoder()),
             (None, Some(whole)) => Inner::Whole(whole, Vec::new()),
             (None, None) => return Charset::guessed(),
@@ -75,12 +80,8 @@ impl Charset {
                 held.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             }
             Inner::Guess { latin: true, .. } => latin1(bytes, out),
-            Inner::Guess { tail, latin } if tail.is_empty() => *latin = guess(bytes, tail, out),
-            Inner::Guess { tail, latin } => {
-                let mut joined = std::mem::take(tail);
-                joined.extend_from_slice(bytes);
-                *latin = guess(&joined, tail, out);
-            }
+            Inner::Guess { tail, latin } => *latin = with_tail(tail, bytes, |bytes, tail| guess(bytes, tail, out)),
+            Inner::Utf8 { tail } => with_tail(tail, bytes, |bytes, tail| utf8(bytes, tail, out)),
         }
     }
 
@@ -90,6 +91,8 @@ impl Charset {
             Inner::Labelled(decoder) => run(decoder, b"", out, true),
             Inner::Whole(decode, held) => out.push_str(&decode(&std::mem::take(held))),
             Inner::Guess { tail, .. } => latin1(&std::mem::take(tail), out),
+            Inner::Utf8 { tail } if tail.is_empty() => {}
+            Inner::Utf8 { .. } => out.push(char::REPLACEMENT_CHARACTER),
         }
     }
 
@@ -128,6 +131,29 @@ fn run(decoder: &mut encoding_rs::Decoder, mut bytes: &[u8], out: &mut String, l
     }
 }
 
+/// Runs `take` on `bytes` with the character before them that was not complete.
+fn with_tail<T>(tail: &mut Vec<u8>, bytes: &[u8], take: impl FnOnce(&[u8], &mut Vec<u8>) -> T) -> T {
+    if tail.is_empty() {
+        return take(bytes, tail);
+    }
+    let joined = [std::mem::take(tail).as_slice(), bytes].concat();
+    take(&joined, tail)
+}
+
+/// Takes `bytes` as UTF-8 with U+FFFD for what is not, and leaves a character that is not complete in `tail`.
+fn utf8(bytes: &[u8], tail: &mut Vec<u8>, out: &mut String) {
+    let mut chunks = bytes.utf8_chunks().peekable();
+    while let Some(chunk) = chunks.next() {
+        out.push_str(chunk.valid());
+        let incomplete = || std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+        if chunks.peek().is_none() && incomplete() {
+            tail.extend_from_slice(chunk.invalid());
+        } else if !chunk.invalid().is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
 /// Takes `bytes` as UTF-8 and leaves a character that is not complete in `tail`; `true` when they are not UTF-8.
 fn guess(bytes: &[u8], tail: &mut Vec<u8>, out: &mut String) -> bool {
     let (valid, rest, incomplete) = match std::str::from_utf8(bytes) {
@@ -153,6 +179,7 @@ impl std::fmt::Debug for Charset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match &self.inner {
             Inner::Guess { .. } => "Charset(guessed)",
+            Inner::Utf8 { .. } => "UTF-8",
             Inner::Labelled(decoder) => decoder.encoding().name(),
             Inner::Whole(..) => "Charset(whole)",
         })

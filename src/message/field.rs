@@ -66,13 +66,21 @@ pub(super) fn starts_folded(line: &[u8]) -> bool {
     matches!(line.first(), Some(b' ' | b'\t'))
 }
 
-/// A field's value on one line: CR and LF gone, outer white space gone, NUL (which no IMAP string can carry) as `?`.
+/// A field's value on one line: line ends gone and the tab after one a space, outer white space gone, bare CR gone, NUL
+/// (which no IMAP string can carry) as `?`.
 pub fn unfold(value: &[u8]) -> Vec<u8> {
-    let flat: Vec<u8> = value
-        .iter()
-        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-        .map(|&byte| if byte == 0 { b'?' } else { byte })
-        .collect();
+    let mut flat = Vec::with_capacity(value.len());
+    let mut line_began = false;
+    for &byte in value {
+        match byte {
+            b'\r' => continue,
+            b'\n' => {}
+            b'\t' if line_began => flat.push(b' '),
+            0 => flat.push(b'?'),
+            _ => flat.push(byte),
+        }
+        line_began = byte == b'\n';
+    }
     let kept = trim(&flat);
     if kept.len() == flat.len() { flat } else { kept.to_vec() }
 }
@@ -123,7 +131,7 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let table: [(&str, &[u8], Pairs); 7] = [
             ("plain", b"A: 1\r\nB: 2\r\n\r\nC: 3\r\n", vec![pair("A", "1"), pair("B", "2")]),
-            ("folded", b"A: 1\r\n 2\r\n\t3\r\nB:4", vec![pair("A", "1 2\t3"), pair("B", "4")]),
+            ("folded", b"A: 1\r\n 2\r\n\t3\r\nB:4", vec![pair("A", "1 2 3"), pair("B", "4")]),
             ("space before the colon", b"Subject \t: x\r\n", vec![pair("Subject", "x")]),
             ("no colon", b"oops\r\nA: 1\r\n", vec![pair("", "oops"), pair("A", "1")]),
             ("folded line first", b" x\r\nA: 1\r\n", vec![pair("", "x"), pair("A", "1")]),

@@ -156,20 +156,30 @@ impl Scanner {
         if content.starts_with(b"--") {
             self.flush_field();
             let head = content.get(..MAX_LINE_HEAD).unwrap_or(content);
+            let outer = boundary::find(&self.boundaries, head);
             let own = boundary::find(self.own_boundary.as_slice(), head).is_some();
-            if own || boundary::find(&self.boundaries, head).is_some() {
-                // The blank line is missing.
+            if own || outer.is_some() {
+                // The blank line is missing. Where a multipart reuses the boundary around it, the outer one is meant.
+                let reused = |hit: &Hit| {
+                    self.boundaries
+                        .get(hit.index)
+                        .is_some_and(|b| self.own_boundary.as_ref().is_some_and(|own| own.is_like(b)))
+                };
+                let outer = outer.filter(|hit| !own || reused(hit));
                 while self.in_header {
                     self.end_header_after(start, lines_before);
                 }
-                return self.body_line(head, start, end, lines_before, ended);
+                return match outer {
+                    Some(hit) => self.delimiter(hit, start, end, lines_before, ended),
+                    None => self.body_line(head, start, end, lines_before, ended),
+                };
             }
         }
         self.limits.header_bytes = self.limits.header_bytes.saturating_sub(content.len());
         if starts_folded(content) {
             if let Some((_, value)) = &mut self.field {
                 let room = self.limits.field_bytes.saturating_sub(value.len());
-                value.extend_from_slice(content.get(..room).unwrap_or(content));
+                value.extend([b'\n'].into_iter().chain(content.iter().copied()).take(room));
             }
             return;
         }

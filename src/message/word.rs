@@ -33,9 +33,15 @@ pub fn decode_header(value: &[u8]) -> String {
         if run.as_ref().is_some_and(|run| !run.charset.eq_ignore_ascii_case(word.charset)) {
             end_run(&mut run, &mut out);
         }
-        word.decode_into(
-            &mut run.get_or_insert_with(|| Run { charset: word.charset.to_vec(), bytes: Vec::new() }).bytes,
-        );
+        let run = run.get_or_insert_with(|| Run { charset: word.charset.to_vec(), bytes: Vec::new() });
+        let joint = run.bytes.len();
+        word.decode_into(&mut run.bytes);
+        // ISO-2022-JP words each begin and end with an escape; two in a row would count as an error.
+        if run.bytes.get(joint) == Some(&0x1b)
+            && run.bytes.get(..joint).is_some_and(|text| text.ends_with(b"\x1b(B"))
+        {
+            run.bytes.drain(joint - 3..joint);
+        }
         rest = after;
         (plain, from) = (0, 0);
     }
@@ -120,6 +126,66 @@ impl<'a> Word<'a> {
                 }
                 [] => return,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn encoded_words_are_decoded_and_the_rest_is_left_alone() {
+        let table: [(&str, &str); 24] = [
+            ("plain", "plain"),
+            (" =?utf-8?q?caf=C3=A9?= ", "café"),
+            ("=?UTF-8?B?Y2Fmw6k=?=", "café"),
+            ("=?iso-8859-1?Q?caf=E9_noir?=", "café noir"),
+            ("=?iso-8859-1*fr?Q?caf=E9?=", "café"),
+            ("a =?utf-8?q?b?= c", "a b c"),
+            ("=?utf-8?q?a?= =?utf-8?q?b?=", "ab"),
+            ("=?utf-8?q?a?=\r\n\t=?iso-8859-1?q?=E9?=", "aé"),
+            ("=?utf-8?q?a_?= =?utf-8?q?b?=", "a b"),
+            ("=?utf-8?q?a?= x =?utf-8?q?b?=", "a x b"),
+            ("=?utf-8?q?caf=C3?= =?utf-8?q?=A9?=", "café"),
+            ("=?utf-8?b?Y2Fmw?= =?utf-8?b?6k=?=", "caf\u{fffd}"),
+            ("=?ISO-2022-JP?B?GyRCJUYbKEI=?= =?ISO-2022-JP?B?GyRCJTklSBsoQg==?=", "テスト"),
+            ("=?ISO-2022-JP?B?GyRCJUY=?= ok", "テ ok"),
+            ("=?no-such?q?caf=C3=A9?=", "café"),
+            ("=?utf-8?q?a b?=", "a b"),
+            ("=?utf-8?q?50%=?=", "50%="),
+            ("=?utf-8?x?a?=", "=?utf-8?x?a?="),
+            ("=?utf-8?q?never ends", "=?utf-8?q?never ends"),
+            ("=??q?a?=", "=??q?a?="),
+            ("=?=?utf-8?q?a?=", "=?a"),
+            ("\"=?utf-8?q?quoted?=\" <a@b>", "\"quoted\" <a@b>"),
+            ("x=?utf-8?q?glued?=y", "xgluedy"),
+            ("", ""),
+        ];
+        for (value, expected) in table {
+            assert_eq!(decode_header(value.as_bytes()), expected, "{value}");
+        }
+        assert_eq!(decode_header(b"caf\xe9 =?utf-8?q?=C3=A9?="), "café é");
+    }
+
+    #[test]
+    fn a_header_block_is_a_line_a_field() {
+        let header = b"Subject: =?utf-8?q?a?=\r\n b\r\nno colon\r\nTo:x\r\n\r\nbody";
+        assert_eq!(decode_header_block(header), "Subject: a b\nno colon\nTo: x\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_survived(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec!["=?", "?=", "utf-8", "?q?", "?b?", "iso-2022-jp", "=1B$B", " ", "aa", "="]),
+                0..30,
+            ),
+            bytes in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let _ = decode_header(&[pieces.concat().as_bytes(), &bytes].concat());
         }
     }
 }

@@ -66,6 +66,10 @@ mod tests {
     fn a_reference_has_six_characters_nobody_misreads() {
         assert_eq!(Reference::from_bits(0).as_str(), "000000");
         assert_eq!(Reference::from_bits(u32::MAX).as_str(), "ZZZZZZ");
+        assert_eq!(Reference::parse("zzzzzz"), Some(Reference::from_bits(u32::MAX)));
+        assert_eq!(Reference::parse("OIL000"), Reference::parse("011000"));
+        assert_eq!(Reference::parse("7F3K2"), None);
+        assert_eq!(Reference::parse("7F3K2U"), None);
         assert_ne!(Reference::from_bits(1), Reference::from_bits(1 << 29));
         assert_eq!(Reference::parse("oilzz0").map(|r| r.to_string()).as_deref(), Some("011ZZ0"));
         for wrong in ["", "00000", "0000000", "00000U", "0000é"] {

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::Mechanism;
 
-/// Why a sign-in failed, as far as the OAuth part of a mail program needs to know. Everything else (which policy, which
-/// app) is said in the tagged reply, and only to a peer whose token was good.
+/// Why a sign-in failed, as far as the OAuth part of a mail program needs to know. Everything else (which policy,
+/// which app) is said in the tagged reply, and only to a peer whose token was good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The token was not believed: get another one.
@@ -18,9 +18,9 @@ pub enum Failure {
 /// The text for the `+ ` line after a failure: base64, padded, without a line end.
 ///
 /// OAUTHBEARER (RFC 7628 section 3.2.2): `{"status":"invalid_token","scope":"..","openid-configuration":".."}`.
-/// XOAUTH2 (Gmail IMAP documentation): `{"status":"401","schemes":"bearer","scope":".."}`, 403 for the second failure.
-/// `scope` is a space-separated list and may be empty: then OAUTHBEARER leaves it out. `discovery` is the address of
-/// the issuer's configuration document, where one is known.
+/// XOAUTH2 (Gmail IMAP documentation): `{"status":"401","schemes":"bearer","scope":".."}`, 403 for the second
+/// failure. `scope` is a space-separated list and may be empty: then OAUTHBEARER leaves it out. `discovery` is the
+/// address of the issuer's configuration document, where one is known.
 pub fn challenge(mechanism: Mechanism, failure: Failure, scope: &str, discovery: Option<&str>) -> String {
     let mut body = serde_json::Map::new();
     match mechanism {
@@ -59,14 +59,15 @@ mod tests {
 
     #[test]
     fn each_mechanism_hears_its_own_words_of_failure() {
-        let discovery = Some("https://id.example.com/.well-known/openid-configuration");
+        let address = "https://id.example.com/.well-known/openid-configuration";
+        let discovery = Some(address);
         let cases = [
             (
                 Mechanism::OauthBearer,
                 Failure::InvalidToken,
                 "mail",
                 discovery,
-                json!({"status": "invalid_token", "scope": "mail", "openid-configuration": discovery.unwrap()}),
+                json!({"status": "invalid_token", "scope": "mail", "openid-configuration": address}),
             ),
             (Mechanism::OauthBearer, Failure::InsufficientScope, "", None, json!({"status": "insufficient_scope"})),
             (

@@ -28,8 +28,8 @@ impl Mechanism {
     }
 }
 
-/// Names of mechanisms with a password, a key derived from one, or a login made before OAuth. Source: the IANA registry
-/// of SASL mechanisms, and the unregistered names that IMAP servers announce.
+/// Names of mechanisms with a password, a key derived from one, or a login made before OAuth. Source: the IANA
+/// registry of SASL mechanisms, and the unregistered names that IMAP servers announce.
 const PASSWORD_NAMES: [&str; 14] = [
     "PLAIN",
     "LOGIN",
@@ -51,8 +51,8 @@ const PASSWORD_NAMES: [&str; 14] = [
 const PASSWORD_FAMILIES: [&str; 9] =
     ["CRAM-", "SCRAM-", "DIGEST-", "GS2-", "SRP", "KERBEROS", "NMAS", "X-PLAIN", "PLAIN-"];
 
-/// True for a mechanism that would carry a password or an older credential; the refusal then tells the person to sign
-/// in with OAuth, where an unknown name is simply not supported. Any letter case.
+/// True for a mechanism that would carry a password or an older credential; the refusal then tells the person to
+/// sign in with OAuth, where an unknown name is simply not supported. Any letter case.
 pub fn is_password_mechanism(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     PASSWORD_NAMES.contains(&name.as_str()) || PASSWORD_FAMILIES.iter().any(|family| name.starts_with(family))

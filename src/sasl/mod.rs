@@ -1,7 +1,7 @@
 //! SASL without a socket: the two OAuth mechanisms, `XOAUTH2` and `OAUTHBEARER` (RFC 7628), from the base64 text on
-//! the wire to a [`Bearer`], and the error challenge on the way back. Also knows the names of the mechanisms that carry
-//! passwords, so that they can be refused by name. Called by `session`. Imports `model` only; nothing here believes a
-//! token, that is `token`'s work.
+//! the wire to a [`Bearer`], and the error challenge on the way back. Also knows the names of the mechanisms that
+//! carry passwords, so that they can be refused by name. Called by `session`. Imports `model` only; nothing here
+//! believes a token, that is `token`'s work.
 
 mod challenge;
 mod mechanism;

@@ -1,4 +1,5 @@
-//! From the base64 text of a client response to a [`Bearer`]: who is asked for, and the token, neither of them believed.
+//! From the base64 text of a client response to a [`Bearer`]: who is asked for, and the token, neither of them
+//! believed.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
@@ -9,8 +10,8 @@ use crate::model::Secret;
 /// Longest token, in bytes. Source: threats.md section 6. `token` has the same limit as a setting of each issuer.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
-/// Longest response after base64, in bytes: the token, a name with every byte escaped, and room for other fields. Its
-/// base64 fits in a line of 32 KiB.
+/// Longest response after base64, in bytes: the token, a name with every byte escaped, and room for other fields.
+/// Its base64 fits in a line of 32 KiB.
 pub const MAX_RESPONSE: usize = 20 * 1024;
 
 /// Longest `user=` or authzid, in bytes, before its escapes are undone: an address has at most 320.
@@ -22,15 +23,15 @@ const SEPARATOR: u8 = 0x01;
 /// What a client response carried: a claim and its token. `token` alone turns it into an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bearer {
-    /// The mailbox asked for: `user=` or the authzid, exactly as sent, escapes undone. None: OAUTHBEARER named nobody, so
-    /// the token's own user is meant.
+    /// The mailbox asked for: `user=` or the authzid, exactly as sent, escapes undone. None: OAUTHBEARER named
+    /// nobody, so the token's own user is meant.
     pub user: Option<String>,
     /// The access token, in the characters of RFC 6750 section 2.1 and at most [`MAX_TOKEN`] bytes.
     pub token: Secret,
 }
 
-/// Why a client response was not understood. The peer hears that the response is malformed, in both mechanisms alike;
-/// the text here is for the log, and holds nothing of what was sent.
+/// Why a client response was not understood. The peer hears that the response is malformed, in both mechanisms
+/// alike; the text here is for the log, and holds nothing of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
     /// A single `*`: the client gives up (RFC 3501 section 6.2.2, RFC 5034 section 4). Answered with BAD or `-ERR`.
@@ -87,12 +88,12 @@ pub fn is_cancel(line: &[u8]) -> bool {
     line == b"*"
 }
 
-/// Reads a client response, given as the base64 text on the wire without its line end: the initial response or the answer to
-/// the empty challenge, both alike.
+/// Reads a client response, given as the base64 text on the wire without its line end: the initial response or the
+/// answer to the empty challenge, both alike.
 ///
-/// Fields other than `user`, `auth` and the authzid (`host`, `port`, anything) are tolerated and not looked at, because
-/// behind a relay they name the relay (clients.md section 1). Source: RFC 7628 section 3.1; for XOAUTH2 the Gmail IMAP
-/// documentation.
+/// Fields other than `user`, `auth` and the authzid (`host`, `port`, anything) are tolerated and not looked at,
+/// because behind a relay they name the relay (clients.md section 1). Source: RFC 7628 section 3.1; for XOAUTH2 the
+/// Gmail IMAP documentation.
 pub fn parse(mechanism: Mechanism, response: &[u8]) -> Result<Bearer, SaslError> {
     if is_cancel(response) {
         return Err(SaslError::Cancelled);
@@ -180,8 +181,8 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Each field ends with a separator and one more ends the list. A key stands once, whatever its letter case, so that
-    /// no two readers of one response can pick different tokens.
+    /// Each field ends with a separator and one more ends the list. A key stands once, whatever its letter case, so
+    /// that no two readers of one response can pick different tokens.
     fn read(text: &'a str) -> Result<Self, SaslError> {
         let separator = char::from(SEPARATOR);
         let list = text.strip_suffix(separator).ok_or(SaslError::EndMarker)?;

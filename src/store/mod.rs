@@ -49,6 +49,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether there is a database already, without making one.
+    pub fn is_made(&self) -> Result<bool, StoreError> {
+        Ok(open::path_of(self)?.exists())
+    }
+
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
         Self { url: "sqlite:portcullis.db".to_owned(), data_dir: data_dir.into(), audit_required: true }

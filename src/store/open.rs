@@ -55,7 +55,7 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-fn path_of(settings: &Settings) -> Result<PathBuf, StoreError> {
+pub(super) fn path_of(settings: &Settings) -> Result<PathBuf, StoreError> {
     let Some(file) = settings.url.strip_prefix("sqlite:") else {
         return Err(StoreError::Url { problem: "is of a kind this version does not know" });
     };

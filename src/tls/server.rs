@@ -32,8 +32,8 @@ pub struct Acceptance {
     alpn: &'static [u8],
     /// For clients that offer our protocol by ALPN: it is confirmed.
     named: Arc<ServerConfig>,
-    /// For all others. `rustls` ends a handshake whose ALPN offers lack ours, and curl offers `http/1.1` whatever it
-    /// speaks; so these get an answer without ALPN.
+    /// For all others. `rustls` ends a handshake whose ALPN offers lack ours, but a program built on an HTTP library may
+    /// offer `http/1.1` whatever it speaks; so these get an answer without ALPN.
     plain: Arc<ServerConfig>,
 }
 
@@ -189,7 +189,7 @@ mod tests {
             ("none", &[], None),
             ("ours", &[b"imap"], Some(b"imap")),
             ("ours among others", &[b"h2", b"imap"], Some(b"imap")),
-            ("curl's", &[b"http/1.1"], None),
+            ("an HTTP library's", &[b"http/1.1"], None),
             ("the other mail protocol", &[b"pop3"], None),
         ];
         for (name, offers, expected) in cases {

@@ -1,5 +1,5 @@
-//! Signature algorithms: the asymmetric ones of RFC 7518 section 3.1 and RFC 8037. There is no word for `none` or HMAC here,
-//! so no code path can be talked into them.
+//! Signature algorithms: the asymmetric ones of RFC 7518 section 3.1 and RFC 8037. There is no word for `none` or
+//! HMAC here, so no code path can be talked into them.
 
 use std::fmt;
 

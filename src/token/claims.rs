@@ -9,8 +9,9 @@ use crate::model::{ClientId, UnixTime, UserId};
 /// Latest moment that a NumericDate may name: the end of the year 9999.
 const LAST_DATE_S: f64 = 253_402_300_799.0;
 
-/// Claims that an ID token, a logout token or another security event has and an access token does not. Source: OpenID
-/// Connect Core 1.0 sections 2, 3.1.3.6 and 3.3.2.11; RFC 8417 section 2.2; OpenID Connect Back-Channel Logout 1.0 section 2.4.
+/// Claims that an ID token, a logout token or another security event has and an access token does not. Source:
+/// OpenID Connect Core 1.0 sections 2, 3.1.3.6 and 3.3.2.11; RFC 8417 section 2.2; OpenID Connect Back-Channel
+/// Logout 1.0 section 2.4.
 const FOREIGN_CLAIMS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
 
 /// The claims of one token.
@@ -91,7 +92,8 @@ impl Claims {
         }
     }
 
-    /// The app: `azp`, else `client_id`; where both stand they must agree (product.md section 1; RFC 9068 section 2.2).
+    /// The app: `azp`, else `client_id`; where both stand they must agree (product.md section 1; RFC 9068 section
+    /// 2.2).
     pub(super) fn app(&self) -> Result<ClientId, TokenError> {
         let app = match (self.text("azp")?, self.text("client_id")?) {
             (Some(azp), Some(client_id)) if azp != client_id => {
@@ -103,8 +105,8 @@ impl Claims {
         ClientId::parse(app).map_err(|error| TokenError::App { problem: error.to_string() })
     }
 
-    /// The user, by the claim that the issuer's rules name. An e-mail address that the issuer itself calls unverified names
-    /// nobody (OpenID Connect Core 1.0 section 5.7): its holder may have typed someone else's.
+    /// The user, by the claim that the issuer's rules name. An e-mail address that the issuer itself calls
+    /// unverified names nobody (OpenID Connect Core 1.0 section 5.7): its holder may have typed someone else's.
     pub(super) fn user(&self, rules: &Rules) -> Result<UserId, TokenError> {
         let text = self.needed_text(&rules.user_claim)?;
         if rules.user_claim == "email" && self.truth("email_verified")? == Some(false) {
@@ -113,16 +115,16 @@ impl Claims {
         rules.user(text).map_err(|error| TokenError::User { problem: error.to_string() })
     }
 
-    /// `cnf` binds a token to a key that its sender has to prove (RFC 7800 section 3.1). Nothing here can check the proof, and a
-    /// bound token taken as a bearer token would undo what its issuer meant.
+    /// `cnf` binds a token to a key that its sender has to prove (RFC 7800 section 3.1). Nothing here can check the
+    /// proof, and a bound token taken as a bearer token would undo what its issuer meant.
     pub(super) fn unbound(&self) -> Result<(), TokenError> {
         let Some(confirmation) = self.0.get("cnf") else { return Ok(()) };
         let method = confirmation.as_object().and_then(|members| members.keys().next()).map_or("cnf", |name| name);
         Err(TokenError::Bound { method: short(method) })
     }
 
-    /// The scopes of `scope` and `scp`, each a list or words between spaces (RFC 8693 section 4.2; `scp` is Entra ID's and
-    /// Okta's name for it).
+    /// The scopes of `scope` and `scp`, each a list or words between spaces (RFC 8693 section 4.2; `scp` is Entra
+    /// ID's and Okta's name for it).
     pub(super) fn scopes(&self) -> Result<Vec<String>, TokenError> {
         let mut scopes: Vec<String> = Vec::new();
         for name in ["scope", "scp"] {
@@ -133,8 +135,8 @@ impl Claims {
         Ok(scopes)
     }
 
-    /// What is certainly no access token, though its header's `typ` is absent or `JWT`. `token_use` is Cognito's word, the claim
-    /// `typ` Keycloak's.
+    /// What is certainly no access token, though its header's `typ` is absent or `JWT`. `token_use` is Cognito's
+    /// word, the claim `typ` Keycloak's.
     pub(super) fn no_other_kind(&self) -> Result<(), TokenError> {
         let found = |mark: String| Err(TokenError::Type { mark });
         if let Some(name) = FOREIGN_CLAIMS.iter().find(|name| self.0.contains_key(**name)) {

@@ -7,7 +7,8 @@ use super::JsonError;
 /// Why a token was not believed. The peer hears one text for all of these; the exact cause goes to the audit row as
 /// [`TokenError::reason`]. Values from the token are cut at 100 characters; the token itself is never in here.
 ///
-/// Source: RFC 7515 section 5.2, RFC 7519 section 7.2, RFC 8725 section 3, RFC 9068 section 4, RFC 7662 section 2.2.
+/// Source: RFC 7515 section 5.2, RFC 7519 section 7.2, RFC 8725 section 3, RFC 9068 section 4, RFC 7662 section
+/// 2.2.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than the issuer's limit.
@@ -18,7 +19,8 @@ pub enum TokenError {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// Not three parts of base64url without padding. Five parts are an encrypted token, which nobody but its recipient can check.
+    /// Not three parts of base64url without padding. Five parts are an encrypted token, which nobody but its
+    /// recipient can check.
     #[error("the token is no signed JWT: {problem}")]
     Shape {
         /// What is wrong with it.
@@ -117,7 +119,8 @@ pub enum TokenError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The token is bound to a key or certificate (`cnf`), so it is no bearer token. Source: RFC 8705 section 3, RFC 9449.
+    /// The token is bound to a key or certificate (`cnf`), so it is no bearer token. Source: RFC 8705 section 3,
+    /// RFC 9449.
     #[error("the token is bound to a key or certificate ({method}) that this connection did not prove")]
     Bound {
         /// The member of `cnf`: `x5t#S256`, `jkt`, ...

@@ -7,8 +7,8 @@ use aws_lc_rs::digest;
 use super::TokenError;
 use crate::model::{ClientId, UnixTime, UserId};
 
-/// Who came in, through which app, and until when: the outcome of a believed token. Only this room makes one. A clone
-/// shares the contents.
+/// Who came in, through which app, and until when: the outcome of a believed token. Only this room makes one. A
+/// clone shares the contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity(Arc<Facts>);
 
@@ -50,8 +50,8 @@ impl Identity {
         &self.0.issuer
     }
 
-    /// The name of the key that signed the token: its `kid`, or its RFC 7638 thumbprint if it has none; `introspection` for
-    /// a token that the issuer itself vouched for.
+    /// The name of the key that signed the token: its `kid`, or its RFC 7638 thumbprint if it has none;
+    /// `introspection` for a token that the issuer itself vouched for.
     pub fn key(&self) -> &str {
         &self.0.key
     }

@@ -18,9 +18,9 @@ const KEY: &str = "introspection";
 
 /// Reads an introspection answer about the token with this `fingerprint`.
 ///
-/// `active` must be `true`. `exp`, the app and the user claim are needed, as in a JWT; `aud` too, unless the rules say that this
-/// issuer leaves it out. `iss` may be absent, because we chose whom to ask, and must be the issuer's if it stands there.
-/// `token_type`, if it stands there, must be `Bearer`.
+/// `active` must be `true`. `exp`, the app and the user claim are needed, as in a JWT; `aud` too, unless the rules
+/// say that this issuer leaves it out. `iss` may be absent, because we chose whom to ask, and must be the issuer's
+/// if it stands there. `token_type`, if it stands there, must be `Bearer`.
 pub fn from_introspection(
     json: &[u8],
     rules: &Rules,

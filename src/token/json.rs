@@ -1,7 +1,7 @@
 //! JSON as tokens need it: a duplicate member is an error at every level, depth is limited, nothing is guessed.
 //!
-//! serde_json reads the letters; this file decides what may be built from them. RFC 7519 section 4 lets a parser keep
-//! the last of two equal members, and then two parsers of one token can see two users: here both are refused.
+//! serde_json reads the letters; this file decides what may be built from them. RFC 7519 section 4 lets a parser
+//! keep the last of two equal members, and then two parsers of one token can see two users: here both are refused.
 
 use std::{cell::RefCell, fmt};
 
@@ -26,7 +26,7 @@ pub enum JsonError {
         /// The member's name, cut at 40 characters.
         member: String,
     },
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// Nested deeper than the limit.
     #[error("is nested deeper than {limit} levels")]
     Depth {
         /// The limit.

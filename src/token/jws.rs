@@ -1,4 +1,5 @@
-//! The outside of a token: three parts and a header (RFC 7515 section 3.1 and 4), read strictly and believed not at all.
+//! The outside of a token: three parts and a header (RFC 7515 section 3.1 and 4), read strictly and believed not at
+//! all.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -19,8 +20,8 @@ pub struct Peek {
 
 /// The unverified `iss` and `kid` of a JWT of at most `max_token` bytes.
 ///
-/// Errors: [`TokenError::TooLong`]; [`TokenError::Shape`] for what is no JWT at all, which may be an opaque token; the others
-/// for a JWT that is malformed.
+/// Errors: [`TokenError::TooLong`]; [`TokenError::Shape`] for what is no JWT at all, which may be an opaque token;
+/// the others for a JWT that is malformed.
 pub fn peek_issuer(token: &str, max_token: usize) -> Result<Peek, TokenError> {
     check_length(token, max_token)?;
     let parts = Parts::split(token)?;
@@ -81,8 +82,8 @@ pub(super) fn members(part: &'static str, text: &str) -> Result<Map<String, Valu
     json::object(&bytes).map_err(|source| TokenError::Json { part, source })
 }
 
-/// The members of the JOSE header that matter (RFC 7515 section 4.1). `jku`, `jwk`, `x5u` and `x5c` are not looked at: keys come
-/// from the configured issuer alone.
+/// The members of the JOSE header that matter (RFC 7515 section 4.1). `jku`, `jwk`, `x5u` and `x5c` are not looked
+/// at: keys come from the configured issuer alone.
 pub(super) struct Header {
     pub alg: String,
     pub kid: Option<String>,
@@ -107,8 +108,8 @@ impl Header {
         Ok(Self { alg, kid, typ: text("typ")?, critical: members.contains_key("crit") })
     }
 
-    /// Whether `typ` says access token (`at+jwt`, RFC 9068 section 2.1: true) or nothing in particular (`JWT` or absent:
-    /// false). Letter case and the prefix `application/` do not matter (RFC 7515 section 4.1.9).
+    /// Whether `typ` says access token (`at+jwt`, RFC 9068 section 2.1: true) or nothing in particular (`JWT` or
+    /// absent: false). Letter case and the prefix `application/` do not matter (RFC 7515 section 4.1.9).
     pub(super) fn says_access_token(&self) -> Result<bool, TokenError> {
         let Some(typ) = &self.typ else { return Ok(false) };
         let word = typ.to_ascii_lowercase();

@@ -18,7 +18,7 @@ use super::{Algorithm, JsonError, TokenError, error::short, json, jws::MAX_KID};
 /// Largest key set, in bytes. Source: threats.md section 3.
 pub(super) const MAX_SET: usize = 256 * 1024;
 
-/// The usable keys of one issuer, at least one.
+/// The usable keys of one issuer: at least one if it was read, none by default.
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
@@ -90,10 +90,10 @@ fn list(skipped: &[SkippedKey]) -> String {
 impl KeySet {
     /// Reads a JWK Set, RFC 7517 section 5.
     ///
-    /// Kept are asymmetric signature keys: `use` absent or `sig`, `key_ops` absent or with `verify`, `alg` absent or one of
-    /// [`Algorithm`] that fits the key, RSA of 2048 to 8192 bits, points on P-256, P-384, P-521, Ed25519. A key published with
-    /// its private part is no secret any more and is skipped. Of two keys with one `kid` that could verify one algorithm the
-    /// first stands.
+    /// Kept are asymmetric signature keys: `use` absent or `sig`, `key_ops` absent or with `verify`, `alg` absent
+    /// or one of [`Algorithm`] that fits the key, RSA of 2048 to 8192 bits, points on P-256, P-384, P-521, Ed25519.
+    /// A key published with its private part is no secret any more and is skipped. Of two keys with one `kid` that
+    /// could verify one algorithm the first stands.
     pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<SkippedKey>), KeySetError> {
         if bytes.len() > MAX_SET {
             return Err(KeySetError::TooLong { length: bytes.len(), limit: MAX_SET });
@@ -184,7 +184,8 @@ impl Key {
         self.0.algorithms.contains(&algorithm)
     }
 
-    /// Whether `signature` (base64url) over `signed` is this key's. Tens of microseconds and more: not for an I/O thread.
+    /// Whether `signature` (base64url) over `signed` is this key's. Tens of microseconds and more: not for an I/O
+    /// thread.
     pub(super) fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
         if !self.fits(algorithm) {
             return false;
@@ -248,7 +249,8 @@ impl Key {
     }
 }
 
-/// The members that RFC 7638 section 3.2 calls required, as jsonwebtoken reads them; the rest of the entry cannot disturb.
+/// The members that RFC 7638 section 3.2 calls required, as jsonwebtoken reads them; the rest of the entry cannot
+/// disturb.
 fn only_key_members(members: &Map<String, Value>) -> Result<Jwk, &'static str> {
     let kept: Map<String, Value> = members
         .iter()
@@ -263,7 +265,8 @@ fn number(members: &Map<String, Value>, name: &str) -> Result<Vec<u8>, &'static 
     URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member of the key is not base64url")
 }
 
-/// RSA: 2048 bits or more (RFC 7518 section 3.3), an odd exponent of at least 3, both without leading zeros (section 6.3.1).
+/// RSA: 2048 bits or more (RFC 7518 section 3.3), an odd exponent of at least 3, both without leading zeros
+/// (section 6.3.1).
 fn rsa(members: &Map<String, Value>) -> Result<&'static [Algorithm], &'static str> {
     let (n, e) = (number(members, "n")?, number(members, "e")?);
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);

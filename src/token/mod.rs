@@ -1,7 +1,7 @@
-//! Access tokens: what they say, who signed them, and whether to believe it. JWTs by RFC 7519, RFC 8725 and RFC 9068,
-//! opaque ones by the issuer's answer (RFC 7662). Pure: bytes, keys and a time in, an [`Identity`] or a [`TokenError`]
-//! out. [`verify`] and [`from_introspection`] alone make an `Identity`. Called by `issuer` (which owns the keys) and
-//! `cli` (which signs the demonstration's tokens). Imports `model` only.
+//! Access tokens: what they say, who signed them, and whether to believe it. JWTs by RFC 7519, RFC 8725 and RFC
+//! 9068, opaque ones by the issuer's answer (RFC 7662). Pure: bytes, keys and a time in, an [`Identity`] or a
+//! [`TokenError`] out. [`verify`] and [`from_introspection`] alone make an `Identity`. Called by `issuer` (which
+//! owns the keys) and `cli` (which signs the demonstration's tokens). Imports `model` only.
 
 mod algorithm;
 mod claims;
@@ -27,3 +27,6 @@ pub use rules::{ClaimRule, Rules};
 pub use sign::{Mint, SignError, SigningKey, sign};
 pub use trace::{Check, Diagnosis, Outcome, Step};
 pub use verify::{Examined, diagnose, examine, verify};
+
+#[cfg(test)]
+mod tests;

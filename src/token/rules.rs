@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Algorithm, Identity};
 use crate::model::{BadName, Service, UserId};
 
-/// The rules for the tokens of one issuer. Filled by `config`; [`Rules::new`] has the defaults of product.md section 9 and
-/// threats.md section 6.
+/// The rules for the tokens of one issuer. Filled by `config`; [`Rules::new`] has the defaults of product.md
+/// section 9 and threats.md section 6.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// The issuer's address; `iss` must equal it byte for byte.
@@ -107,8 +107,8 @@ impl Rules {
         self.scopes_for(service).join(" ")
     }
 
-    /// Reads an address as this issuer's users are compared: the domain in lower case, the local part as configured. For
-    /// the user claim and for the SASL `user=` alike.
+    /// Reads an address as this issuer's users are compared: the domain in lower case, the local part as
+    /// configured. For the user claim and for the SASL `user=` alike.
     pub fn user(&self, text: &str) -> Result<UserId, BadName> {
         let user = UserId::parse(text)?;
         if self.fold_local_part && user.local().bytes().any(|b| b.is_ascii_uppercase()) {

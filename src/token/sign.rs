@@ -1,4 +1,5 @@
-//! Signing tokens with a key of our own, for the demonstration, `portcullis token` and tests: ES256, `typ: at+jwt` (RFC 9068).
+//! Signing tokens with a key of our own, for the demonstration, `portcullis token` and tests: ES256, `typ: at+jwt`
+//! (RFC 9068).
 
 use std::time::Duration;
 
@@ -92,6 +93,14 @@ impl SigningKey {
         &self.kid
     }
 
+    /// Signs a header and claims just as they are, in the compact serialization of RFC 7515 section 3.1.
+    pub(super) fn compact(&self, header: &str, claims: &str) -> Result<Secret, SignError> {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.key, jsonwebtoken::Algorithm::ES256)
+            .map_err(|_| SignError::Crypto)?;
+        Ok(Secret::new(format!("{signed}.{signature}")))
+    }
+
     /// The public key as a JWK Set of one key, ready for `jwks.json`.
     pub fn jwks(&self) -> String {
         format!("{:#}\n", json!({ "keys": [self.public] }))
@@ -140,12 +149,5 @@ pub fn sign(mint: &Mint, key: &SigningKey) -> Result<Secret, SignError> {
         put("scope", json!(mint.scope));
     }
     claims.extend(mint.extra.clone());
-    let signed = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header.to_string()),
-        URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string())
-    );
-    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key.key, jsonwebtoken::Algorithm::ES256)
-        .map_err(|_| SignError::Crypto)?;
-    Ok(Secret::new(format!("{signed}.{signature}")))
+    key.compact(&header.to_string(), &Value::Object(claims).to_string())
 }

@@ -1,12 +1,13 @@
-//! The checks of a JWT, in one order, walked by [`verify`] and [`diagnose`] alike. Cheap ones first; the signature last.
+//! The checks of a JWT, in one order, walked by [`verify`] and [`diagnose`] alike. Cheap ones first; the signature
+//! last.
 //!
-//! An ID token is not an access token (RFC 9068 section 4, RFC 8725 sections 3.11 and 3.12), and the rule that tells them
-//! apart is this:
+//! An ID token is not an access token (RFC 9068 section 4, RFC 8725 sections 3.11 and 3.12), and the rule that
+//! tells them apart is this:
 //! - `typ: at+jwt` says access token; it is taken at its word.
-//! - `typ: JWT` and no `typ` are what many issuers put on both kinds. Such a token is refused if it bears the mark of
-//!   another kind: a claim `nonce`, `at_hash`, `c_hash`, `s_hash` (ID token), `events` (logout token, security event), a `token_use`
-//!   other than `access`, a claim `typ` of `ID`, `Refresh`, `Offline`, `Logout`. An issuer whose tokens are all `at+jwt` can be held to that
-//!   (`Rules::only_at_jwt`).
+//! - `typ: JWT` and no `typ` are what many issuers put on both kinds. Such a token is refused if it bears the mark
+//!   of another kind: a claim `nonce`, `at_hash`, `c_hash`, `s_hash` (ID token), `events` (logout token, security
+//!   event), a `token_use` other than `access`, a claim `typ` of `ID`, `Refresh`, `Offline`, `Logout`. An issuer
+//!   whose tokens are all `at+jwt` can be held to that (`Rules::only_at_jwt`).
 //! - Any other `typ` is refused.
 //!
 //! What remains, an ID token without any mark, fails on `aud`: that names the app it was made for, not us.
@@ -21,8 +22,8 @@ use super::{
 };
 use crate::model::{ClientId, Secret, UnixTime, UserId};
 
-/// Believes a JWT or says why not. The signature is checked on the calling thread; [`examine`] and [`Examined::prove`] are
-/// the two halves, for callers that move the second elsewhere.
+/// Believes a JWT or says why not. The signature is checked on the calling thread; [`examine`] and
+/// [`Examined::prove`] are the two halves, for callers that move the second elsewhere.
 pub fn verify(token: &str, rules: &Rules, keys: &KeySet, now: UnixTime) -> Result<Identity, TokenError> {
     examine(token, rules, keys, now)?.prove()
 }

@@ -80,7 +80,7 @@ pub(super) fn authenticate(bytes: &[u8]) -> Result<Command, Fault> {
 
 fn decode(bytes: &[u8]) -> Result<Theirs<'_>, Fault> {
     match CommandCodec::default().decode(bytes) {
-        Ok((rest, command)) if rest.is_empty() => Ok(command),
+        Ok(([], command)) => Ok(command),
         _ => Err(Fault::syntax("Arguments are not as this command needs them")),
     }
 }

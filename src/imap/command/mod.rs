@@ -1,4 +1,4 @@
-//! What one command says. [`parse`] takes the bytes of a whole command, literals in place, as `frame` gathered them.
+//! What one command says. `parse` takes the bytes of a whole command, literals in place, as `frame` gathered them.
 //! Called by `frame`; its values are used by `session` and `write`. Imports `model` only.
 //!
 //! Each verb is parsed on exactly one path: `codec` hands it to imap-codec, the other files are our own nom grammar

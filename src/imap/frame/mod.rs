@@ -7,8 +7,11 @@
 
 mod announce;
 mod input;
+mod step;
 
-use bytes::{Bytes, BytesMut};
+pub use step::{Limits, Line, Step};
+
+use bytes::BytesMut;
 
 use self::{announce::Announced, input::Input};
 use super::{
@@ -18,75 +21,8 @@ use super::{
 };
 use crate::model::Secret;
 
-/// What the peer may send. Sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest line before login, CRLF included: a token fits.
-    pub line_before_login: usize,
-    /// Longest line after login, CRLF included.
-    pub line: usize,
-    /// Largest literal that is part of a command.
-    pub literal: usize,
-    /// Largest literal before login, where only ID may have any.
-    pub literal_before_login: usize,
-    /// Most literals in a command.
-    pub literals: usize,
-    /// Largest command, lines and literals together, an APPEND's message not counted.
-    pub command: usize,
-    /// Largest message of an APPEND.
-    pub append: u64,
-    /// Most bytes of a refused command that are read and dropped; one that announces more ends the dialog.
-    pub dropped: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            line_before_login: 32 * 1024,
-            line: 64 * 1024,
-            literal: 64 * 1024,
-            literal_before_login: 1024,
-            literals: 1000,
-            command: 1024 * 1024,
-            append: 50 * 1024 * 1024,
-            dropped: 1024 * 1024,
-        }
-    }
-}
-
 /// Largest literal that may come without being asked for (RFC 7888 section 5, LITERAL-).
 const MAX_NON_SYNC: u64 = 4096;
-
-/// What there is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing yet: read more into [`Framer::buffer`].
-    Read,
-    /// Send a continuation (`+ OK`), then ask again: the peer waits to send a literal.
-    Continue,
-    /// A whole command.
-    Command(Tagged),
-    /// An APPEND whose message follows: answer with [`Framer::accept`] or [`Framer::reject`].
-    Append(AppendHead),
-    /// A piece of the accepted message, never empty.
-    Chunk(Bytes),
-    /// The accepted message is complete and its command well ended: only now may it be kept.
-    AppendEnd,
-    /// A refused command: write it with [`Bad::write`]; after a fatal one close. Also ends an accepted message, which
-    /// then must not be kept.
-    Bad(Bad),
-}
-
-/// One raw line, for the answers that are no commands: SASL responses and IDLE's DONE.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Line {
-    /// Nothing yet: read more into [`Framer::buffer`].
-    Read,
-    /// The line without its CRLF; bytes that are no UTF-8 are replaced, so they never pass for base64.
-    Text(Secret),
-    /// Too long, or out of step: always fatal.
-    Bad(Bad),
-}
 
 /// The input side of one connection.
 #[derive(Debug)]
@@ -101,6 +37,9 @@ pub struct Framer {
     literals: usize,
     /// Bytes of the current refused command dropped so far.
     dropped: u64,
+    /// A password's literal was not asked for. Should it come all the same, its first word is not to be repeated as a
+    /// tag, so until a command is understood answers bear none.
+    stray_password: bool,
 }
 
 #[derive(Debug)]
@@ -136,6 +75,7 @@ impl Framer {
             gathered: 0,
             literals: 0,
             dropped: 0,
+            stray_password: false,
         }
     }
 
@@ -151,6 +91,7 @@ impl Framer {
     }
 
     /// What there is in the bytes read so far. Never blocks; call again until it says [`Step::Read`].
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and is no iterator")]
     pub fn next(&mut self) -> Step {
         loop {
             let step = match std::mem::replace(&mut self.state, State::Command) {
@@ -222,11 +163,16 @@ impl Framer {
         if self.signed_in { self.limits.line } else { self.limits.line_before_login }
     }
 
+    /// Before login a command, literals and all, has to fit where a line does.
+    fn max_command(&self) -> usize {
+        if self.signed_in { self.limits.command } else { self.limits.line_before_login }
+    }
+
     /// The next line of a command.
     fn gather(&mut self) -> Option<Step> {
         let end = self.input.line_end(self.gathered);
         let line = end.unwrap_or(self.input.rest().len()) - self.gathered;
-        if line > self.max_line() || self.gathered + line > self.limits.command {
+        if line > self.max_line() || self.gathered + line > self.max_command() {
             let bad = self.tagged(Bad::no(Code::TooBig, "Command too long"));
             self.forget(self.gathered);
             self.state = State::DropLine;
@@ -240,8 +186,11 @@ impl Framer {
             return self.announced(&announced, end);
         }
         let step = match command::parse(bytes) {
-            Ok(tagged) => Step::Command(tagged),
-            Err(bad) => Step::Bad(bad),
+            Ok(tagged) => {
+                self.stray_password = false;
+                Step::Command(tagged)
+            }
+            Err(bad) => Step::Bad(self.without_stray(bad)),
         };
         self.forget(end);
         Some(step)
@@ -257,10 +206,14 @@ impl Framer {
         if head.verb.upper() == "LOGIN" {
             // Refused before the password is read: the literal is dropped, or never asked for.
             let login = Step::Command(Tagged { tag, command: Command::Login });
+            self.stray_password = literal.waits;
             return Some(self.drop_with(login, literal, end));
         }
         if let Some(bad) = self.unwanted(head.verb.upper(), head.verb.is_known(), literal) {
-            return self.refuse(bad.to(&tag), literal, end);
+            let password = head.verb.upper() == "AUTHENTICATE" && literal.waits;
+            let step = self.refuse(bad.to(&tag), literal, end);
+            self.stray_password |= password;
+            return step;
         }
         let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
         if head.verb.upper() == "APPEND" && before != b" " {
@@ -279,7 +232,7 @@ impl Framer {
         }
         let largest = if self.signed_in { self.limits.literal } else { self.limits.literal_before_login };
         let size = usize::try_from(literal.size).unwrap_or(usize::MAX);
-        if size > largest || end.saturating_add(size) > self.limits.command {
+        if size > largest || end.saturating_add(size) > self.max_command() {
             return self.refuse(Bad::no(Code::TooBig, "The literal is too large").to(&tag), literal, end);
         }
         if self.literals >= self.limits.literals {
@@ -322,6 +275,7 @@ impl Framer {
     }
 
     fn refuse(&mut self, bad: Bad, literal: &Announced, end: usize) -> Option<Step> {
+        let bad = self.without_stray(bad);
         Some(self.drop_with(Step::Bad(bad), literal, end))
     }
 
@@ -370,7 +324,13 @@ impl Framer {
             self.state = State::Message { tag, left, ask: false };
             return Some(Step::Read);
         };
-        self.state = State::Message { tag, left: left.saturating_sub(chunk.len() as u64), ask: false };
+        let left = left.saturating_sub(chunk.len() as u64);
+        // Only BINARY's literals may hold NUL (RFC 3501 section 9, `CHAR8`; RFC 3516).
+        if memchr::memchr(0, &chunk).is_some() {
+            self.state = State::DropLiteral { left };
+            return Some(Step::Bad(Bad::no(Code::Cannot, "A message with NUL in it is not taken").to(&tag)));
+        }
+        self.state = State::Message { tag, left, ask: false };
         Some(Step::Chunk(chunk))
     }
 
@@ -437,9 +397,14 @@ impl Framer {
     /// The answer, to the current command's tag where it has one.
     fn tagged(&self, bad: Bad) -> Bad {
         match Head::read(self.input.rest()) {
-            Some(head) => bad.to(head.tag),
+            Some(head) => self.without_stray(bad.to(head.tag)),
             None => bad,
         }
+    }
+
+    /// The answer without its tag, where that could be the first word of a password.
+    fn without_stray(&self, bad: Bad) -> Bad {
+        if self.stray_password { Bad { tag: None, ..bad } } else { bad }
     }
 
     /// The first `bytes` bytes are done with, and so is the command.

@@ -96,6 +96,10 @@ fn an_append_is_streamed_and_kept_only_if_its_command_ends_well() {
         told(b"a APPEND ../x {5+}\r\nhello\r\nb NOOP\r\n"),
         ["a NO [CANNOT] That is not a mailbox name this server can have|", "b Noop"]
     );
+    assert_eq!(
+        told(b"a APPEND Sent {8+}\r\nb NO\0P\r\n\r\nc NOOP\r\n"),
+        ["a append 8 to Sent", "a NO [CANNOT] A message with NUL in it is not taken|", "c Noop"]
+    );
     assert_eq!(told(b"a APPEND Sent {52428800}\r\n"), ["a append 52428800 to Sent", "+"]);
     assert_eq!(told(b"a APPEND Sent {52428801}\r\n"), ["a NO [TOOBIG] The message is too large|"]);
 }
@@ -152,6 +156,11 @@ fn no_password_is_read() {
         let answers = told_before_login(stray.as_bytes()).join(" ");
         assert!(answers.contains("BAD"), "{answers}");
     }
+    for line in [b"a LOGIN ann {6}\r\n".as_slice(), b"a AUTHENTICATE PLAIN {6}\r\n"] {
+        let mut framer = Framer::new(Limits::default());
+        let told = told_by(&mut framer, &[line, b"secret word\r\n", b"b NOOP\r\n", b"c FROB\r\n"]);
+        assert_eq!(told[1..], ["* BAD Unknown command|", "b Noop", "c BAD Unknown command|"], "{line:?}");
+    }
     assert_eq!(told_before_login(b"secret\r\n"), ["* BAD A command is a tag, a space and a verb|"]);
     assert_eq!(
         told_before_login(b"a LOGIN ann {6}\r\nsecret here\r\n"),
@@ -162,6 +171,9 @@ fn no_password_is_read() {
 #[test]
 fn before_login_only_id_may_have_a_literal() {
     assert_eq!(told_before_login(b"a ID ({4+}\r\nname {1+}\r\nx)\r\n"), ["a Id"]);
+    let many = format!("a ID (\"n\"{})\r\nb NOOP\r\n", format!(" {{1000+}}\r\n{}", "x".repeat(1000)).repeat(33));
+    let told = told_before_login(many.as_bytes());
+    assert_eq!(told, ["a NO [TOOBIG] The literal is too large|", "b Noop"], "a stranger gets no megabyte");
     for line in ["a SELECT {5}\r\n", "a AUTHENTICATE {7}\r\n", "a AUTHENTICATE PLAIN {9}\r\n", "a ID ({1025}\r\n"] {
         let told = told_before_login(line.as_bytes());
         assert_eq!(told.len(), 1, "{line}");

@@ -15,7 +15,7 @@ mod sections;
 
 use std::collections::BTreeMap;
 
-pub use problem::{FileError, Problem};
+pub use problem::{FileError, Problem, Text};
 
 use super::{App, Mailbox, Settings, Unit};
 use crate::model::{ClientId, GroupId, UnitPath, UserId};

@@ -54,26 +54,23 @@ impl FileError {
     }
 }
 
-/// A text with its line starts at hand: a file may hold as many mistakes as lines.
-pub(super) struct Text<'t> {
+/// A text with its line starts at hand: a file may hold as many mistakes as lines. `config` uses it too, so that both
+/// files' mistakes read alike.
+pub struct Text<'t> {
     text: &'t str,
     /// Byte offset of each line's start.
     lines: Vec<usize>,
 }
 
 impl<'t> Text<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
+    /// Finds the lines.
+    pub fn new(text: &'t str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { text, lines }
     }
 
     /// About the bytes `span`; a span that is out of range points at the nearest place in it.
-    pub(super) fn problem(
-        &self,
-        span: Range<usize>,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Problem {
+    pub fn problem(&self, span: Range<usize>, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
         let text = self.text;
         let start = text.floor_char_boundary(span.start);
         let end = text.floor_char_boundary(span.end.max(start));
