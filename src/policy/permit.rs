@@ -4,10 +4,8 @@ use super::{
     Directory, GrantKey, Refusal,
     decide::{Asked, judge_silently},
 };
-use crate::{
-    model::{ClientId, Place, Service, UnitPath, UnixTime, UserId},
-    token::Identity,
-};
+use crate::model::{ClientId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::token::Identity;
 
 /// Proof that [`decide`] said yes. Whoever opens mail asks for one, so no code path reaches mail without a verdict.
 ///

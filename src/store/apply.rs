@@ -13,12 +13,10 @@ use super::{
     feed::{Touched, Write},
     rows::{self, Failed},
 };
-use crate::{
-    model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId},
-    policy::{
-        App, Edit, Group, Unit,
-        file::{Document, FileError, FileUser},
-    },
+use crate::model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId};
+use crate::policy::{
+    App, Edit, Group, Unit,
+    file::{Document, FileError, FileUser},
 };
 
 /// Users and memberships read at a time.

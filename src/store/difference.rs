@@ -6,10 +6,8 @@ use std::{
 };
 
 use super::rows;
-use crate::{
-    model::{UnitPath, UnixTime, UserId},
-    policy::{App, Group, Settings, Unit, file::FileUser},
-};
+use crate::model::{UnitPath, UnixTime, UserId};
+use crate::policy::{App, Group, Settings, Unit, file::FileUser};
 
 /// What is stored beside what is wanted.
 pub(super) struct Difference<'w, K, V> {

@@ -14,10 +14,8 @@ use super::{
     Store, StoreError,
     rows::{self, Failed},
 };
-use crate::{
-    model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId},
-    policy::{Directory, Edit},
-};
+use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
+use crate::policy::{Directory, Edit};
 
 /// More touched rows than this are one `directory` entry in the feed, and are read again with all others.
 const MANY: usize = 20_000;

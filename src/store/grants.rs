@@ -3,10 +3,8 @@
 use sqlx::Row;
 
 use super::{AuditEvent, Store, StoreError, audit, feed::Write, rows};
-use crate::{
-    model::{ClientId, GrantId, Service, UnixTime, UserId},
-    policy::{Grant, GrantKey, GrantState, Permit},
-};
+use crate::model::{ClientId, GrantId, Service, UnixTime, UserId};
+use crate::policy::{Grant, GrantKey, GrantState, Permit};
 
 impl Store {
     /// Notes the grant a login is under: makes it, or makes a removed one active again. Without SQL when the grant

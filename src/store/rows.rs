@@ -6,12 +6,9 @@ use std::{collections::BTreeMap, path::Path};
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
 use super::{StoreError, feed::Touched};
-use crate::{
-    model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId},
-    policy::{
-        Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Setting, Settings, Trust, Unit,
-        User,
-    },
+use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
+use crate::policy::{
+    Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Setting, Settings, Trust, Unit, User,
 };
 
 /// Rows read at a time when all are read.

@@ -4,10 +4,8 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::{
-    model::{Blame, ClientId, Reference, Service, UnitPath, UnixTime, UserId},
-    policy::{Grant, GrantKey, GrantState, Question, explain, file},
-};
+use crate::model::{Blame, ClientId, Reference, Service, UnitPath, UnixTime, UserId};
+use crate::policy::{Grant, GrantKey, GrantState, Question, explain, file};
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 

@@ -9,10 +9,8 @@ use toml::{
 };
 
 use super::{Problem, problem::Text};
-use crate::{
-    model::{BadName, ClientId, UnixTime},
-    policy::{Access, Setting, Settings},
-};
+use crate::model::{BadName, ClientId, UnixTime};
+use crate::policy::{Access, Setting, Settings};
 
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 

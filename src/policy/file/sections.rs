@@ -12,10 +12,8 @@ use super::{
     problem::Text,
     read::{Reader, Value},
 };
-use crate::{
-    model::{BadName, ClientId, GroupId, UnitPath, UserId},
-    policy::{App, Mailbox, Trust, Unit},
-};
+use crate::model::{BadName, ClientId, GroupId, UnitPath, UserId};
+use crate::policy::{App, Mailbox, Trust, Unit};
 
 const SECTIONS: [&str; 5] = ["unit", "group", "user", "mailbox", "app"];
 
