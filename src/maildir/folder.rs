@@ -21,7 +21,7 @@ use super::{
     error::MailError,
     index::Index,
     record::{Marks, Record},
-    root::Shared,
+    root::{Limits, Shared},
     scan,
     state::State,
     watch::Events,
@@ -44,6 +44,7 @@ pub(super) struct Spot {
 /// One folder.
 pub(super) struct Folder {
     pub shared: Weak<Shared>,
+    pub limits: Limits,
     core: Mutex<Core>,
     /// Whoever holds it may write; taken before the blocking thread is.
     writer: Arc<tokio::sync::Mutex<()>>,
@@ -95,6 +96,7 @@ impl Folder {
     pub(super) fn new(shared: &Arc<Shared>, spot: Spot) -> Self {
         Self {
             shared: Arc::downgrade(shared),
+            limits: shared.limits,
             core: Mutex::new(Core { spot, gone: false, recent: 0, uid_validity: 0, scanned: None, loaded: None }),
             writer: Arc::default(),
             version: watch::Sender::new(0),

@@ -44,7 +44,6 @@ mod wire;
 pub use deliver::Appending;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
-pub use keywords::{MAX_KEYWORD, MAX_KEYWORDS};
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Folder, Maildir, SpecialUse, Status};
 pub use view::{CopyUid, Meta, Mode, Update, View};

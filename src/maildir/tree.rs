@@ -16,7 +16,7 @@ use super::{
     folder::{Folder as Open, Spot},
     lock::PopLock,
     path,
-    root::Shared,
+    root::{Limits, Shared},
     subscriptions::Subscriptions,
     view::{Mode, View, copy_uids},
 };
@@ -169,6 +169,7 @@ impl Maildir {
     /// `AlreadyExists`, `InvalidName`, or what the disk says.
     pub async fn create(&self, name: &str) -> Result<(), MailError> {
         let name = path::checked(name.strip_suffix('/').unwrap_or(name))?;
+        self.shared.limits.allow_name(&name)?;
         self.run("making a folder", move |this, home| {
             let exists = MailError::AlreadyExists { name: name.clone() };
             let Some(dir) = path::folder(&name)? else { return Err(exists) };
@@ -233,13 +234,15 @@ impl Maildir {
         if to == "INBOX" {
             return Err(MailError::AlreadyExists { name: to });
         }
+        self.shared.limits.allow_name(&to)?;
         if from == "INBOX" {
             return self.rename_inbox(&to).await;
         }
         if to.strip_prefix(&from).is_some_and(|rest| rest.starts_with('/')) {
             return Err(MailError::invalid(&to, "lies below the folder to be renamed"));
         }
-        let moves = self.run("renaming a folder", move |_, home| moves(home, &from, &to)).await?;
+        let moves =
+            self.run("renaming a folder", move |this, home| moves(home, &from, &to, &this.shared.limits)).await?;
         let mut turns = Vec::new();
         for (old, _) in &moves {
             let folder = self.shared.folder(&self.spot(Some(old)));
@@ -431,7 +434,7 @@ fn special_uses(dirs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, SpecialUse
 }
 
 /// Which directories a RENAME renames, to what.
-fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MailError> {
+fn moves(home: &Dir, from: &str, to: &str, limits: &Limits) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MailError> {
     let dirs = directories(home)?;
     let taken = |name: &str| dirs.contains_key(name) || dirs.keys().any(|k| below(k, name).is_some());
     if taken(to) {
@@ -442,6 +445,7 @@ fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Ma
         let rest = if name == from { Some("") } else { below(name, from) };
         let Some(rest) = rest else { continue };
         let next = path::checked(&format!("{to}{rest}"))?;
+        limits.allow_name(&next)?;
         moves.extend(path::folder(&next)?.map(|next| (dir.clone(), next)));
     }
     if moves.is_empty() {

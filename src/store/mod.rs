@@ -46,6 +46,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Whether a full audit queue is an error (so that no login goes unrecorded), or drops events and counts them.
     pub audit_required: bool,
+    /// Events that may wait for the database.
+    pub audit_buffer: usize,
 }
 
 impl Settings {
@@ -56,7 +58,12 @@ impl Settings {
 
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
-        Self { url: "sqlite:portcullis.db".to_owned(), data_dir: data_dir.into(), audit_required: true }
+        Self {
+            url: "sqlite:portcullis.db".to_owned(),
+            data_dir: data_dir.into(),
+            audit_required: true,
+            audit_buffer: 10_000,
+        }
     }
 }
 
@@ -90,7 +97,7 @@ impl Store {
             directory: RwLock::new(directory),
             number: watch::Sender::new(number),
             turn: Mutex::new(()),
-            audit: audit::Queue::new(settings.audit_required),
+            audit: audit::Queue::new(settings),
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
         }))
