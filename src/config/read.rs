@@ -175,10 +175,7 @@ impl<'text> Reader<'text> {
             Some(number) if range.contains(&number) => Some(At { value: number, span: value.span() }),
             _ => {
                 let (least, most) = range.into_inner();
-                let remedy = match least == most {
-                    true => format!("it is fixed in this version: write {least}, or remove the line"),
-                    false => format!("write a number from {least} to {most}"),
-                };
+                let remedy = format!("write a number from {least} to {most}");
                 self.wrong(value.span(), format!("{} is out of range", section.path(key)), remedy)
             }
         }

@@ -46,6 +46,8 @@ pub struct Limits {
     pub pop_idle: Duration,
     /// How long a peer may take no output.
     pub no_output: Duration,
+    /// Output held for a session, in bytes.
+    pub output: usize,
     /// Work under way when the process shuts down may go on this long.
     pub drain: Duration,
     /// Malformed commands before the sign-in.
@@ -75,7 +77,7 @@ pub async fn run(
     house: Arc<House>,
     drain: CancellationToken,
 ) {
-    let wire = Wire::new(stream, house.limits.no_output);
+    let wire = Wire::new(stream, &house.limits);
     match visitor.service {
         Service::Imap => imap::run(wire, visitor, spot, house, drain).await,
         Service::Pop => pop::run(wire, visitor, spot, house, drain).await,

@@ -11,8 +11,11 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// Output collects up to this many bytes before it is pushed out. In bytes.
-const PUSH_AT: usize = 32 * 1024;
+use super::Limits;
+
+/// Output is pushed out when this part of what may be held has collected: the rest is room for the response that is
+/// being written.
+const PUSH_AT: usize = 8;
 /// Capacity an idle session keeps for output. In bytes.
 const IDLE_CAPACITY: usize = 512;
 /// Room asked for before each read. In bytes.
@@ -27,14 +30,24 @@ pub struct Wire {
     whole: bool,
     /// How long the peer may take no output.
     patience: Duration,
+    /// Output that is pushed out, in bytes.
+    push_at: usize,
     received: u64,
     sent: u64,
 }
 
 impl Wire {
     /// Takes over a stream whose handshake is complete.
-    pub fn new(stream: TlsStream<TcpStream>, patience: Duration) -> Self {
-        Self { stream: Box::new(stream), out: BytesMut::new(), whole: true, patience, received: 0, sent: 0 }
+    pub fn new(stream: TlsStream<TcpStream>, limits: &Limits) -> Self {
+        Self {
+            stream: Box::new(stream),
+            out: BytesMut::new(),
+            whole: true,
+            patience: limits.no_output,
+            push_at: (limits.output / PUSH_AT).max(1),
+            received: 0,
+            sent: 0,
+        }
     }
 
     /// Reads what is there into `buffer`; 0 when the peer has closed. Cancel-safe: bytes are in `buffer` or unread.
@@ -58,7 +71,7 @@ impl Wire {
 
     /// Sends when enough has collected; handlers call this between responses and chunks.
     pub async fn push(&mut self) -> io::Result<()> {
-        if self.out.len() < PUSH_AT {
+        if self.out.len() < self.push_at {
             return Ok(());
         }
         timeout(self.patience, self.send()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

@@ -50,6 +50,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Whether a full audit queue is an error (so that no login goes unrecorded), or drops events and counts them.
     pub audit_required: bool,
+    /// Events that may wait for the database.
+    pub audit_buffer: usize,
 }
 
 impl Settings {
@@ -60,7 +62,12 @@ impl Settings {
 
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
-        Self { url: "sqlite:portcullis.db".to_owned(), data_dir: data_dir.into(), audit_required: true }
+        Self {
+            url: "sqlite:portcullis.db".to_owned(),
+            data_dir: data_dir.into(),
+            audit_required: true,
+            audit_buffer: 10_000,
+        }
     }
 }
 
@@ -96,7 +103,7 @@ impl Store {
             directory: RwLock::new(directory),
             number: watch::Sender::new(number),
             turn: Mutex::new(()),
-            audit: audit::Queue::new(settings.audit_required),
+            audit: audit::Queue::new(settings),
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),

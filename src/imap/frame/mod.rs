@@ -185,7 +185,7 @@ impl Framer {
         if let Some(announced) = Announced::at_end_of(bytes.get(self.gathered..).unwrap_or_default()) {
             return self.announced(&announced, end);
         }
-        let step = match command::parse(bytes) {
+        let step = match command::parse(bytes, self.limits.search) {
             Ok(tagged) => {
                 self.stray_password = false;
                 Step::Command(tagged)

@@ -67,12 +67,21 @@ pub fn status(out: &mut BytesMut, name: &str, items: impl IntoIterator<Item = (S
     out.extend_from_slice(b")\r\n");
 }
 
-/// `* SEARCH 2 5 ..`
-pub fn search(out: &mut BytesMut, numbers: impl IntoIterator<Item = u32>) {
+/// The start of `* SEARCH 2 5 ..`: numbers by [`search_numbers`] follow, as many times as one likes, then
+/// [`search_end`].
+pub fn search_start(out: &mut BytesMut) {
     out.extend_from_slice(b"* SEARCH");
+}
+
+/// Some of the numbers.
+pub fn search_numbers(out: &mut BytesMut, numbers: &[u32]) {
     for number in numbers {
         put(out, format_args!(" {number}"));
     }
+}
+
+/// The end of a SEARCH answer.
+pub fn search_end(out: &mut BytesMut) {
     out.extend_from_slice(b"\r\n");
 }
 
@@ -147,6 +156,12 @@ mod tests {
         line
     }
 
+    fn whole_search(out: &mut BytesMut, numbers: &[u32]) {
+        search_start(out);
+        numbers.chunks(1).for_each(|piece| search_numbers(out, piece));
+        search_end(out);
+    }
+
     #[test]
     fn every_line_is_as_its_rfc_says_and_another_codec_reads_it() {
         let sent = ListLine {
@@ -163,8 +178,8 @@ mod tests {
             (written(|o| lsub(o, &sent)), "* LSUB (\\HasNoChildren \\Sent) \"/\" \"Gesendete &ANw-bel\"\r\n"),
             (written(list_separator), "* LIST (\\Noselect) \"/\" \"\"\r\n"),
             (written(|o| status(o, "INBOX", items)), "* STATUS INBOX (MESSAGES 3 UIDNEXT 9 SIZE 5000000000)\r\n"),
-            (written(|o| search(o, [2, 5])), "* SEARCH 2 5\r\n"),
-            (written(|o| search(o, [])), "* SEARCH\r\n"),
+            (written(|o| whole_search(o, &[2, 5])), "* SEARCH 2 5\r\n"),
+            (written(|o| whole_search(o, &[])), "* SEARCH\r\n"),
             (written(namespace), "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"),
             (
                 written(|o| id(o, &[("name", Some("Portcullis")), ("os", None)])),

@@ -11,7 +11,7 @@ mod string;
 
 pub use data::{
     ListLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, namespace, recent,
-    search, status,
+    search_end, search_numbers, search_start, status,
 };
 pub use fetch::{FetchLine, date_time};
 pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};

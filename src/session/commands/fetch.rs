@@ -3,7 +3,7 @@
 
 use std::{io, ops::Range};
 
-use super::{Answer, Reply, flag_names, refuse, structure};
+use super::{Answer, Reply, flag_names, refuse, structure as write_structure};
 use crate::imap::{
     command::{FetchItem, Section, SectionText, SequenceSet},
     set::{self, Ranges},
@@ -13,8 +13,8 @@ use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Mode, View};
 use crate::message::{self, Keep, Scanner, Structure};
 use crate::session::{Ending, imap::Dialog};
 
-/// Longest header that is read to answer a question about it. In bytes. Source: threats.md section 6.
-const MAX_HEADER: usize = 10 * 1024 * 1024;
+/// What is in memory as a whole is put into the output in pieces of this size. In bytes.
+const PIECE: usize = 16 * 1024;
 
 /// How much of a message has to be looked at before an item can be answered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,15 +106,15 @@ async fn one(
             (FetchItem::Envelope, Some(source)) => {
                 line.item(out, "ENVELOPE");
                 let root = source.structure.root();
-                structure::envelope(out, root.envelope().unwrap_or(&message::Envelope::default()));
+                write_structure::envelope(out, root.envelope().unwrap_or(&message::Envelope::default()));
             }
             (FetchItem::Body, Some(source)) => {
                 line.item(out, "BODY");
-                structure::body(out, &source.structure, false);
+                structure(dialog, &source.structure, false).await?;
             }
             (FetchItem::BodyStructure, Some(source)) => {
                 line.item(out, "BODYSTRUCTURE");
-                structure::body(out, &source.structure, true);
+                structure(dialog, &source.structure, true).await?;
             }
             (FetchItem::Rfc822, Some(source)) => {
                 line.item(out, "RFC822");
@@ -136,6 +136,8 @@ async fn one(
                 body_section(dialog, source, section, *partial).await?;
             }
         }
+        // An item may be large and may be asked for again and again: what is held is one of them.
+        dialog.wire.push().await?;
     }
     line.end(&mut dialog.wire.out);
     dialog.wire.end_long();
@@ -180,7 +182,7 @@ async fn open(view: &View, number: u32, look: Look, limits: &message::Limits) ->
     match look {
         Look::None => {}
         Look::Header => {
-            let header = header(&mut reader).await?;
+            let header = header(&mut reader, limits.header_bytes).await?;
             scanner.feed(&header);
         }
         Look::Parts => {
@@ -192,8 +194,8 @@ async fn open(view: &View, number: u32, look: Look, limits: &message::Limits) ->
     Ok(Source { reader, structure: scanner.finish(), looked: look })
 }
 
-/// The bytes up to and with the first empty line.
-pub(super) async fn header(reader: &mut MessageReader) -> Result<Vec<u8>, MailError> {
+/// The bytes up to and with the first empty line, `most` of them at most.
+pub(super) async fn header(reader: &mut MessageReader, most: usize) -> Result<Vec<u8>, MailError> {
     let mut header: Vec<u8> = Vec::new();
     while let Some(chunk) = reader.next().await? {
         let seen = header.len();
@@ -202,8 +204,8 @@ pub(super) async fn header(reader: &mut MessageReader) -> Result<Vec<u8>, MailEr
             header.truncate(end);
             break;
         }
-        if header.len() > MAX_HEADER {
-            header.truncate(MAX_HEADER);
+        if header.len() > most {
+            header.truncate(most);
             break;
         }
     }
@@ -251,15 +253,33 @@ async fn body_section(
         SectionText::HeaderFieldsNot(names) => (names, Keep::Others),
         _ => return stream(dialog, &mut source.reader, clip(range, partial)).await,
     };
-    source.reader.select(range);
-    let header = source.reader.all(MAX_HEADER).await.map_err(broken)?;
+    let most = dialog.house.limits.message.header_bytes;
+    source.reader.select(first(range, most));
+    let header = source.reader.all(most).await.map_err(broken)?;
     let fields = message::header_fields(&header, names, keep);
     let wanted = clip(0..fields.len() as u64, partial);
     let start = usize::try_from(wanted.start).unwrap_or(usize::MAX);
     let end = usize::try_from(wanted.end).unwrap_or(usize::MAX);
     let bytes = fields.get(start..end).unwrap_or_default();
     write::literal_head(&mut dialog.wire.out, bytes.len() as u64);
-    dialog.wire.out.extend_from_slice(bytes);
+    for piece in bytes.chunks(PIECE) {
+        dialog.wire.out.extend_from_slice(piece);
+        dialog.wire.push().await?;
+    }
+    Ok(())
+}
+
+/// The first `most` octets of a range.
+pub(super) fn first(range: Range<u64>, most: usize) -> Range<u64> {
+    range.start..range.end.min(range.start.saturating_add(most as u64))
+}
+
+/// BODY or BODYSTRUCTURE, sent as it is written: a message may have ten thousand parts.
+async fn structure(dialog: &mut Dialog, structure: &Structure, extended: bool) -> Result<(), Ending> {
+    for step in structure.walk() {
+        write_structure::step(&mut dialog.wire.out, structure, step, extended);
+        dialog.wire.push().await?;
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ pub(super) async fn idle(dialog: &mut Dialog, mut view: Option<&mut View>) -> An
     let end = Instant::now() + dialog.house.limits.imap_idle;
     loop {
         if let Some(view) = view.as_deref_mut() {
-            tell_news(dialog, view, true);
+            tell_news(dialog, view, true).await?;
             if view.is_gone() {
                 return Err(mailbox_gone(dialog));
             }

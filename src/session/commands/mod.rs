@@ -233,7 +233,7 @@ impl Stay<'_> {
     async fn answer(&mut self, tag: &str, reply: Reply, may_expunge: bool) -> Result<(), Ending> {
         let mut gone = false;
         if let Stage::Open(view) = &mut self.stage {
-            tell_news(self.dialog, view, may_expunge);
+            tell_news(self.dialog, view, may_expunge).await?;
             gone = view.is_gone();
         }
         self.tagged(tag, &reply);
@@ -255,9 +255,9 @@ fn mailbox_gone(dialog: &mut Dialog) -> Ending {
 }
 
 /// Writes what changed in the open mailbox since the peer was last told.
-fn tell_news(dialog: &mut Dialog, view: &mut View, may_expunge: bool) {
-    let out = &mut dialog.wire.out;
+async fn tell_news(dialog: &mut Dialog, view: &mut View, may_expunge: bool) -> Result<(), Ending> {
     for update in view.sync(may_expunge) {
+        let out = &mut dialog.wire.out;
         match update {
             Update::Exists(count) => write::exists(out, count),
             Update::Recent(count) => write::recent(out, count),
@@ -271,7 +271,9 @@ fn tell_news(dialog: &mut Dialog, view: &mut View, may_expunge: bool) {
                 }
             }
         }
+        dialog.wire.push().await?;
     }
+    Ok(())
 }
 
 /// `\Seen`, `$Junk`, ..., `\Recent`.

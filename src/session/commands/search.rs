@@ -15,10 +15,10 @@ use crate::maildir::{Flags, MailError, MessageReader, Meta, View};
 use crate::message::{self, Needle, Piece, Scanner, TextDecoder};
 use crate::session::imap::Dialog;
 
+/// Numbers of an answer that are written at a time.
+const PIECE: usize = 1000;
 /// Most decoded bytes of one text part that are searched. In bytes.
 const MAX_TEXT: u64 = 10 * 1024 * 1024;
-/// Longest header that is searched. In bytes.
-const MAX_HEADER: usize = 10 * 1024 * 1024;
 
 pub(super) async fn search(dialog: &mut Dialog, view: &mut View, search: &Search) -> Answer {
     let plan = Plan::new(&search.key, view);
@@ -41,7 +41,15 @@ pub(super) async fn search(dialog: &mut Dialog, view: &mut View, search: &Search
             found.push(if search.uid { uid } else { number });
         }
     }
-    write::search(&mut dialog.wire.out, found);
+    // A million numbers are millions of bytes: sent as they are written.
+    write::search_start(&mut dialog.wire.out);
+    dialog.wire.begin_long();
+    for piece in found.chunks(PIECE) {
+        write::search_numbers(&mut dialog.wire.out, piece);
+        dialog.wire.push().await?;
+    }
+    write::search_end(&mut dialog.wire.out);
+    dialog.wire.end_long();
     Ok(Reply::ok("SEARCH done"))
 }
 
@@ -182,7 +190,7 @@ async fn look_inside(
     limits: &message::Limits,
 ) -> Result<bool, MailError> {
     let mut reader = view.read(facts.number).await?;
-    facts.header = Some(fetch::header(&mut reader).await?);
+    facts.header = Some(fetch::header(&mut reader, limits.header_bytes).await?);
     if let Some(matches) = plan.judge(key, facts) {
         return Ok(matches);
     }
@@ -219,7 +227,7 @@ async fn texts(
             };
             match piece {
                 Piece::Header(range) => {
-                    let block = read(reader, range).await?;
+                    let block = read(reader, range, limits.header_bytes).await?;
                     look(&message::decode_header_block(&block));
                 }
                 Piece::Text(part) => {
@@ -243,7 +251,8 @@ async fn texts(
     Ok(found)
 }
 
-async fn read(reader: &mut MessageReader, range: Range<u64>) -> Result<Vec<u8>, MailError> {
-    reader.select(range);
-    reader.all(MAX_HEADER).await
+/// The first `most` bytes of a range.
+async fn read(reader: &mut MessageReader, range: Range<u64>, most: usize) -> Result<Vec<u8>, MailError> {
+    reader.select(fetch::first(range, most));
+    reader.all(most).await
 }

@@ -48,13 +48,12 @@ fn addresses(out: &mut BytesMut, list: &[Address]) {
     out.extend_from_slice(b")");
 }
 
-/// The tree of parts; `extended` for BODYSTRUCTURE, without for BODY. Does not recurse, however deep the mail nests.
-pub(super) fn body(out: &mut BytesMut, structure: &Structure, extended: bool) {
-    for step in structure.walk() {
-        match step {
-            Step::Enter(part) => enter(out, structure, part),
-            Step::Leave(part) => leave(out, part, extended),
-        }
+/// One step through the tree of parts; `extended` for BODYSTRUCTURE, without for BODY. All steps of `Structure::walk`
+/// together write it, without recursion, however deep the mail nests.
+pub(super) fn step(out: &mut BytesMut, structure: &Structure, step: Step<'_>, extended: bool) {
+    match step {
+        Step::Enter(part) => enter(out, structure, part),
+        Step::Leave(part) => leave(out, part, extended),
     }
 }
 
@@ -161,7 +160,8 @@ mod tests {
         let mut scanner = Scanner::new(Limits::default());
         scanner.feed(mail.replace('\n', "\r\n").as_bytes());
         let mut out = BytesMut::new();
-        body(&mut out, &scanner.finish(), extended);
+        let structure = scanner.finish();
+        structure.walk().for_each(|one| step(&mut out, &structure, one, extended));
         String::from_utf8_lossy(&out).into_owned()
     }
 
