@@ -1,8 +1,92 @@
-//! Stub.
+//! The `portcullis` command: reads arguments, calls the rooms below, prints for people or programs, picks the exit
+//! code. One file a command.
 
-use std::process::ExitCode;
+mod audit;
+mod check;
+mod demo;
+mod explain;
+mod manual;
+mod serve;
+mod token;
 
-/// Runs the program.
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Exit code for a wrong config file, policy file, key or argument, and for "cannot tell".
+const EXIT_WRONG: u8 = 2;
+
+/// A gateway for IMAPS and POP3S: mail programs come in with an OAuth token only, where policy says so, for as long
+/// as it says so.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+To try it on your own machine, with everything made for you:
+    portcullis demo
+
+To run it:
+    portcullis check --config config/portcullis.toml
+    portcullis serve --config config/portcullis.toml
+
+To learn why somebody cannot get in:
+    portcullis explain --config config/portcullis.toml --user ann@example.com --app CLIENT-ID --service imap
+    portcullis audit   --config config/portcullis.toml --reference 7F3K2Q";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Arguments),
+    Demo(demo::Arguments),
+    Token(token::Arguments),
+    Explain(explain::Arguments),
+    Check(check::Arguments),
+    Audit(audit::Arguments),
+    Completions(manual::CompletionArguments),
+    Man(manual::ManArguments),
+}
+
+/// The config file every command but `demo` reads.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The config file (TOML); config/portcullis.toml in the source explains each key
+    #[arg(long = "config", value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    fn read(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(&self.path)?)
+    }
+}
+
+/// Runs the command the arguments name.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = Arguments::parse();
+    // The one crypto backend, before anything can ask for another.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let outcome = match arguments.command {
+        Command::Serve(arguments) => arguments.run(),
+        Command::Demo(arguments) => arguments.run(),
+        Command::Token(arguments) => arguments.run(),
+        Command::Explain(arguments) => arguments.run(),
+        Command::Check(arguments) => arguments.run(),
+        Command::Audit(arguments) => arguments.run(),
+        Command::Completions(arguments) => arguments.run(),
+        Command::Man(arguments) => arguments.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("portcullis: {error:#}");
+        ExitCode::from(EXIT_WRONG)
+    })
+}
+
+/// A runtime for the commands that ask the database or an issuer once.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -1,1 +1,85 @@
-//! Stub.
+//! Who may come in, who is in, who must leave. `session` asks `admit`; `serve` runs `watch`. No other room turns a
+//! token into a permit.
+
+mod admit;
+mod denial;
+mod live;
+mod lobby;
+mod record;
+mod slow;
+mod watch;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+pub use admit::{Admission, Visitor};
+pub use denial::{Cause, Denial, Hint};
+pub use live::{Live, Seat, SeatGuard};
+pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot};
+pub use slow::network;
+pub use watch::watch;
+
+use crate::issuer::Issuers;
+use crate::model::{SessionId, UnixTime};
+use crate::store::Store;
+
+/// The bounds the gate keeps; defaults are those of `config/portcullis.toml`.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open sessions per mailbox user and service.
+    pub sessions_per_user: usize,
+    /// Wait before the answer to a first failed sign-in; doubled with each further one. Zero: no wait.
+    pub failed_login_delay: Duration,
+    /// Longest such wait.
+    pub failed_login_delay_max: Duration,
+    /// Whether an open session ends when the token it came in with expires.
+    pub sessions_end_with_token: bool,
+    /// Whether a verdict that cannot be recorded becomes a temporary refusal.
+    pub audit_required: bool,
+    /// How long the snapshot is ground for a yes while the database does not answer.
+    pub database_grace: Duration,
+}
+
+/// The gate of one process.
+pub struct Gate {
+    store: Arc<Store>,
+    issuers: Arc<Issuers>,
+    live: Live,
+    slow: slow::Slow,
+    limits: Limits,
+    next_session: AtomicU64,
+}
+
+impl Gate {
+    /// A gate over this state and these issuers, with nobody in yet.
+    pub fn new(store: Arc<Store>, issuers: Arc<Issuers>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            issuers,
+            live: Live::default(),
+            slow: slow::Slow::new(limits.failed_login_delay, limits.failed_login_delay_max),
+            limits,
+            next_session: AtomicU64::new(1),
+        })
+    }
+
+    /// The number of the next session.
+    pub fn next_session(&self) -> SessionId {
+        SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Who is in.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+}
+
+/// The clock, read in one place of this room.
+fn now() -> UnixTime {
+    SystemTime::now().into()
+}

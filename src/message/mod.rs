@@ -1,1 +1,41 @@
-//! Stub.
+//! What a mail message is made of: a streaming MIME scanner (ENVELOPE, BODYSTRUCTURE, the byte ranges behind
+//! BODY[section]), header filters, and what SEARCH needs (header and body text, a matcher, dates).
+//!
+//! Bytes in, values out; nothing here panics, recurses on the input or keeps message bodies. Called by `maildir`
+//! and `session`. Imports no other room.
+//!
+//! Where the RFCs leave a choice on malformed mail, the answer is the one most clients already know from Dovecot;
+//! each such place says so.
+
+mod address;
+mod boundary;
+mod charset;
+mod date;
+mod envelope;
+mod field;
+mod filter;
+mod header;
+mod matcher;
+mod mime;
+mod part;
+mod scan;
+mod section;
+mod text;
+mod transfer;
+mod word;
+
+pub use address::{Address, addresses};
+pub use charset::{Charset, decode_guessed};
+pub use date::parse_date;
+pub use envelope::Envelope;
+pub use field::{Field, Fields, fields, unfold};
+pub use filter::{HeaderFilter, Keep, header_fields};
+pub use header::Limits;
+pub use matcher::{Matcher, Needle};
+pub use mime::{Disposition, Media, Parameter, parameter};
+pub use part::{Part, Shape, Step, Structure};
+pub use scan::Scanner;
+pub use section::SectionText;
+pub use text::{Piece, TextDecoder};
+pub use transfer::{Transfer, TransferDecoder};
+pub use word::{decode_header, decode_header_block};

@@ -35,6 +35,17 @@ impl Reference {
         Self(text)
     }
 
+    /// Reads a reference as a person types it: any letter case, with O for 0 and I or L for 1.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text: [u8; 6] = text.as_bytes().try_into().ok()?;
+        let text = text.map(|digit| match digit.to_ascii_uppercase() {
+            b'O' => b'0',
+            b'I' | b'L' => b'1',
+            other => other,
+        });
+        text.iter().all(|digit| Self::DIGITS.contains(digit)).then_some(Self(text))
+    }
+
     /// The six characters.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or("")
@@ -55,6 +66,14 @@ mod tests {
     fn a_reference_has_six_characters_nobody_misreads() {
         assert_eq!(Reference::from_bits(0).as_str(), "000000");
         assert_eq!(Reference::from_bits(u32::MAX).as_str(), "ZZZZZZ");
+        assert_eq!(Reference::parse("zzzzzz"), Some(Reference::from_bits(u32::MAX)));
+        assert_eq!(Reference::parse("OIL000"), Reference::parse("011000"));
+        assert_eq!(Reference::parse("7F3K2"), None);
+        assert_eq!(Reference::parse("7F3K2U"), None);
         assert_ne!(Reference::from_bits(1), Reference::from_bits(1 << 29));
+        assert_eq!(Reference::parse("oilzz0").map(|r| r.to_string()).as_deref(), Some("011ZZ0"));
+        for wrong in ["", "00000", "0000000", "00000U", "0000é"] {
+            assert_eq!(Reference::parse(wrong), None, "{wrong:?}");
+        }
     }
 }

@@ -1,1 +1,25 @@
-//! Stub.
+//! Policy, the heart: who may come in with which app by which protocol, and why not. Pure: no I/O, no clock.
+//! Called by `store` (fills the [`Directory`]), `gate` ([`Permit`] or [`Refusal`]) and `cli` ([`explain`]). Imports
+//! `model` and `token`.
+
+mod catalogue;
+mod decide;
+mod directory;
+mod explain;
+mod facts;
+pub mod file;
+mod groups;
+mod permit;
+mod refusal;
+mod rule;
+mod tree;
+
+pub use catalogue::{apps_shipped, shipped_name};
+pub use decide::{Question, explain};
+pub use directory::{Counts, Directory};
+pub use explain::{Explanation, Step};
+pub use facts::{
+    Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Setting, Settings, Trust, Unit, User,
+};
+pub use permit::{Permit, decide};
+pub use refusal::Refusal;

@@ -1,1 +1,181 @@
-//! Stub.
+//! Builds every room, binds the sockets, accepts, reloads what changes on disk, and drains at the end. Called by
+//! `cli`.
+
+mod accept;
+mod check;
+mod proxy;
+mod reload;
+
+pub use check::check;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Log, LogFormat};
+use crate::gate::{self, Gate, Lobby};
+use crate::issuer::Issuers;
+use crate::maildir::Mail;
+use crate::model::Service;
+use crate::session::House;
+use crate::store::Store;
+use crate::tls::{Acceptance, Resolver};
+
+/// Connections the system may hold for us before we accept them.
+const BACKLOG: u32 = 1024;
+
+/// One bound socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// `imaps` or `pop3s`.
+    pub name: &'static str,
+    /// The address with the port that was really bound.
+    pub address: SocketAddr,
+}
+
+/// A gateway whose sockets are bound and whose state is loaded.
+pub struct Server {
+    bound: Vec<Bound>,
+    doors: Vec<accept::Door>,
+    gate: Arc<Gate>,
+    store: Arc<Store>,
+    issuers: Arc<Issuers>,
+    reload: reload::Reload,
+    sessions: TaskTracker,
+    drain: CancellationToken,
+    drain_limit: Duration,
+}
+
+impl Server {
+    /// Reads and builds everything; binds last, so that a wrong file never takes a port.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let resolver = Resolver::new(reload::certificates(config)?);
+        let issuers =
+            Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
+        let store = Store::open(&config.store_settings()).await?;
+        let reload = reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers));
+        reload.apply_policy().await?;
+        let mail = Mail::new(config.maildir_settings())?;
+        let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
+        let house = Arc::new(House {
+            gate: Arc::clone(&gate),
+            mail,
+            hostname: config.hostname.clone(),
+            limits: config.session_limits(),
+        });
+        let lobby = Lobby::new(config.lobby_limits());
+        let sessions = TaskTracker::new();
+        let drain = CancellationToken::new();
+        let courtesies = accept::courtesies();
+
+        let mut bound = Vec::new();
+        let mut doors = Vec::new();
+        let services =
+            [("imaps", Service::Imap, &config.listen.imaps), ("pop3s", Service::Pop, &config.listen.pop3s)];
+        for (name, service, addresses) in services {
+            for address in addresses {
+                let listener = listen(*address)
+                    .with_context(|| format!("listen.{name}: cannot listen on {address}; is the port taken, or below 1024 without the right to it?"))?;
+                bound.push(Bound { name, address: listener.local_addr()? });
+                doors.push(accept::Door {
+                    service,
+                    listener,
+                    acceptance: Acceptance::new(service, &resolver)?,
+                    lobby: Arc::clone(&lobby),
+                    house: Arc::clone(&house),
+                    proxy_from: config.listen.proxy_protocol_from.clone(),
+                    trusted: config.trusted_networks.clone(),
+                    handshake_limit: Duration::from_secs(config.limits.tls_handshake_s),
+                    sessions: sessions.clone(),
+                    drain: drain.clone(),
+                    courtesies: Arc::clone(&courtesies),
+                });
+            }
+        }
+        let drain_limit = Duration::from_secs(config.limits.drain_s);
+        Ok(Self { bound, doors, gate, store, issuers, reload, sessions, drain, drain_limit })
+    }
+
+    /// The bound sockets.
+    pub fn bound(&self) -> &[Bound] {
+        &self.bound
+    }
+
+    /// Serves until SIGTERM or SIGINT, then tells every session and waits for them.
+    pub async fn run(self) -> anyhow::Result<()> {
+        // Whoever listens for these signals from here on owns them; before, they end the process as usual.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+
+        let closed = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&self.store).run(stop.clone()));
+        tasks.spawn(Arc::clone(&self.issuers).run(stop.clone()));
+        tasks.spawn(gate::watch(Arc::clone(&self.gate), stop.clone()));
+        tasks.spawn(self.reload.run(stop.clone()));
+        let mut doors = JoinSet::new();
+        for door in self.doors {
+            doors.spawn(door.stand_open(closed.clone()));
+        }
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: telling every session"),
+            _ = interrupt.recv() => info!("SIGINT: telling every session"),
+            Some(ended) = tasks.join_next() => {
+                // None of them ends by itself; without one of them the gate would not keep its promises.
+                closed.cancel();
+                self.drain.cancel();
+                anyhow::bail!("a task of the gateway ended unexpectedly: {ended:?}");
+            }
+        }
+        closed.cancel();
+        while doors.join_next().await.is_some() {}
+        self.drain.cancel();
+        self.sessions.close();
+        if tokio::time::timeout(self.drain_limit, self.sessions.wait()).await.is_err() {
+            warn!(left = self.sessions.len(), "sessions did not end in time");
+        }
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+        self.store.flush().await?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too, as on most systems; any other address is what it says.
+        socket2::SockRef::from(&socket).set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Sends logs to standard error as the config says; `RUST_LOG` wins where it is set.
+pub fn start_log(log: &Log) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let done = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    if let Err(error) = done {
+        eprintln!("portcullis: logging was set up before: {error}");
+    }
+}

@@ -1,1 +1,13 @@
-//! Stub.
+//! TLS without a socket: PEM bytes in, certificates and `rustls` settings out. No I/O, no clock.
+//!
+//! Called by `serve` (listeners, reload), `cli` (`check`, `demo`) and `config`. Imports `model` only.
+
+mod certificates;
+mod pair;
+mod server;
+mod x509;
+
+pub use certificates::{Certificates, Resolver};
+pub use pair::{Pair, PairError, PairFile, PairWarning};
+pub use server::{Acceptance, SetupError};
+pub use x509::Malformed;

@@ -1,0 +1,75 @@
+//! `portcullis demo`: everything a first look needs, made in one folder, and the gateway over it.
+
+mod certificates;
+mod material;
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+
+use crate::config::Config;
+
+/// Make a complete gateway in a folder and run it on this machine
+///
+/// Makes a certificate authority and certificate, a signing key and its issuer, units, users and sample mail, then
+/// serves IMAPS and POP3S on loopback and prints a line to paste that reads a message with curl. What is in the folder
+/// already is used again, so edit policy.toml there and watch sessions fall.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Folder to make everything in
+    #[arg(long, value_name = "DIR", default_value = "./portcullis-demo")]
+    dir: PathBuf,
+    /// IMAPS listens on N + 93 and POP3S on N + 95
+    #[arg(long, value_name = "N", default_value_t = 1900, value_parser = clap::value_parser!(u16).range(0..=65_440))]
+    port_base: u16,
+}
+
+impl Arguments {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        let made = material::make(&self.dir, self.port_base)
+            .with_context(|| format!("{}: cannot make the demo there", self.dir.display()))?;
+        let mut config = Config::load(&made.config)?;
+        let loopback =
+            |port| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()];
+        config.listen.imaps = loopback(self.port_base + 93);
+        config.listen.pop3s = loopback(self.port_base + 95);
+        let arguments = self;
+        super::serve::run(&config, |bound| arguments.explain(&made, bound))
+    }
+
+    /// What to paste, in words.
+    fn explain(&self, made: &material::Made, bound: &[crate::serve::Bound]) {
+        let program = std::env::current_exe().map_or_else(|_| "portcullis".to_owned(), |path| short(&path));
+        let config = made.config.display();
+        let port = |name: &str| bound.iter().find(|b| b.name == name).map_or(0, |b| b.address.port());
+        println!(
+            "
+The demo is in {dir}. To read a message, paste this into another terminal:
+
+curl --cacert {ca} --url 'imaps://localhost:{imaps}/INBOX;MAILINDEX=1' --user {user}: --oauth2-bearer \"$({program} \
+             token --config {config} --user {user} --app {app})\"
+
+The same by POP3: --url 'pop3s://localhost:{pop3s}/1'. A refusal: --user {refused} --app {app}. Why it is refused:
+{program} explain --config {config} --user {refused} --app {app} --service imap",
+            dir = self.dir.display(),
+            ca = made.ca.display(),
+            imaps = port("imaps"),
+            pop3s = port("pop3s"),
+            user = material::USER,
+            refused = material::REFUSED,
+            app = material::APP,
+        );
+    }
+}
+
+/// A path below the current folder without its front part, as a person would type it.
+fn short(path: &std::path::Path) -> String {
+    std::env::current_dir()
+        .ok()
+        .and_then(|here| path.strip_prefix(here).ok())
+        .map_or_else(|| path.display().to_string(), |rest| rest.display().to_string())
+}

@@ -1,0 +1,170 @@
+//! `portcullis explain`: the decision step by step, and the checks of a pasted token.
+
+use std::{
+    io::{self, Read},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use anyhow::{Context, bail};
+
+use super::{ConfigFile, EXIT_WRONG};
+use crate::config::Config;
+use crate::issuer::Issuers;
+use crate::model::{ClientId, Secret, Service, UnixTime, UserId};
+use crate::policy::{self, Question};
+use crate::store::Store;
+use crate::token::Identity;
+
+/// Longest token read from standard input. In bytes.
+const MAX_TOKEN: u64 = 1024 * 1024;
+
+/// Explain a decision step by step
+///
+/// Walks the very code that decides at the gate, over the state in the database. With --token - a token is read from
+/// standard input and checked first; user and app then come from it. Exit code 0: yes. 1: no. 2: cannot tell.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("who").required(true).multiple(true).args(["user", "token"]))]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Who wants in
+    #[arg(long, value_name = "ADDRESS", requires = "app", conflicts_with = "token")]
+    user: Option<String>,
+    /// With which app (client ID)
+    #[arg(long, value_name = "CLIENT-ID", conflicts_with = "token")]
+    app: Option<String>,
+    /// By which protocol
+    #[arg(long, value_parser = ["imap", "pop"])]
+    service: String,
+    /// Whose mailbox, if it is not the user's own: a shared mailbox
+    #[arg(long, value_name = "ADDRESS")]
+    mailbox: Option<String>,
+    /// As a service account (by domain-wide delegation)
+    #[arg(long, conflicts_with = "token")]
+    service_account: bool,
+    /// Check a pasted token: `-` reads it from standard input, so that it stays out of the shell's history
+    #[arg(long, value_name = "-", value_parser = ["-"])]
+    token: Option<String>,
+}
+
+impl Arguments {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        let config = self.config.read()?;
+        let service = Service::from_word(&self.service).context("--service is imap or pop")?;
+        super::block_on(async {
+            let question = match &self.token {
+                None => self.question(service)?,
+                Some(_) => match self.ask_of_token(&config, service).await? {
+                    Ok(question) => question,
+                    Err(exit) => return Ok(exit),
+                },
+            };
+            decision(&config, &question).await
+        })
+    }
+
+    fn question(&self, service: Service) -> anyhow::Result<Question> {
+        let user = UserId::parse(self.user.as_deref().context("--user is missing")?).context("--user")?;
+        let app = ClientId::parse(self.app.as_deref().context("--app is missing")?).context("--app")?;
+        Ok(Question {
+            owner: self.owner(&user)?,
+            user,
+            app,
+            service,
+            issued_at: Some(now()),
+            service_account: self.service_account,
+        })
+    }
+
+    fn owner(&self, user: &UserId) -> anyhow::Result<UserId> {
+        match &self.mailbox {
+            None => Ok(user.clone()),
+            Some(mailbox) => UserId::parse(mailbox).context("--mailbox"),
+        }
+    }
+
+    /// Checks the pasted token; the exit code if it is not believed.
+    async fn ask_of_token(&self, config: &Config, service: Service) -> anyhow::Result<Result<Question, ExitCode>> {
+        let mut text = String::new();
+        io::stdin().take(MAX_TOKEN).read_to_string(&mut text).context("cannot read a token from standard input")?;
+        let token = Secret::new(text.trim());
+        if token.reveal().is_empty() {
+            bail!("no token on standard input: paste one, or pipe it in");
+        }
+        let issuers = Issuers::new(config.issuer_settings()?)?;
+        let diagnosis = match issuers.diagnose(&token, now()).await {
+            Ok(diagnosis) => diagnosis,
+            Err(unavailable) => {
+                println!("??  token       {unavailable}");
+                return Ok(Err(ExitCode::from(EXIT_WRONG)));
+            }
+        };
+        for step in &diagnosis.steps {
+            println!("{step}");
+        }
+        match diagnosis.verdict {
+            Err(error) => {
+                println!("\nno: the token is not believed: {error}");
+                Ok(Err(ExitCode::from(1)))
+            }
+            Ok(who) => self.scope(&issuers, who, service),
+        }
+    }
+
+    fn scope(
+        &self,
+        issuers: &Issuers,
+        who: Identity,
+        service: Service,
+    ) -> anyhow::Result<Result<Question, ExitCode>> {
+        let (wanted, _) = issuers.hint(Some(&who), service);
+        if !issuers.scope_suffices(&who, service) {
+            println!("NO  scope       the token has {:?}, and needs one of {wanted:?}", who.scopes().join(" "));
+            println!("\nno: the token's scope does not cover {service}");
+            return Ok(Err(ExitCode::from(1)));
+        }
+        println!("ok  scope       {:?} covers {service}", who.scopes().join(" "));
+        Ok(Ok(Question {
+            owner: self.owner(who.user())?,
+            user: who.user().clone(),
+            app: who.app().clone(),
+            service,
+            issued_at: who.issued_at(),
+            service_account: who.service_account(),
+        }))
+    }
+}
+
+async fn decision(config: &Config, question: &Question) -> anyhow::Result<ExitCode> {
+    let settings = config.store_settings();
+    if !settings.is_made()? {
+        bail!(
+            "{}: there is no database yet, so nobody can tell; `portcullis serve` makes it at its first start",
+            config.data_dir.display()
+        );
+    }
+    let store = Store::open(&settings).await?;
+    let explanation = store.read(|directory| policy::explain(question, directory, now()));
+    print!("{explanation}");
+    Ok(match explanation.verdict {
+        Ok(()) => {
+            println!(
+                "\nyes: {} may read {} by {} with {}",
+                question.user, question.owner, question.service, question.app
+            );
+            ExitCode::SUCCESS
+        }
+        Err(refusal) => {
+            println!("\nno: {refusal}");
+            if let Some(place) = refusal.place() {
+                println!("to change it: {place}");
+            }
+            ExitCode::from(1)
+        }
+    })
+}
+
+fn now() -> UnixTime {
+    SystemTime::now().into()
+}

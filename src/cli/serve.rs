@@ -1,0 +1,40 @@
+//! `portcullis serve`: the gateway itself.
+
+use std::process::ExitCode;
+
+use super::ConfigFile;
+use crate::config::Config;
+use crate::serve;
+
+/// Run the gateway
+///
+/// Prints a line `listening SERVICE ADDRESS` for each socket and then `ready`. SIGHUP reads certificates, keys and the
+/// policy file again (so does saving them); SIGTERM tells every session and stops. Exit code 2: a config, policy,
+/// certificate, key, database or mail folder is wrong.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Arguments {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        run(&self.config.read()?, |_| {})
+    }
+}
+
+/// Serves until told to stop; `ready` is called once with what was bound.
+pub(super) fn run(config: &Config, ready: impl FnOnce(&[serve::Bound])) -> anyhow::Result<ExitCode> {
+    serve::start_log(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = serve::Server::start(config).await?;
+        for bound in server.bound() {
+            println!("listening {} {}", bound.name, bound.address);
+        }
+        println!("ready");
+        ready(server.bound());
+        server.run().await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,205 @@
+//! Every limit, with its default and the range it may be set to. Source of the numbers: threats.md sections 3 and 6.
+//! Read by `sections`; the rooms' own settings are filled from it.
+
+use super::read::{At, Reader, Section};
+
+/// A number that can be set: the key in its section, which value it has if the file says nothing, and its bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The key, its unit in its name.
+    pub key: &'static str,
+    /// Used when the file does not say.
+    pub default: u64,
+    /// Smallest value taken.
+    pub least: u64,
+    /// Largest value taken. Equal to `least`: the limit holds, but cannot be set in this version.
+    pub most: u64,
+}
+
+macro_rules! limits {
+    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $key:ident: $default:expr, $least:expr, $most:expr;)* }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name { $($(#[$doc])* pub $key: u64,)* }
+
+        impl $name {
+            /// Each limit, in the order of the config file.
+            pub const ALL: &'static [Limit] = &[
+                $(Limit { key: stringify!($key), default: $default, least: $least, most: $most },)*
+            ];
+
+            /// Each limit's key and value, to be printed at start.
+            pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($key), self.$key)),*].into_iter()
+            }
+
+            /// Reads the section; `others` are the keys in it that are no numbers.
+            pub(super) fn read(reader: &mut Reader<'_>, section: Section<'_, '_>, others: &[&'static str]) -> Self {
+                let mut known: Vec<&str> = Self::ALL.iter().map(|limit| limit.key).collect();
+                known.extend(others);
+                reader.only(section, &known);
+                let mut read = |key: &str, default: u64, least: u64, most: u64| {
+                    reader.number(section, key, least..=most).map_or(default, |At { value, .. }| value)
+                };
+                Self { $($key: read(stringify!($key), $default, $least, $most),)* }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+    };
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const DAY_S: u64 = 24 * 3600;
+
+limits! {
+    /// `[limits]`. Names that end in `_s` are seconds, in `_bytes` bytes; the rest are counts.
+    Limits {
+        /// From TCP accept to the end of the TLS handshake, a PROXY header included.
+        tls_handshake_s: 10, 1, 600;
+        /// From TCP accept to an accepted login, in all.
+        login_s: 60, 1, 3600;
+        /// From the start of a SASL exchange to the client's answer.
+        sasl_s: 30, 1, 3600;
+        /// Silence after the error challenge of a refused token, until the refusal is said.
+        sasl_answer_s: 2, 1, 60;
+        /// Silence of an IMAP client after login. RFC 3501 section 5.4 demands 30 minutes at least.
+        imap_idle_s: 1800, 60, DAY_S;
+        /// Silence of a POP3 client after login. RFC 1939 section 3 demands 10 minutes at least.
+        pop3_idle_s: 600, 60, DAY_S;
+        /// A client that takes no output.
+        output_stall_s: 300, 1, DAY_S;
+        /// From SIGTERM to the end: sessions are told, work under way is finished.
+        drain_s: 8, 0, 3600;
+        /// Open connections.
+        connections: 10_000, 1, 10_000_000;
+        /// Connections without login; past it the oldest of them is closed.
+        connections_without_login: 4_000, 1, 10_000_000;
+        /// Connections of one address, trusted networks excepted.
+        connections_per_address: 200, 1, 10_000_000;
+        /// Sessions of one user and protocol.
+        sessions_per_user: 15, 1, 1_000_000;
+        /// Refused logins on one connection.
+        failed_logins: 5, 1, 1_000;
+        /// Wait after a refused login, doubled with each one, per address and user.
+        failed_login_delay_s: 1, 0, 60;
+        /// Longest such wait.
+        failed_login_delay_most_s: 15, 0, 600;
+        /// Commands that are none, before login.
+        bad_commands_before_login: 10, 0, 1_000_000;
+        /// Commands that are none, after login.
+        bad_commands_after_login: 50, 0, 1_000_000;
+        /// Longest line before login.
+        line_before_login_bytes: 32 * KIB, KIB, MIB;
+        /// Longest line after login.
+        line_after_login_bytes: 64 * KIB, KIB, 16 * MIB;
+        /// Longest token.
+        token_bytes: 16 * KIB, KIB, 512 * KIB;
+        /// Nesting of JSON in a token.
+        token_json_depth: 16, 16, 16;
+        /// Validated tokens that are remembered, so that a reconnect costs no signature check.
+        tokens_remembered: 50_000, 0, 100_000_000;
+        /// Refused opaque tokens that are remembered.
+        refused_tokens_remembered: 10_000, 0, 100_000_000;
+        /// Unknown key ids remembered per issuer.
+        unknown_keys_remembered: 1_000, 0, 1_000_000;
+        /// Signatures checked at once; 0: one per processor.
+        signatures_at_once: 0, 0, 1_000;
+        /// Signatures being checked or waiting for it.
+        signatures_waiting: 1_000, 1, 1_000_000;
+        /// Introspection requests open at once, per issuer.
+        introspections_at_once: 64, 1, 10_000;
+        /// How far ahead of our clock a token's `nbf` and `iat` may be.
+        clock_skew_s: 60, 0, 3600;
+        /// Longest literal that stands for a string.
+        literal_bytes: 64 * KIB, KIB, 16 * MIB;
+        /// All literals of one command together, a message's excepted.
+        command_bytes: MIB, KIB, 64 * MIB;
+        /// Literals of one command.
+        literals_per_command: 1_000, 1, 100_000;
+        /// Largest message taken by APPEND, and announced as APPENDLIMIT.
+        append_bytes: 50 * MIB, KIB, 4095 * MIB;
+        /// Nesting of lists and of search keys.
+        list_depth: 32, 32, 32;
+        /// Keys in one SEARCH.
+        search_keys: 1_000, 1_000, 1_000;
+        /// Nesting of MIME parts that is looked into.
+        mime_depth: 100, 1, 1_000;
+        /// MIME parts of one message.
+        mime_parts: 10_000, 1, 1_000_000;
+        /// Header block that is read.
+        header_bytes: 10 * MIB, KIB, 64 * MIB;
+        /// Addresses read of one header field.
+        addresses_per_field: 10_000, 1, 1_000_000;
+        /// Parameters read of one header field.
+        parameters_per_field: 200, 1, 100_000;
+        /// Message ids read of one References field.
+        references_per_field: 10_000, 10_000, 10_000;
+        /// Threads that work on mail files at once.
+        file_threads: 64, 1, 4_096;
+        /// Output held for one session.
+        output_bytes: 256 * KIB, 16 * KIB, 64 * MIB;
+        /// Longest keyword.
+        keyword_bytes: 100, 100, 100;
+        /// Keywords of one mailbox.
+        keywords_per_mailbox: 500, 500, 500;
+        /// Longest mailbox name.
+        mailbox_name_bytes: 1_000, 1_000, 1_000;
+        /// Levels of a mailbox name.
+        mailbox_depth: 32, 32, 32;
+    }
+}
+
+limits! {
+    /// `[jwks]`: how issuers' signing keys are fetched and how long they are believed.
+    Jwks {
+        /// Between two refreshes in the background.
+        refresh_s: 300, 10, DAY_S;
+        /// Between two refreshes that an unknown key id asked for.
+        forced_refresh_gap_s: 30, 1, 3600;
+        /// How long known keys stay good while the issuer is out of reach.
+        max_stale_s: DAY_S, 0, 30 * DAY_S;
+        /// One request, in all.
+        timeout_s: 5, 1, 60;
+        /// Largest answer.
+        reply_bytes: 256 * KIB, 256 * KIB, 256 * KIB;
+    }
+}
+
+impl Limits {
+    /// Limits that contradict each other.
+    pub(super) fn check(&self, reader: &mut Reader<'_>, section: Section<'_, '_>) {
+        let pairs = [
+            ("connections_without_login", self.connections_without_login, "connections", self.connections),
+            ("connections_per_address", self.connections_per_address, "connections", self.connections),
+            (
+                "failed_login_delay_s",
+                self.failed_login_delay_s,
+                "failed_login_delay_most_s",
+                self.failed_login_delay_most_s,
+            ),
+            ("literal_bytes", self.literal_bytes, "command_bytes", self.command_bytes),
+            // SASL sends the token in base64: four bytes for three, and some for the verb and the user's name.
+            (
+                "token_bytes (in base64, with the user's name)",
+                self.token_bytes.div_ceil(3) * 4 + 1_000,
+                "line_before_login_bytes",
+                self.line_before_login_bytes,
+            ),
+        ];
+        for (small_key, small, large_key, large) in pairs {
+            if small > large {
+                let key = small_key.split(' ').next().unwrap_or(small_key);
+                let span =
+                    [key, large_key].iter().find_map(|key| section.value(key)).map_or(section.span(), |v| v.span());
+                let what = format!("{small_key} is {small}, more than {large_key}, which is {large}");
+                reader.wrong::<()>(span, what, "lower the first or raise the second");
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The file as a whole and its small tables. Used by `Config::parse`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Audit, Config, Database, Jwks, Limits, Listen, Log, LogFormat, PemFiles, base_of, issuers,
+    read::{At, Reader, Section},
+};
+use crate::model::Secret;
+use crate::policy::file::Problem;
+
+const TOP: [&str; 13] = [
+    "hostname", "data_dir", "listen", "tls", "issuer", "jwks", "database", "policy", "mail", "audit", "limits",
+    "log", "upstream",
+];
+
+/// Reads the text of `file`.
+pub(super) fn read(text: &str, file: &Path) -> Result<Config, Vec<Problem>> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader::new(text);
+    for error in &errors {
+        let span = error.span().unwrap_or_default();
+        reader.wrong::<()>(span, error.message(), "this is no TOML; see https://toml.io");
+    }
+    if !errors.is_empty() {
+        return Err(reader.problems);
+    }
+    let base = base_of(file);
+    let top = Section::top(root.get_ref());
+    reader.only(top, &TOP);
+    let config = whole(&mut reader, top, file, &base);
+    match config {
+        Some(config) if reader.problems.is_empty() => Ok(config),
+        _ => Err(reader.problems),
+    }
+}
+
+fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path) -> Option<Config> {
+    let hostname = hostname(reader, top);
+    let data_dir = reader.string(top, "data_dir").map(|at| base.join(at.value));
+    if top.value("data_dir").is_none() {
+        reader.missing::<()>(
+            top,
+            "data_dir",
+            "name the folder for the database and the mail: \"/var/lib/portcullis\"",
+        );
+    }
+    let listen = listen(reader, top);
+    let tls = tls(reader, top, base);
+    let issuers = issuers::read(reader, top, base);
+    let jwks = reader.section(top, "jwks", "jwks");
+    let jwks = Jwks::read(reader, jwks, &[]);
+    let database = database(reader, top);
+    let policy = reader.section(top, "policy", "policy");
+    reader.only(policy, &["file"]);
+    let policy_file = reader.string(policy, "file").map(|at| base.join(at.value));
+    mail(reader, top);
+    let audit = audit(reader, top);
+    let section = reader.section(top, "limits", "limits");
+    let limits = Limits::read(reader, section, &["trusted_networks", "sessions_end_with_token"]);
+    limits.check(reader, section);
+    let trusted_networks = networks(reader, section, "trusted_networks");
+    let sessions_end_with_token = reader.boolean(section, "sessions_end_with_token").unwrap_or(false);
+    let log = log(reader, top);
+    Some(Config {
+        file: file.to_owned(),
+        hostname: hostname?,
+        data_dir: data_dir?,
+        listen,
+        tls,
+        issuers,
+        jwks,
+        database,
+        policy_file,
+        audit,
+        limits,
+        trusted_networks,
+        sessions_end_with_token,
+        log,
+    })
+}
+
+fn hostname(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Option<String> {
+    let remedy = "write the name that mail programs are set up with: \"mail.example.com\"";
+    if top.value("hostname").is_none() {
+        return reader.missing(top, "hostname", remedy);
+    }
+    let At { value, span } = reader.string(top, "hostname")?;
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if value.len() > 253 || !value.split('.').all(label) {
+        return reader.wrong(span, format!("hostname = {value:?} is no host name"), remedy);
+    }
+    Some(value.to_ascii_lowercase())
+}
+
+fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
+    let section = reader.section(top, "listen", "listen");
+    if let Some(value) = section.value("http") {
+        let what = "listen.http is for the console and API, which this version does not have";
+        reader.wrong::<()>(value.span(), what, "remove the line");
+    }
+    reader.only(section, &["imaps", "pop3s", "http", "proxy_protocol_from"]);
+    let mut addresses = |key| {
+        reader.parsed(section, key, |text| {
+            let remedy = match text.rsplit_once(':') {
+                Some((host, port)) if port.parse::<u16>().is_ok() && !host.is_empty() => {
+                    format!("write a number for the host: \"[::]:{port}\" for all, \"127.0.0.1:{port}\" for this machine")
+                }
+                _ => "write address and port: \"[::]:993\", \"192.0.2.1:993\"".to_owned(),
+            };
+            text.parse::<SocketAddr>().map_err(|_| remedy)
+        })
+    };
+    let (imaps, pop3s) = (addresses("imaps"), addresses("pop3s"));
+    let named =
+        |key| section.value(key).is_some_and(|v| !matches!(v.get_ref(), DeValue::Array(list) if list.is_empty()));
+    if !named("imaps") && !named("pop3s") {
+        let remedy = "write imaps = [\"[::]:993\"] or pop3s = [\"[::]:995\"] under [listen]";
+        reader.wrong::<()>(section.span(), "there is nothing to listen on", remedy);
+    }
+    let twice = imaps.iter().find(|address| address.port() != 0 && pop3s.contains(address));
+    if let (Some(twice), Some(value)) = (twice, section.value("pop3s")) {
+        reader.wrong::<()>(value.span(), format!("{twice} is in imaps and in pop3s"), "give each its own port");
+    }
+    Listen { imaps, pop3s, proxy_protocol_from: networks(reader, section, "proxy_protocol_from") }
+}
+
+/// `192.0.2.0/24`, or one address.
+fn networks(reader: &mut Reader<'_>, section: Section<'_, '_>, key: &str) -> Vec<ipnet::IpNet> {
+    reader.parsed(section, key, |text| {
+        let network = text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
+        network.map_err(|_| {
+            "write a network or an address: \"192.0.2.0/24\", \"2001:db8::/32\", \"192.0.2.1\"".to_owned()
+        })
+    })
+}
+
+fn tls(reader: &mut Reader<'_>, top: Section<'_, '_>, base: &Path) -> Vec<PemFiles> {
+    let section = reader.section(top, "tls", "tls");
+    reader.only(section, &["certificate", "private_key"]);
+    let mut files = |key| -> Option<Vec<PathBuf>> {
+        if section.value(key).is_none_or(|v| matches!(v.get_ref(), DeValue::Array(list) if list.is_empty())) {
+            return reader.missing(section, key, "name a PEM file; certs/README.md says how to make one");
+        }
+        let names = reader.strings(section, key)?;
+        Some(names.into_iter().map(|at| base.join(at.value)).collect())
+    };
+    let (Some(certificates), Some(keys)) = (files("certificate"), files("private_key")) else {
+        return Vec::new();
+    };
+    if certificates.len() != keys.len() {
+        let what = format!("tls names {} certificates and {} keys", certificates.len(), keys.len());
+        reader.wrong::<()>(section.span(), what, "name one key for each certificate, in the same order");
+    }
+    let pairs = certificates.into_iter().zip(keys);
+    pairs.map(|(certificate, private_key)| PemFiles { certificate, private_key }).collect()
+}
+
+fn database(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Database {
+    let section = reader.section(top, "database", "database");
+    reader.only(section, &["url", "grace_s"]);
+    let url = reader.string(section, "url").and_then(|At { value, span }| {
+        let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme));
+        // The value is not repeated in the message: it may hold a password.
+        let remedy = "write \"sqlite:portcullis.db\" (in data_dir) or \"postgres://..\"";
+        if known {
+            Some(Secret::new(value))
+        } else {
+            reader.wrong(span, "database.url is of no known kind", remedy)
+        }
+    });
+    Database {
+        url: url.unwrap_or_else(|| Secret::new("sqlite:portcullis.db")),
+        grace_s: reader.number(section, "grace_s", 0..=86_400).map_or(300, |at| at.value),
+    }
+}
+
+/// Only the embedded store is here yet; the names of what comes later are taken.
+fn mail(reader: &mut Reader<'_>, top: Section<'_, '_>) {
+    let section = reader.section(top, "mail", "mail");
+    reader.only(section, &["default"]);
+    if let Some(At { value, span }) = reader.string(section, "default").filter(|at| at.value != "maildir") {
+        let what = format!("mail.default = {value:?} names an upstream, which this version does not have");
+        reader.wrong::<()>(span, what, "write \"maildir\", or remove the line");
+    }
+    if let Some(value) = top.value("upstream") {
+        let what = "[[upstream]] is for mail on another server, which this version does not have";
+        reader.wrong::<()>(value.span(), what, "remove it; mail is kept in data_dir");
+    }
+}
+
+fn audit(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Audit {
+    let section = reader.section(top, "audit", "audit");
+    reader.only(section, &["required"]);
+    Audit { required: reader.boolean(section, "required").unwrap_or(true) }
+}
+
+fn log(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Log {
+    let section = reader.section(top, "log", "log");
+    reader.only(section, &["level", "format"]);
+    let level =
+        reader.string(section, "level").and_then(
+            |At { value, span }| match tracing_subscriber::EnvFilter::builder().parse(&value) {
+                Ok(_) => Some(value),
+                Err(error) => reader.wrong(
+                    span,
+                    format!("log.level = {value:?} ({error})"),
+                    "write \"error\", \"warn\", \"info\" or \"debug\"",
+                ),
+            },
+        );
+    Log {
+        level: level.unwrap_or_else(|| "info".to_owned()),
+        format: reader
+            .word(section, "format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            .unwrap_or(LogFormat::Text),
+    }
+}

@@ -1,0 +1,176 @@
+//! From a bearer token to a permit and a seat, or to a denial with its audit row. Called by `session`.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tracing::{error, info, warn};
+
+use super::{
+    Gate,
+    denial::{Cause, Denial, Hint},
+    live::SeatGuard,
+    now,
+    record::Facts,
+};
+use crate::model::{Blame, Place, Reference, Service, SessionId, UserId};
+use crate::policy::{Permit, Refusal, decide};
+use crate::sasl::{Bearer, SaslError};
+use crate::token::Identity;
+
+/// The database is asked every half second; a silence shorter than this is no outage.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What is known of a session before anybody has signed in.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// Which session.
+    pub session: SessionId,
+    /// The protocol spoken.
+    pub service: Service,
+    /// Where it comes from: the address in the PROXY header where one is trusted.
+    pub peer: SocketAddr,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub tls: &'static str,
+    /// What the program calls itself (IMAP `ID`, RFC 2971), if it said so.
+    pub program: Option<String>,
+}
+
+/// A yes: the permit opens the mailbox, the seat stays with the session until it ends.
+pub struct Admission {
+    /// Proof for `maildir::Mail::open`.
+    pub permit: Permit,
+    /// The session's place among the live ones.
+    pub seat: SeatGuard,
+}
+
+impl Gate {
+    /// Lets a token in or says why not. Either way the audit log has a row.
+    pub async fn admit(self: &Arc<Self>, visitor: &Visitor, bearer: Bearer) -> Result<Admission, Denial> {
+        let mut facts = Facts { token: Some(&bearer.token), claimed: bearer.user.as_deref(), who: None };
+        match self.verdict(visitor, &bearer, &mut facts.who).await {
+            Ok(admission) => {
+                let row = self.login_event(visitor, &facts, Ok(&admission.permit));
+                if self.store.audit(row).is_err() && self.limits.audit_required {
+                    let full = Cause::Unavailable {
+                        detail: "the audit queue is full".into(),
+                        reason: "unavailable_audit",
+                        blame: Blame::Dependency,
+                    };
+                    return Err(self.deny(visitor, &facts, full));
+                }
+                let (user, app) = (admission.permit.user(), admission.permit.app());
+                info!(session = %visitor.session, %user, owner = %admission.permit.owner(), %app, "signed in");
+                Ok(admission)
+            }
+            Err(cause) => Err(self.deny(visitor, &facts, cause)),
+        }
+    }
+
+    async fn verdict(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        bearer: &Bearer,
+        known: &mut Option<Identity>,
+    ) -> Result<Admission, Cause> {
+        let at = now();
+        if self.store.silence() > self.limits.database_grace.max(SILENCE) {
+            return Err(Cause::Unavailable {
+                detail: "the database has not answered for longer than database.grace_s".into(),
+                reason: "unavailable_database",
+                blame: Blame::Dependency,
+            });
+        }
+        let who = self.issuers.identify(&bearer.token, at).await.map_err(Cause::from)?;
+        let who = known.insert(who);
+        if !self.issuers.scope_suffices(who, visitor.service) {
+            return Err(Cause::Scope { wanted: self.issuers.hint(Some(who), visitor.service).0 });
+        }
+        let owner = self.owner(bearer, who)?;
+        let limit = self.limits.sessions_per_user;
+        // Decided and seated under one hold of the directory: a change committed after this finds the seat, one
+        // committed before is in the decision.
+        let (permit, seat) = self.store.read(|directory| {
+            let permit = decide(who, &owner, visitor.service, directory, at).map_err(Cause::Policy)?;
+            match self.live.sit(visitor, who, &owner, limit, at) {
+                Some(seat) => Ok((permit, seat)),
+                None => Err(Cause::TooManySessions { user: who.user().to_string(), limit }),
+            }
+        })?;
+        let seat = SeatGuard::new(Arc::clone(self), seat);
+        if !self.issuers.holds(who) {
+            return Err(Cause::KeyWithdrawn { issuer: who.issuer().into(), key: who.key().into() });
+        }
+        if permit.grant_is_new() {
+            self.store.note_grant(&permit, at).await.map_err(|error| Cause::Unavailable {
+                detail: error.to_string(),
+                reason: "unavailable_database",
+                blame: error.blame(),
+            })?;
+        }
+        Ok(Admission { permit, seat })
+    }
+
+    /// Whose mailbox is asked for: the token's own user unless the SASL message names another.
+    fn owner(&self, bearer: &Bearer, who: &Identity) -> Result<UserId, Cause> {
+        let Some(named) = bearer.user.as_deref().filter(|name| !name.is_empty()) else {
+            return Ok(who.user().clone());
+        };
+        let rules = self.issuers.rules_of(who);
+        rules.and_then(|rules| rules.user(named).ok()).ok_or_else(|| {
+            // No mailbox can have that name; the answer is the one for any mailbox that is not theirs.
+            let user = who.user().clone();
+            Cause::Policy(Refusal::NotMember { mailbox: user.clone(), at: Place::Mailbox(user.clone()), user })
+        })
+    }
+
+    /// Refuses a SASL message that cannot be read.
+    pub fn refuse_message(&self, visitor: &Visitor, error: SaslError) -> Denial {
+        self.deny(visitor, &Facts::default(), Cause::Sasl(error))
+    }
+
+    /// Refuses a password way in. The password itself never reaches this room.
+    pub fn refuse_password(&self, visitor: &Visitor, how: &str, claimed: Option<&str>) -> Denial {
+        let facts = Facts { claimed, ..Facts::default() };
+        self.deny(visitor, &facts, Cause::Password { how: how.to_owned() })
+    }
+
+    /// How long the answer to this denial is held back.
+    pub fn hold_back(&self, visitor: &Visitor, denial: &Denial, claimed: Option<&str>) -> Duration {
+        if denial.cause.is_stranger() {
+            self.slow.after_failure(visitor.peer.ip(), claimed)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn deny(&self, visitor: &Visitor, facts: &Facts<'_>, cause: Cause) -> Denial {
+        let denial = self.denial(cause, visitor.service, facts.who.as_ref());
+        let row = self.login_event(visitor, facts, Err(&denial));
+        if self.store.audit(row).is_err() {
+            warn!(session = %visitor.session, reference = %denial.reference, "audit queue full: a refusal is not recorded");
+        }
+        let user = facts.who.as_ref().map(|who| who.user().as_str()).or(facts.claimed).unwrap_or("-");
+        let (session, reference, reason) = (visitor.session, denial.reference, denial.cause.reason());
+        match denial.cause.blame() {
+            Blame::Peer => info!(%session, %reference, reason, user = ?user, cause = %denial.cause, "refused"),
+            Blame::Dependency => {
+                warn!(%session, %reference, reason, user = ?user, cause = %denial.cause, "refused")
+            }
+            Blame::Us => error!(%session, %reference, reason, user = ?user, cause = %denial.cause, "refused"),
+        }
+        denial
+    }
+
+    pub(super) fn denial(&self, cause: Cause, service: Service, who: Option<&Identity>) -> Denial {
+        let (scope, discovery) = self.issuers.hint(who, service);
+        let hint = Hint { scope, discovery: discovery.map(str::to_owned) };
+        Denial { cause, reference: fresh_reference(), service, hint }
+    }
+}
+
+/// Thirty random bits. Not a secret: a reference only finds an audit row.
+fn fresh_reference() -> Reference {
+    let mut bytes = [0u8; 4];
+    // Without randomness the reference is 000000 and the refusal stands all the same.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    Reference::from_bits(u32::from_le_bytes(bytes))
+}

@@ -1,0 +1,150 @@
+//! Who is in: every admitted session, so that a change can end it. Filled by `admit`, asked by `watch`.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
+
+use super::{admit::Visitor, denial::Denial};
+use crate::model::{Service, SessionId, UnixTime, UserId};
+use crate::token::Identity;
+
+/// One admitted session, shared by its own task and by `watch`.
+#[derive(Debug)]
+pub struct Seat {
+    /// Which session.
+    pub session: SessionId,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The protocol it speaks.
+    pub service: Service,
+    /// Whose token it came in with.
+    pub who: Identity,
+    /// Whose mailbox it reads.
+    pub owner: UserId,
+    /// When it was admitted.
+    pub since: UnixTime,
+    fall: OnceLock<Denial>,
+    fallen: CancellationToken,
+}
+
+impl Seat {
+    /// Ends the session for this reason; false if another reason came first.
+    pub(super) fn fell(&self, denial: Denial) -> bool {
+        let first = self.fall.set(denial).is_ok();
+        self.fallen.cancel();
+        first
+    }
+
+    /// Why the session has to end, if it has to.
+    pub fn fall(&self) -> Option<&Denial> {
+        self.fall.get()
+    }
+
+    /// Waits until the session has to end. Cancel-safe.
+    pub async fn fallen(&self) {
+        self.fallen.cancelled().await;
+    }
+}
+
+/// The registry of live sessions.
+#[derive(Default)]
+pub struct Live {
+    seats: DashMap<SessionId, Arc<Seat>>,
+    /// Sessions of each mailbox user, by service. No entry stands at zero.
+    counts: DashMap<(UserId, Service), usize>,
+}
+
+impl Live {
+    /// Takes a seat, unless the user has `limit` already. Called with the directory held, so that a change committed
+    /// later finds the seat.
+    pub(super) fn sit(
+        &self,
+        visitor: &Visitor,
+        who: &Identity,
+        owner: &UserId,
+        limit: usize,
+        since: UnixTime,
+    ) -> Option<Arc<Seat>> {
+        let mut count = self.counts.entry((who.user().clone(), visitor.service)).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        drop(count);
+        let seat = Arc::new(Seat {
+            session: visitor.session,
+            peer: visitor.peer,
+            service: visitor.service,
+            who: who.clone(),
+            owner: owner.clone(),
+            since,
+            fall: OnceLock::new(),
+            fallen: CancellationToken::new(),
+        });
+        self.seats.insert(seat.session, Arc::clone(&seat));
+        Some(seat)
+    }
+
+    fn leave(&self, seat: &Seat) {
+        if self.seats.remove(&seat.session).is_none() {
+            return;
+        }
+        let key = (seat.who.user().clone(), seat.service);
+        if let Some(mut count) = self.counts.get_mut(&key) {
+            *count = count.saturating_sub(1);
+        }
+        self.counts.remove_if(&key, |_, count| *count == 0);
+    }
+
+    /// Everybody who is in now.
+    pub fn seats(&self) -> Vec<Arc<Seat>> {
+        self.seats.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+}
+
+/// Holds a session's seat; dropping it frees the seat, however the session's task ended.
+pub struct SeatGuard {
+    gate: Arc<super::Gate>,
+    seat: Arc<Seat>,
+}
+
+impl SeatGuard {
+    pub(super) fn new(gate: Arc<super::Gate>, seat: Arc<Seat>) -> Self {
+        Self { gate, seat }
+    }
+}
+
+impl std::ops::Deref for SeatGuard {
+    type Target = Seat;
+    fn deref(&self) -> &Seat {
+        &self.seat
+    }
+}
+
+impl SeatGuard {
+    /// The seat, for the session's own task to watch.
+    pub fn shared(&self) -> Arc<Seat> {
+        Arc::clone(&self.seat)
+    }
+
+    /// The session is over: frees the seat and records why it ended and how much was sent.
+    pub fn left(self, why: &'static str, received: u64, sent: u64) {
+        let mut row = self.gate.ended_event(&self.seat, self.seat.fall());
+        row.reason.get_or_insert(why.into());
+        let lasted_s = super::now().secs().saturating_sub(self.seat.since.secs());
+        row.detail = Some(format!("{why}; {lasted_s} s, {received} bytes received, {sent} bytes sent"));
+        if self.gate.store.audit(row).is_err() {
+            tracing::warn!(session = %self.seat.session, "audit queue full: the end of a session is not recorded");
+        }
+    }
+}
+
+impl Drop for SeatGuard {
+    fn drop(&mut self) {
+        self.gate.live.leave(&self.seat);
+    }
+}

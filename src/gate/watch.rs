@@ -1,0 +1,86 @@
+//! Staying in: after every committed change each open session goes through the same `decide` again, and those that
+//! no longer may are told to leave. Called by `serve`, as one task of the process.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{Gate, denial::Cause, live::Seat, now};
+use crate::policy::decide;
+
+/// Sessions decided under one hold of the directory, so that a writer never waits long.
+const BATCH: usize = 512;
+/// Longest sleep between two looks; also how late a token's end is noticed where sessions end with it.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Runs until `stop`.
+pub async fn watch(gate: Arc<Gate>, stop: CancellationToken) {
+    let mut changes = gate.store.changes();
+    let mut withdrawals = gate.issuers.withdrawals();
+    // Whatever was committed before this task first looked is looked at now.
+    changes.mark_changed();
+    loop {
+        let next_end = gate.store.read(|directory| directory.next_end(now()));
+        let nap = match next_end {
+            Some(end) => now().until(end).min(TICK),
+            None => TICK,
+        };
+        let mut timed = false;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+            changed = withdrawals.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(nap) => timed = true,
+        }
+        let ended = next_end.is_some_and(|end| end <= now());
+        if timed && !ended && !gate.limits.sessions_end_with_token {
+            continue;
+        }
+        look_again(&gate);
+    }
+}
+
+/// Decides every live session once more.
+fn look_again(gate: &Gate) {
+    let seats = gate.live.seats();
+    let mut fallen = 0usize;
+    for batch in seats.chunks(BATCH) {
+        let causes: Vec<(usize, Cause)> = gate.store.read(|directory| {
+            let fresh = batch.iter().enumerate();
+            fresh.filter_map(|(place, seat)| still_may(gate, seat, directory).err().map(|no| (place, no))).collect()
+        });
+        for (place, cause) in causes {
+            if let Some(seat) = batch.get(place) {
+                fallen += usize::from(gate.end(seat, cause));
+            }
+        }
+    }
+    if fallen > 0 {
+        info!(fallen, of = seats.len(), "sessions ended by a change");
+    }
+}
+
+fn still_may(gate: &Gate, seat: &Seat, directory: &crate::policy::Directory) -> Result<(), Cause> {
+    let at = now();
+    if seat.fall().is_some() {
+        return Ok(());
+    }
+    if !gate.issuers.holds(&seat.who) {
+        return Err(Cause::KeyWithdrawn { issuer: seat.who.issuer().into(), key: seat.who.key().into() });
+    }
+    if gate.limits.sessions_end_with_token && seat.who.expires_at() <= at {
+        return Err(Cause::TokenExpired);
+    }
+    decide(&seat.who, &seat.owner, seat.service, directory, at).map(drop).map_err(Cause::Policy)
+}
+
+impl Gate {
+    /// Tells one session to leave; false if it was told before. Its audit row is written when it has left.
+    pub fn end(&self, seat: &Seat, cause: Cause) -> bool {
+        let denial = self.denial(cause, seat.service, Some(&seat.who));
+        info!(session = %seat.session, user = %seat.who.user(), app = %seat.who.app(), reference = %denial.reference,
+            reason = denial.cause.reason(), "session has to leave");
+        seat.fell(denial)
+    }
+}

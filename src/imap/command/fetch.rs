@@ -1,0 +1,178 @@
+//! FETCH's items (RFC 3501 section 6.4.5).
+
+use nom::{
+    Parser,
+    branch::alt,
+    character::complete::char,
+    combinator::{map, opt},
+    multi::separated_list1,
+    sequence::preceded,
+};
+
+use super::{
+    Command,
+    grammar::{Fault, Parsed, astring, list0, list1, nz_number, partial, sequence_set, sp, whole, word},
+};
+use crate::imap::write::Code;
+
+/// One question of FETCH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchItem {
+    /// UID
+    Uid,
+    /// FLAGS
+    Flags,
+    /// INTERNALDATE
+    InternalDate,
+    /// RFC822.SIZE
+    Size,
+    /// ENVELOPE
+    Envelope,
+    /// BODY: the structure without extension data.
+    Body,
+    /// BODYSTRUCTURE
+    BodyStructure,
+    /// `BODY[..]` and `BODY.PEEK[..]`
+    Section {
+        /// Which bytes.
+        section: Section,
+        /// First octet and most octets, the latter at least 1.
+        partial: Option<(u32, u32)>,
+        /// Without setting `\Seen`.
+        peek: bool,
+    },
+    /// RFC822: as `BODY[]`, under another name.
+    Rfc822,
+    /// RFC822.HEADER: as `BODY.PEEK[HEADER]`, under another name.
+    Rfc822Header,
+    /// RFC822.TEXT: as `BODY[TEXT]`, under another name.
+    Rfc822Text,
+}
+
+impl FetchItem {
+    /// Whether the message counts as read after it (RFC 3501 section 6.4.5).
+    pub fn sets_seen(&self) -> bool {
+        matches!(self, Self::Section { peek: false, .. } | Self::Rfc822 | Self::Rfc822Text)
+    }
+}
+
+/// What stands between the brackets of `BODY[..]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// Part numbers, outermost first, each at least 1; empty: the message itself. At most 100.
+    pub part: Vec<u32>,
+    /// Which text of that part.
+    pub text: SectionText,
+}
+
+/// The text of a part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SectionText {
+    /// All of it.
+    #[default]
+    All,
+    /// HEADER
+    Header,
+    /// HEADER.FIELDS: names as they were asked for, printable ASCII; at least one.
+    HeaderFields(Vec<String>),
+    /// HEADER.FIELDS.NOT
+    HeaderFieldsNot(Vec<String>),
+    /// TEXT
+    Text,
+    /// MIME; only with part numbers.
+    Mime,
+}
+
+/// Most items in one FETCH: each may be the whole message again.
+const MAX_ITEMS: usize = 200;
+/// Deepest part; deeper than any message is parsed.
+const MAX_PART_DEPTH: usize = 100;
+
+pub(super) fn fetch(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
+    let items = alt((list0(item), map(item_or_macro, |items| items)));
+    let (set, items) = whole((preceded(sp, sequence_set), preceded(sp, items)), arguments)?;
+    if items.is_empty() {
+        return Err(Fault::syntax("FETCH needs at least one item"));
+    }
+    if items.len() > MAX_ITEMS {
+        return Err(Fault::no(Code::Limit, "At most 200 items in one FETCH"));
+    }
+    Ok(Command::Fetch { set, items, uid })
+}
+
+fn item_or_macro(i: &[u8]) -> Parsed<'_, Vec<FetchItem>> {
+    use FetchItem::{Body, Envelope, Flags, InternalDate, Size};
+    let (rest, name) = word(i)?;
+    match name.as_str() {
+        "ALL" => Ok((rest, vec![Flags, InternalDate, Size, Envelope])),
+        "FAST" => Ok((rest, vec![Flags, InternalDate, Size])),
+        "FULL" => Ok((rest, vec![Flags, InternalDate, Size, Envelope, Body])),
+        _ => map(item, |item| vec![item]).parse(i),
+    }
+}
+
+fn item(i: &[u8]) -> Parsed<'_, FetchItem> {
+    let (rest, name) = word(i)?;
+    let item = match name.as_str() {
+        "UID" => FetchItem::Uid,
+        "FLAGS" => FetchItem::Flags,
+        "INTERNALDATE" => FetchItem::InternalDate,
+        "RFC822.SIZE" => FetchItem::Size,
+        "ENVELOPE" => FetchItem::Envelope,
+        "BODYSTRUCTURE" => FetchItem::BodyStructure,
+        "RFC822" => FetchItem::Rfc822,
+        "RFC822.HEADER" => FetchItem::Rfc822Header,
+        "RFC822.TEXT" => FetchItem::Rfc822Text,
+        "BODY" if !rest.starts_with(b"[") => FetchItem::Body,
+        "BODY" | "BODY.PEEK" => {
+            let (rest, (section, partial)) = (section, opt(partial)).parse(rest)?;
+            let partial = partial.map(|(first, most)| (first, most.get()));
+            return Ok((rest, FetchItem::Section { section, partial, peek: name == "BODY.PEEK" }));
+        }
+        _ => return Err(nom::Err::Error(Fault::syntax("Unknown item of FETCH"))),
+    };
+    Ok((rest, item))
+}
+
+/// `"[" [section-spec] "]"`
+fn section(i: &[u8]) -> Parsed<'_, Section> {
+    let wrong = || nom::Err::Failure(Fault::syntax("That is not a section of a message"));
+    let (rest, _) = char('[').parse(i)?;
+    let (rest, part) = opt(separated_list1(char('.'), nz_number)).parse(rest)?;
+    let part: Vec<u32> = part.unwrap_or_default().into_iter().map(u32::from).collect();
+    if part.len() > MAX_PART_DEPTH {
+        return Err(wrong());
+    }
+    let text_follows = if part.is_empty() { !rest.starts_with(b"]") } else { rest.starts_with(b".") };
+    let (rest, text) = match (text_follows, part.is_empty()) {
+        (false, _) => (rest, SectionText::All),
+        (true, true) => section_text(rest)?,
+        (true, false) => preceded(char('.'), section_text).parse(rest)?,
+    };
+    if part.is_empty() && text == SectionText::Mime {
+        return Err(wrong());
+    }
+    let (rest, _) = char(']').parse(rest)?;
+    Ok((rest, Section { part, text }))
+}
+
+fn section_text(i: &[u8]) -> Parsed<'_, SectionText> {
+    let (rest, name) = word(i)?;
+    match name.as_str() {
+        "HEADER" => Ok((rest, SectionText::Header)),
+        "TEXT" => Ok((rest, SectionText::Text)),
+        "MIME" => Ok((rest, SectionText::Mime)),
+        "HEADER.FIELDS" => map(preceded(sp, list1(field_name)), SectionText::HeaderFields).parse(rest),
+        "HEADER.FIELDS.NOT" => map(preceded(sp, list1(field_name)), SectionText::HeaderFieldsNot).parse(rest),
+        _ => Err(nom::Err::Failure(Fault::syntax("That is not a section of a message"))),
+    }
+}
+
+/// A header field's name: printable ASCII, since it is written back into the answer.
+pub(super) fn field_name(i: &[u8]) -> Parsed<'_, String> {
+    let (rest, name) = astring(i)?;
+    match str::from_utf8(&name) {
+        Ok(text) if text.bytes().all(|b| matches!(b, b' '..=b'~')) => Ok((rest, text.to_owned())),
+        _ => Err(nom::Err::Failure(Fault::syntax("That is not the name of a header field"))),
+    }
+}

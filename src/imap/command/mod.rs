@@ -1,0 +1,284 @@
+//! What one command says. `parse` takes the bytes of a whole command, literals in place, as `frame` gathered them.
+//! Called by `frame`; its values are used by `session` and `write`. Imports `model` only.
+//!
+//! Each verb is parsed on exactly one path: `codec` hands it to imap-codec, the other files are our own nom grammar
+//! for the verbs whose extensions imap-codec does not know.
+
+mod append;
+mod codec;
+mod fetch;
+mod grammar;
+mod list;
+mod messages;
+mod search;
+
+pub use append::AppendHead;
+pub use fetch::{FetchItem, Section, SectionText};
+pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
+pub use list::{List, ListReturn, ListSelect};
+pub use messages::StatusItem;
+pub use search::{Search, SearchKey};
+
+pub(super) use append::head as append_head;
+
+use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern};
+use crate::model::Secret;
+use grammar::Fault;
+
+/// A command and the tag that its answer bears.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tagged {
+    /// The tag: 1 to 256 bytes of ASCII without white space, as RFC 3501's `tag`.
+    pub tag: String,
+    /// The command.
+    pub command: Command,
+}
+
+/// One command. Whether it is allowed in the session's state is the session's business.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// CAPABILITY
+    Capability,
+    /// NOOP
+    Noop,
+    /// LOGOUT
+    Logout,
+    /// ID: what the program says about itself, at most 30 pairs, values cut at 256 characters, controls replaced.
+    /// `NIL` is an empty list.
+    Id(Vec<(String, Option<String>)>),
+    /// ENABLE: the wishes, in upper case.
+    Enable(Vec<String>),
+    /// LOGIN: only that it was tried. Neither name nor password is kept, or even read where they are literals.
+    Login,
+    /// AUTHENTICATE
+    Authenticate {
+        /// The mechanism in upper case, known to us or not.
+        mechanism: String,
+        /// The initial response, base64 as it was sent (RFC 4959); `=` is the empty text.
+        initial: Option<Secret>,
+    },
+    /// SELECT, and EXAMINE with `read_only`.
+    Select {
+        /// The mailbox.
+        mailbox: MailboxName,
+        /// EXAMINE.
+        read_only: bool,
+    },
+    /// CREATE
+    Create(MailboxName),
+    /// DELETE
+    Delete(MailboxName),
+    /// RENAME
+    Rename {
+        /// The old name.
+        from: MailboxName,
+        /// The new name.
+        to: MailboxName,
+    },
+    /// SUBSCRIBE
+    Subscribe(MailboxName),
+    /// UNSUBSCRIBE
+    Unsubscribe(MailboxName),
+    /// LIST
+    List(List),
+    /// LSUB
+    Lsub(Pattern),
+    /// NAMESPACE
+    Namespace,
+    /// STATUS
+    Status {
+        /// The mailbox.
+        mailbox: MailboxName,
+        /// What is asked, each once, at least one.
+        items: Vec<StatusItem>,
+    },
+    /// IDLE: ends with the line DONE, see `Framer::next_line`.
+    Idle,
+    /// CHECK
+    Check,
+    /// CLOSE
+    Close,
+    /// UNSELECT
+    Unselect,
+    /// EXPUNGE, and UID EXPUNGE with the set of UIDs.
+    Expunge(Option<SequenceSet>),
+    /// SEARCH and UID SEARCH
+    Search(Search),
+    /// FETCH and UID FETCH
+    Fetch {
+        /// Which messages.
+        set: SequenceSet,
+        /// What is asked, macros written out, in the order asked; at least one.
+        items: Vec<FetchItem>,
+        /// The set holds UIDs, and the answers show them.
+        uid: bool,
+    },
+    /// STORE and UID STORE
+    Store {
+        /// Which messages.
+        set: SequenceSet,
+        /// Set, add or remove.
+        kind: StoreType,
+        /// Without the untagged FETCH.
+        silent: bool,
+        /// The flags, each once. `\Recent` and unknown system flags arrive as `Flag::Extension`.
+        flags: Vec<Flag<'static>>,
+        /// The set holds UIDs.
+        uid: bool,
+    },
+    /// COPY and UID COPY
+    Copy {
+        /// Which messages.
+        set: SequenceSet,
+        /// Where to.
+        mailbox: MailboxName,
+        /// The set holds UIDs.
+        uid: bool,
+    },
+    /// MOVE and UID MOVE
+    Move {
+        /// Which messages.
+        set: SequenceSet,
+        /// Where to.
+        mailbox: MailboxName,
+        /// The set holds UIDs.
+        uid: bool,
+    },
+}
+
+/// Longest tag, in bytes: it is repeated in the answer.
+pub(super) const MAX_TAG: usize = 256;
+
+/// Reads a whole command, CRLF included, literals in place.
+///
+/// APPEND never comes here: its message is a stream, see [`append_head`]. Errors bear the tag where there is one.
+pub(super) fn parse(bytes: &[u8]) -> Result<Tagged, Bad> {
+    let head = Head::read(bytes).ok_or_else(|| Bad::syntax("A command is a tag, a space and a verb"))?;
+    let command = dispatch(&head, bytes).map_err(|fault| fault.bad().to(head.tag))?;
+    Ok(Tagged { tag: head.tag.to_owned(), command })
+}
+
+fn dispatch(head: &Head<'_>, bytes: &[u8]) -> Result<Command, Fault> {
+    let arguments = head.arguments;
+    match head.verb.upper() {
+        "LIST" => list::list(arguments),
+        "STATUS" => messages::status(arguments),
+        "CREATE" => messages::create(arguments),
+        "SEARCH" => search::search(arguments, false),
+        "FETCH" => fetch::fetch(arguments, false),
+        "STORE" => messages::store(arguments, false),
+        "COPY" => messages::copy(arguments, false),
+        "MOVE" => messages::r#move(arguments, false),
+        "UID" => uid(arguments),
+        "AUTHENTICATE" => codec::authenticate(bytes),
+        "LOGIN" => Ok(Command::Login),
+        "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
+        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "SELECT" | "EXAMINE" | "DELETE" | "RENAME"
+        | "SUBSCRIBE" | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK"
+        | "EXPUNGE" => codec::command(bytes),
+        _ => Err(Fault::syntax("Unknown command")),
+    }
+}
+
+fn uid(arguments: &[u8]) -> Result<Command, Fault> {
+    let rest = arguments.strip_prefix(b" ").ok_or(Fault::syntax("UID needs a command"))?;
+    let (verb, arguments) = Verb::read(rest).ok_or(Fault::syntax("UID needs a command"))?;
+    match verb.upper() {
+        "SEARCH" => search::search(arguments, true),
+        "FETCH" => fetch::fetch(arguments, true),
+        "STORE" => messages::store(arguments, true),
+        "COPY" => messages::copy(arguments, true),
+        "MOVE" => messages::r#move(arguments, true),
+        "EXPUNGE" => messages::uid_expunge(arguments),
+        _ => Err(Fault::syntax("Unknown UID command")),
+    }
+}
+
+/// The start of a command: what can be known of it before its literals are there.
+pub(super) struct Head<'a> {
+    /// The tag.
+    pub(super) tag: &'a str,
+    /// The verb.
+    pub(super) verb: Verb,
+    /// What follows the verb: a space and more, or the end of the line.
+    pub(super) arguments: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// Nothing, unless a proper tag, a space and a letter are there. A line without them is answered without its first
+    /// word: it may be a password that strayed.
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (tag, rest) = bytes.split_at_checked(memchr::memchr(b' ', bytes)?)?;
+        let is_tag = |b: &u8| imap_codec::imap_types::utils::indicators::is_astring_char(*b) && *b != b'+';
+        if tag.is_empty() || tag.len() > MAX_TAG || !tag.iter().all(is_tag) {
+            return None;
+        }
+        let (verb, arguments) = Verb::read(rest.get(1..)?)?;
+        Some(Self { tag: str::from_utf8(tag).ok()?, verb, arguments })
+    }
+}
+
+/// A verb in upper case, without an allocation; a longer one than any we know is kept as the empty word.
+pub(super) struct Verb([u8; 16], usize);
+
+impl Verb {
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let length = bytes.iter().position(|b| !b.is_ascii_alphanumeric()).unwrap_or(bytes.len());
+        let (word, rest) = bytes.split_at_checked(length)?;
+        if word.is_empty() {
+            return None;
+        }
+        let mut upper = [0; 16];
+        let Some(room) = upper.get_mut(..length) else {
+            return Some((Self([0; 16], 0), rest));
+        };
+        room.copy_from_slice(word);
+        room.make_ascii_uppercase();
+        Some((Self(upper, length), rest))
+    }
+
+    /// The verb: `SELECT`.
+    pub(super) fn upper(&self) -> &str {
+        self.0.get(..self.1).and_then(|word| str::from_utf8(word).ok()).unwrap_or("")
+    }
+
+    /// Whether some command begins with it; other verbs' literals are not asked for.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(
+            self.upper(),
+            "LIST"
+                | "STATUS"
+                | "CREATE"
+                | "SEARCH"
+                | "FETCH"
+                | "STORE"
+                | "COPY"
+                | "MOVE"
+                | "UID"
+                | "AUTHENTICATE"
+                | "LOGIN"
+                | "CAPABILITY"
+                | "NOOP"
+                | "LOGOUT"
+                | "ID"
+                | "ENABLE"
+                | "SELECT"
+                | "EXAMINE"
+                | "DELETE"
+                | "RENAME"
+                | "SUBSCRIBE"
+                | "UNSUBSCRIBE"
+                | "LSUB"
+                | "NAMESPACE"
+                | "IDLE"
+                | "CLOSE"
+                | "UNSELECT"
+                | "CHECK"
+                | "EXPUNGE"
+                | "APPEND"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

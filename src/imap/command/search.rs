@@ -1,0 +1,251 @@
+//! SEARCH's keys (RFC 3501 section 6.4.4), read into a tree of bounded depth and size.
+
+use chrono::NaiveDate;
+use encoding_rs::Encoding;
+use imap_codec::imap_types::{IntoStatic, flag::Flag, sequence::SequenceSet};
+use nom::{
+    Parser,
+    branch::alt,
+    bytes::complete::{tag_no_case, take_while_m_n, take_while1},
+    character::complete::char,
+    combinator::{map, map_opt, opt},
+    sequence::{delimited, preceded, terminated},
+};
+
+use super::{
+    Command,
+    fetch::field_name,
+    grammar::{Fault, Parsed, astring, atom, number64, quoted, sequence_set, sp, whole, word},
+};
+use crate::imap::write::Code;
+
+/// A SEARCH command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Search {
+    /// What a message must be; several keys are one [`SearchKey::And`].
+    pub key: SearchKey,
+    /// The answer holds UIDs.
+    pub uid: bool,
+}
+
+/// One search key. Opposites (`UNSEEN`) are [`SearchKey::Not`]; header fields with a key of their own (`SUBJECT`) are
+/// [`SearchKey::Header`]. Texts are in UTF-8 and match anywhere, in any case; dates ignore time and zone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SearchKey {
+    /// Every message.
+    All,
+    /// All of these.
+    And(Vec<SearchKey>),
+    /// Either.
+    Or(Box<SearchKey>, Box<SearchKey>),
+    /// Not this.
+    Not(Box<SearchKey>),
+    /// Message numbers.
+    Numbers(SequenceSet),
+    /// UIDs.
+    Uids(SequenceSet),
+    /// A system flag or a keyword is set.
+    Flag(Flag<'static>),
+    /// `\Recent` is set.
+    Recent,
+    /// The header has a field of this name with this text in it; an empty text asks for the field alone.
+    Header {
+        /// The field's name, any case.
+        name: String,
+        /// The text.
+        text: String,
+    },
+    /// The body has this text.
+    Body(String),
+    /// Header or body has this text.
+    Text(String),
+    /// More octets than this.
+    Larger(u64),
+    /// Fewer octets than this.
+    Smaller(u64),
+    /// The internal date is before this day.
+    Before(NaiveDate),
+    /// The internal date is this day.
+    On(NaiveDate),
+    /// The internal date is this day or later.
+    Since(NaiveDate),
+    /// The `Date` field is before this day.
+    SentBefore(NaiveDate),
+    /// The `Date` field is this day.
+    SentOn(NaiveDate),
+    /// The `Date` field is this day or later.
+    SentSince(NaiveDate),
+}
+
+/// Deepest nesting of OR, NOT and parentheses.
+const MAX_DEPTH: usize = 32;
+/// Most keys, nested ones counted.
+const MAX_KEYS: usize = 1000;
+
+pub(super) fn search(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
+    let charset = preceded((sp, tag_no_case("CHARSET"), sp), charset);
+    let (keys, charset) = match opt(charset).parse(arguments) {
+        Ok((rest, charset)) => (rest, charset.unwrap_or(encoding_rs::UTF_8)),
+        Err(nom::Err::Error(fault) | nom::Err::Failure(fault)) => return Err(fault),
+        Err(nom::Err::Incomplete(_)) => return Err(Fault::syntax("The command is cut short")),
+    };
+    let mut reader = Reader { charset, keys_left: MAX_KEYS };
+    let key = whole(preceded(sp, |i| reader.keys(i, MAX_DEPTH + 1)), keys)?;
+    Ok(Command::Search(Search { key, uid }))
+}
+
+/// A charset's name: one we can decode, or NO [BADCHARSET].
+fn charset(i: &[u8]) -> Parsed<'_, &'static Encoding> {
+    let (rest, label) =
+        alt((map(atom, |a| a.inner().as_bytes().to_vec()), map(quoted, |q| q.into_owned()))).parse(i)?;
+    match Encoding::for_label_no_replacement(&label) {
+        Some(encoding) => Ok((rest, encoding)),
+        None => Err(nom::Err::Failure(Fault::no(Code::BadCharset, "That charset is not known here"))),
+    }
+}
+
+/// Reads keys, counting them.
+struct Reader {
+    charset: &'static Encoding,
+    keys_left: usize,
+}
+
+impl Reader {
+    /// `search-key *(SP search-key)`
+    fn keys<'a>(&mut self, i: &'a [u8], depth: usize) -> Parsed<'a, SearchKey> {
+        let (mut rest, first) = self.key(i, depth)?;
+        let mut all = vec![first];
+        while let Some(more) = rest.strip_prefix(b" ") {
+            let (after, key) = self.key(more, depth)?;
+            all.push(key);
+            rest = after;
+        }
+        match (all.len(), all.pop()) {
+            (1, Some(only)) => Ok((rest, only)),
+            (_, last) => {
+                all.extend(last);
+                Ok((rest, SearchKey::And(all)))
+            }
+        }
+    }
+
+    /// `search-key`. Calls itself at most [`MAX_DEPTH`] times deep, whatever the peer writes.
+    fn key<'a>(&mut self, i: &'a [u8], depth: usize) -> Parsed<'a, SearchKey> {
+        if depth == 0 {
+            return Err(nom::Err::Failure(Fault::no(Code::Limit, "Search keys are nested too deep")));
+        }
+        self.keys_left = self
+            .keys_left
+            .checked_sub(1)
+            .ok_or(nom::Err::Failure(Fault::no(Code::Limit, "At most 1000 search keys in one SEARCH")))?;
+        if let Some(inner) = i.strip_prefix(b"(") {
+            let (rest, key) = self.keys(inner, depth - 1)?;
+            let (rest, _) = char(')').parse(rest)?;
+            return Ok((rest, key));
+        }
+        if i.first().is_some_and(|b| b.is_ascii_digit() || *b == b'*') {
+            return map(sequence_set, SearchKey::Numbers).parse(i);
+        }
+        let (rest, name) = word(i)?;
+        self.named(&name, rest, depth)
+    }
+
+    fn named<'a>(&mut self, name: &str, rest: &'a [u8], depth: usize) -> Parsed<'a, SearchKey> {
+        let flag = |flag| Ok((rest, SearchKey::Flag(flag)));
+        let lacks = |flag| Ok((rest, not(SearchKey::Flag(flag))));
+        match name {
+            "ALL" => Ok((rest, SearchKey::All)),
+            "ANSWERED" => flag(Flag::Answered),
+            "DELETED" => flag(Flag::Deleted),
+            "DRAFT" => flag(Flag::Draft),
+            "FLAGGED" => flag(Flag::Flagged),
+            "SEEN" => flag(Flag::Seen),
+            "UNANSWERED" => lacks(Flag::Answered),
+            "UNDELETED" => lacks(Flag::Deleted),
+            "UNDRAFT" => lacks(Flag::Draft),
+            "UNFLAGGED" => lacks(Flag::Flagged),
+            "UNSEEN" => lacks(Flag::Seen),
+            "RECENT" => Ok((rest, SearchKey::Recent)),
+            "OLD" => Ok((rest, not(SearchKey::Recent))),
+            "NEW" => Ok((rest, SearchKey::And(vec![SearchKey::Recent, not(SearchKey::Flag(Flag::Seen))]))),
+            "KEYWORD" => map(keyword, SearchKey::Flag).parse(rest),
+            "UNKEYWORD" => map(keyword, |flag| not(SearchKey::Flag(flag))).parse(rest),
+            "UID" => map(preceded(sp, sequence_set), SearchKey::Uids).parse(rest),
+            "LARGER" => map(preceded(sp, number64), SearchKey::Larger).parse(rest),
+            "SMALLER" => map(preceded(sp, number64), SearchKey::Smaller).parse(rest),
+            "BEFORE" => map(date, SearchKey::Before).parse(rest),
+            "ON" => map(date, SearchKey::On).parse(rest),
+            "SINCE" => map(date, SearchKey::Since).parse(rest),
+            "SENTBEFORE" => map(date, SearchKey::SentBefore).parse(rest),
+            "SENTON" => map(date, SearchKey::SentOn).parse(rest),
+            "SENTSINCE" => map(date, SearchKey::SentSince).parse(rest),
+            "BCC" | "CC" | "FROM" | "SUBJECT" | "TO" => {
+                let (rest, text) = self.text(rest)?;
+                Ok((rest, SearchKey::Header { name: name.to_owned(), text }))
+            }
+            "HEADER" => {
+                let (rest, name) = preceded(sp, field_name).parse(rest)?;
+                let (rest, text) = self.text(rest)?;
+                Ok((rest, SearchKey::Header { name, text }))
+            }
+            "BODY" => self.text(rest).map(|(rest, text)| (rest, SearchKey::Body(text))),
+            "TEXT" => self.text(rest).map(|(rest, text)| (rest, SearchKey::Text(text))),
+            "NOT" => {
+                let (rest, key) = self.key(space(rest)?, depth - 1)?;
+                Ok((rest, not(key)))
+            }
+            "OR" => {
+                let (rest, one) = self.key(space(rest)?, depth - 1)?;
+                let (rest, other) = self.key(space(rest)?, depth - 1)?;
+                Ok((rest, SearchKey::Or(Box::new(one), Box::new(other))))
+            }
+            _ => Err(nom::Err::Failure(Fault::syntax("Unknown search key"))),
+        }
+    }
+
+    /// ` astring` in the command's charset. Without CHARSET 8-bit text is taken for UTF-8, as most programs mean it.
+    fn text<'a>(&self, i: &'a [u8]) -> Parsed<'a, String> {
+        let (rest, bytes) = preceded(sp, astring).parse(i)?;
+        match self.charset.decode_without_bom_handling_and_without_replacement(&bytes) {
+            Some(text) => Ok((rest, text.into_owned())),
+            None => Err(nom::Err::Failure(Fault::syntax("A text is not in the charset of the search"))),
+        }
+    }
+}
+
+fn not(key: SearchKey) -> SearchKey {
+    SearchKey::Not(Box::new(key))
+}
+
+fn space(i: &[u8]) -> Result<&[u8], nom::Err<Fault>> {
+    sp(i).map(|(rest, _)| rest)
+}
+
+fn keyword(i: &[u8]) -> Parsed<'_, Flag<'static>> {
+    map(preceded(sp, atom), |atom| Flag::keyword(atom).into_static()).parse(i)
+}
+
+/// ` date`, quoted or not: `1-Feb-1994`.
+fn date(i: &[u8]) -> Parsed<'_, NaiveDate> {
+    preceded(sp, alt((date_text, delimited(char('"'), date_text, char('"'))))).parse(i)
+}
+
+fn date_text(i: &[u8]) -> Parsed<'_, NaiveDate> {
+    let digits = |least, most| {
+        map_opt(take_while_m_n(least, most, |b: u8| b.is_ascii_digit()), |d: &[u8]| {
+            str::from_utf8(d).ok()?.parse::<u32>().ok()
+        })
+    };
+    let parts = (terminated(digits(1, 2), char('-')), terminated(month, char('-')), digits(4, 4));
+    map_opt(parts, |(day, month, year)| NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)).parse(i)
+}
+
+/// `Jan` to `Dec`, any case, as 1 to 12.
+pub(super) fn month(i: &[u8]) -> Parsed<'_, u32> {
+    const MONTHS: [&[u8]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    map_opt(take_while1(|b: u8| b.is_ascii_alphabetic()), |word: &[u8]| {
+        (1..=12).zip(MONTHS).find(|(_, name)| name.eq_ignore_ascii_case(word)).map(|(number, _)| number)
+    })
+    .parse(i)
+}

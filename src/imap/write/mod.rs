@@ -1,0 +1,35 @@
+//! What the peer reads: every answer, written straight into the connection's output buffer. Called by `session` and
+//! `bad`. Imports `model` only.
+//!
+//! Nothing that came from outside gets here unescaped: texts are reduced to printable ASCII, strings are quoted or sent
+//! as literals, names go out as modified UTF-7.
+
+mod data;
+mod fetch;
+mod status;
+mod string;
+
+pub use data::{
+    ListLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, namespace, recent,
+    search, status,
+};
+pub use fetch::{FetchLine, date_time};
+pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};
+pub use string::{literal_head, mailbox, nstring, string};
+
+use bytes::BytesMut;
+
+/// Formats into the buffer. Never fails: a `BytesMut` grows.
+fn put(out: &mut BytesMut, args: std::fmt::Arguments<'_>) {
+    let _ = std::fmt::Write::write_fmt(out, args);
+}
+
+/// Decodes one response with imap-codec, which was not written by us.
+#[cfg(test)]
+fn read_back(wire: &[u8]) -> String {
+    use imap_codec::{ResponseCodec, decode::Decoder};
+    match ResponseCodec::default().decode(wire) {
+        Ok((rest, response)) => format!("{response:?} rest {}", rest.len()),
+        Err(error) => format!("{error:?} {}", String::from_utf8_lossy(wire)),
+    }
+}

@@ -1,0 +1,318 @@
+//! Status responses (RFC 3501 section 7.1), their codes, and the capability list.
+
+use bytes::BytesMut;
+
+use super::put;
+use crate::imap::set::Ranges;
+
+/// The condition of a status response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Ok,
+    /// Understood, not done.
+    No,
+    /// Not understood.
+    Bad,
+    /// The connection ends; untagged only.
+    Bye,
+}
+
+impl Status {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::No => "NO",
+            Self::Bad => "BAD",
+            Self::Bye => "BYE",
+        }
+    }
+}
+
+/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7888.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Code<'a> {
+    /// Must be shown to the person.
+    Alert,
+    /// CREATE or RENAME to a name that is taken.
+    AlreadyExists,
+    /// Where APPEND put the message.
+    AppendUid {
+        /// The mailbox's UIDVALIDITY.
+        uid_validity: u32,
+        /// The message's new UID.
+        uid: u32,
+    },
+    /// The token was not believed.
+    AuthenticationFailed,
+    /// Believed, but not let in.
+    AuthorizationFailed,
+    /// SEARCH in a charset we cannot read; names those we can.
+    BadCharset,
+    /// Never possible, whatever is tried.
+    Cannot,
+    /// The capability list, inside a status response.
+    Capability {
+        /// Whether login is done.
+        signed_in: bool,
+    },
+    /// The program did something no program should.
+    ClientBug,
+    /// Only an administrator can help.
+    ContactAdmin,
+    /// Where COPY or MOVE put the messages, in matching order.
+    CopyUid {
+        /// The target's UIDVALIDITY.
+        uid_validity: u32,
+        /// UIDs in the selected mailbox.
+        source: &'a [u32],
+        /// UIDs in the target, in the same order.
+        target: &'a [u32],
+    },
+    /// The index and the files disagree.
+    Corruption,
+    /// Access that ran out.
+    Expired,
+    /// Somebody else deleted it meanwhile.
+    ExpungeIssued,
+    /// A mailbox with children cannot be deleted (RFC 9051 section 6.3.5).
+    HasChildren,
+    /// Locked by another session.
+    InUse,
+    /// A limit of ours.
+    Limit,
+    /// No such mailbox.
+    NonExistent,
+    /// Not allowed.
+    NoPerm,
+    /// No room left.
+    OverQuota,
+    /// A message that could not be parsed.
+    Parse,
+    /// Flags that STORE keeps.
+    PermanentFlags {
+        /// The flags.
+        flags: &'a [&'a str],
+        /// Whether new keywords may be made (`\*`).
+        new_keywords: bool,
+    },
+    /// Selected for reading.
+    ReadOnly,
+    /// Selected for reading and writing.
+    ReadWrite,
+    /// A fault of ours.
+    ServerBug,
+    /// Larger than we take.
+    TooBig,
+    /// CREATE the mailbox first.
+    TryCreate,
+    /// The UID the next message will get.
+    UidNext(u32),
+    /// The mailbox's UIDVALIDITY.
+    UidValidity(u32),
+    /// Something we depend on is out of reach; try again later.
+    Unavailable,
+    /// The first message without `\Seen`.
+    Unseen(u32),
+    /// CREATE with a special use that cannot be had (RFC 6154).
+    UseAttr,
+}
+
+/// Every extension that the session offers: before login only what is of use there.
+///
+/// LOGINDISABLED says that no password is of any use (RFC 3501 section 6.2.3).
+pub const fn capabilities(signed_in: bool) -> &'static str {
+    if signed_in {
+        "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE LIST-EXTENDED \
+         LIST-STATUS STATUS=SIZE"
+    } else {
+        "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED"
+    }
+}
+
+/// The first line of a connection: `* OK [CAPABILITY ..] text`.
+pub fn greeting(out: &mut BytesMut, text: &str) {
+    untagged(out, Status::Ok, Some(&Code::Capability { signed_in: false }), text);
+}
+
+/// The line that ends a command. `tag` must be one that `command` read.
+pub fn tagged(out: &mut BytesMut, tag: &str, status: Status, code: Option<&Code<'_>>, text: &str) {
+    out.extend_from_slice(tag.as_bytes());
+    rest(out, status, code, text);
+}
+
+/// `* OK`, `* NO`, `* BAD` or `* BYE`.
+pub fn untagged(out: &mut BytesMut, status: Status, code: Option<&Code<'_>>, text: &str) {
+    out.extend_from_slice(b"*");
+    rest(out, status, code, text);
+}
+
+/// `+ text`: go on. For SASL `text` is base64 or empty (RFC 3501 section 7.5).
+pub fn continuation(out: &mut BytesMut, text: &str) {
+    out.extend_from_slice(b"+ ");
+    plain(out, text, usize::MAX);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Longest text of a status line, in bytes; what is beyond is cut.
+const MAX_TEXT: usize = 512;
+
+fn rest(out: &mut BytesMut, status: Status, code: Option<&Code<'_>>, text: &str) {
+    put(out, format_args!(" {} ", status.word()));
+    if let Some(code) = code {
+        out.extend_from_slice(b"[");
+        put_code(out, code);
+        out.extend_from_slice(b"] ");
+    } else if text.starts_with('[') {
+        // Or it would be taken for a code.
+        out.extend_from_slice(b": ");
+    }
+    plain(out, if text.is_empty() { "-" } else { text }, MAX_TEXT);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Printable ASCII as it is, white space and controls as a space, anything else as `?`.
+fn plain(out: &mut BytesMut, text: &str, limit: usize) {
+    for c in text.chars().take(limit) {
+        let byte = match c {
+            ' '..='~' => u8::try_from(c).unwrap_or(b'?'),
+            c if c.is_whitespace() || c.is_control() => b' ',
+            _ => b'?',
+        };
+        out.extend_from_slice(&[byte]);
+    }
+}
+
+fn put_code(out: &mut BytesMut, code: &Code<'_>) {
+    let word = match code {
+        Code::AppendUid { uid_validity, uid } => return put(out, format_args!("APPENDUID {uid_validity} {uid}")),
+        Code::Capability { signed_in } => return put(out, format_args!("CAPABILITY {}", capabilities(*signed_in))),
+        Code::CopyUid { uid_validity, source, target } => {
+            put(out, format_args!("COPYUID {uid_validity} "));
+            put_runs(out, source);
+            out.extend_from_slice(b" ");
+            return put_runs(out, target);
+        }
+        Code::PermanentFlags { flags, new_keywords } => {
+            let star = if *new_keywords { Some("\\*") } else { None };
+            out.extend_from_slice(b"PERMANENTFLAGS ");
+            return super::data::put_list(out, flags.iter().copied().chain(star));
+        }
+        Code::UidNext(uid) => return put(out, format_args!("UIDNEXT {uid}")),
+        Code::UidValidity(value) => return put(out, format_args!("UIDVALIDITY {value}")),
+        Code::Unseen(number) => return put(out, format_args!("UNSEEN {number}")),
+        Code::Alert => "ALERT",
+        Code::AlreadyExists => "ALREADYEXISTS",
+        Code::AuthenticationFailed => "AUTHENTICATIONFAILED",
+        Code::AuthorizationFailed => "AUTHORIZATIONFAILED",
+        Code::BadCharset => "BADCHARSET (UTF-8 US-ASCII)",
+        Code::Cannot => "CANNOT",
+        Code::ClientBug => "CLIENTBUG",
+        Code::ContactAdmin => "CONTACTADMIN",
+        Code::Corruption => "CORRUPTION",
+        Code::Expired => "EXPIRED",
+        Code::ExpungeIssued => "EXPUNGEISSUED",
+        Code::HasChildren => "HASCHILDREN",
+        Code::InUse => "INUSE",
+        Code::Limit => "LIMIT",
+        Code::NonExistent => "NONEXISTENT",
+        Code::NoPerm => "NOPERM",
+        Code::OverQuota => "OVERQUOTA",
+        Code::Parse => "PARSE",
+        Code::ReadOnly => "READ-ONLY",
+        Code::ReadWrite => "READ-WRITE",
+        Code::ServerBug => "SERVERBUG",
+        Code::TooBig => "TOOBIG",
+        Code::TryCreate => "TRYCREATE",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::UseAttr => "USEATTR",
+    };
+    out.extend_from_slice(word.as_bytes());
+}
+
+/// UIDs in the order given, ascending runs as `a:b` (RFC 4315 section 3: the order of both sets must match).
+fn put_runs(out: &mut BytesMut, uids: &[u32]) {
+    for (at, run) in uids.chunk_by(|a, b| a.checked_add(1) == Some(*b)).enumerate() {
+        if at > 0 {
+            out.extend_from_slice(b",");
+        }
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            put(out, format_args!("{}", Ranges::new(vec![(*first, *last)])));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imap_codec::{GreetingCodec, decode::Decoder};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::imap::write::read_back;
+
+    fn written(code: Option<&Code<'_>>, text: &str) -> String {
+        let mut out = BytesMut::new();
+        tagged(&mut out, "a1", Status::No, code, text);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn every_code_is_written_as_its_rfc_says_and_read_by_another_codec() {
+        let flags = ["\\Seen", "$Junk"];
+        let cases = [
+            (Code::Alert, "ALERT"),
+            (Code::AppendUid { uid_validity: 7, uid: 9 }, "APPENDUID 7 9"),
+            (
+                Code::CopyUid { uid_validity: 7, source: &[1, 2, 3, 9], target: &[4, 6, 7, 8] },
+                "COPYUID 7 1:3,9 4,6:8",
+            ),
+            (Code::CopyUid { uid_validity: 7, source: &[3, 2], target: &[1, 2] }, "COPYUID 7 3,2 1:2"),
+            (Code::PermanentFlags { flags: &flags, new_keywords: true }, "PERMANENTFLAGS (\\Seen $Junk \\*)"),
+            (Code::PermanentFlags { flags: &[], new_keywords: false }, "PERMANENTFLAGS ()"),
+            (Code::UidNext(5), "UIDNEXT 5"),
+            (Code::UidValidity(5), "UIDVALIDITY 5"),
+            (Code::Unseen(5), "UNSEEN 5"),
+            (Code::BadCharset, "BADCHARSET (UTF-8 US-ASCII)"),
+            (Code::ReadOnly, "READ-ONLY"),
+            (Code::TryCreate, "TRYCREATE"),
+            (Code::Unavailable, "UNAVAILABLE"),
+        ];
+        for (code, words) in cases {
+            let line = written(Some(&code), "text");
+            assert_eq!(line, format!("a1 NO [{words}] text\r\n"));
+            assert!(read_back(line.as_bytes()).ends_with("rest 0"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_text_from_outside_cannot_start_a_line_or_a_code_of_its_own() {
+        let cases = [
+            ("a\r\n* BYE", "a1 NO a  * BYE\r\n"),
+            ("[ALERT] x", "a1 NO : [ALERT] x\r\n"),
+            ("Grüße\0", "a1 NO Gr??e \r\n"),
+            ("", "a1 NO -\r\n"),
+        ];
+        for (text, line) in cases {
+            assert_eq!(written(None, text), line);
+        }
+        assert!(written(None, &"x".repeat(10_000)).len() < 600);
+    }
+
+    #[test]
+    fn the_greeting_says_that_passwords_are_of_no_use() {
+        let mut out = BytesMut::new();
+        greeting(&mut out, "Portcullis ready");
+        assert!(GreetingCodec::default().decode(&out).is_ok());
+        assert!(String::from_utf8_lossy(&out).contains(" LOGINDISABLED]"));
+        assert!(!capabilities(true).contains("LOGINDISABLED") && !capabilities(true).contains("AUTH="));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_stays_one_readable_line(text in any::<String>()) {
+            let line = written(Some(&Code::Alert), &text);
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            prop_assert!(read_back(line.as_bytes()).ends_with("rest 0"), "{}", line);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Changing messages that are there: flags, keywords, removal. Called by `view`, as the folder's only writer.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    disk::Dir,
+    error::MailError,
+    filename::{self, Place},
+    flags::{FlagOp, Flags},
+    folder::Exclusive,
+    keywords::Table,
+    record::Record,
+    scan,
+    state::Message,
+};
+
+/// What STORE asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub op: FlagOp,
+    pub flags: Flags,
+    pub keywords: Vec<Arc<str>>,
+}
+
+/// Sets flags and keywords of those messages that are still there; the UIDs of messages that changed.
+///
+/// When the disk fails midway, what was done until then is kept and told to every view.
+pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u32>, MailError> {
+    let mut records = Vec::new();
+    let mut table = ex.read(Table::of)?;
+    // Removing a keyword nobody has must not make it.
+    let wanted: Vec<Arc<str>> = match store.op {
+        FlagOp::Remove => {
+            ex.read(|s| store.keywords.iter().filter(|k| s.keyword(k).is_some()).cloned().collect::<Vec<_>>())?
+        }
+        _ => store.keywords.clone(),
+    };
+    let given = table.numbers(&wanted, &mut records)?;
+    let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
+    let (mut changed, mut renamed_in, mut failed) = (Vec::new(), HashSet::new(), None);
+    let found: Vec<Message> = ex.read(|s| uids.iter().filter_map(|uid| s.find(*uid).cloned()).collect())?;
+    for message in found {
+        let flags = message.flags.changed(store.op, store.flags);
+        let keywords = combine(&message.keywords, store.op, &given);
+        if flags != message.flags {
+            match rename(ex, &message, flags, &new, &cur) {
+                Ok(Some((from, name))) => {
+                    renamed_in.extend([from, Place::Cur]);
+                    records.push(Record::Renamed { uid: message.uid, place: Place::Cur, name });
+                }
+                Ok(None) => continue,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if *keywords != *message.keywords {
+            records.push(Record::Keywords { uid: message.uid, keywords });
+        } else if flags == message.flags {
+            continue;
+        }
+        changed.push(message.uid);
+    }
+    let synced = renamed_in.iter().try_for_each(|place| match place {
+        Place::New => new.sync(),
+        Place::Cur => cur.sync(),
+    });
+    let committed = synced.and_then(|()| ex.commit(records.clone()));
+    if let Err(error) = committed {
+        // The files have their new names: views must know them to find the messages.
+        records.retain(|record| matches!(record, Record::Renamed { .. }));
+        ex.adopt(records);
+        return Err(error);
+    }
+    failed.map_or(Ok(changed), Err)
+}
+
+/// Renames one message's file for its new flags. Nothing if the message is gone.
+fn rename(
+    ex: &Exclusive,
+    message: &Message,
+    flags: Flags,
+    new: &Dir,
+    cur: &Dir,
+) -> Result<Option<(Place, Vec<u8>)>, MailError> {
+    let mut known = (message.place, message.name.to_vec());
+    for _ in 0..3 {
+        let name = filename::with_flags(&known.1, flags);
+        let from = if known.0 == Place::New { new } else { cur };
+        if known.0 == Place::Cur && name == known.1 {
+            return Ok(Some((Place::Cur, name)));
+        }
+        match from.rename(&known.1, cur, &name) {
+            Ok(()) => return Ok(Some((known.0, name))),
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error),
+        }
+        // Another program renamed or removed it.
+        match locate(ex, message.uid)? {
+            Some(found) => known = found,
+            None => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// Where a message's file is now, after a look at the disk.
+pub(super) fn locate(ex: &Exclusive, uid: u32) -> Result<Option<(Place, Vec<u8>)>, MailError> {
+    scan::all(ex, false)?;
+    ex.read(|s| s.find(uid).map(|m| (m.place, m.name.to_vec())))
+}
+
+/// Removes messages for good. Those that are gone already do not matter.
+pub(super) fn expunge(ex: &Exclusive, uids: &[u32]) -> Result<(), MailError> {
+    let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
+    let (mut records, mut touched, mut failed) = (Vec::new(), HashSet::new(), None);
+    let file = |uid: u32| ex.read(|s| s.find(uid).map(|m| (m.place, m.name.to_vec())));
+    for uid in uids {
+        let Some((place, name)) = file(*uid)? else { continue };
+        let dir = |place| if place == Place::New { &new } else { &cur };
+        let mut removed = dir(place).unlink(&name).map(|there| there.then_some(place));
+        if matches!(removed, Ok(None))
+            && let Some((place, name)) = locate(ex, *uid)?
+        {
+            removed = dir(place).unlink(&name).map(|_| Some(place));
+        }
+        match removed {
+            Ok(place) => {
+                touched.extend(place);
+                records.push(Record::Expunged { uid: *uid });
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    for place in touched {
+        if let Err(error) = if place == Place::New { new.sync() } else { cur.sync() } {
+            ex.adopt(records);
+            return Err(error);
+        }
+    }
+    if let Err(error) = ex.commit(records.clone()) {
+        ex.adopt(records);
+        return Err(error);
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn combine(old: &[u16], op: FlagOp, given: &[u16]) -> Vec<u16> {
+    let mut all: Vec<u16> = match op {
+        FlagOp::Add => old.iter().chain(given).copied().collect(),
+        FlagOp::Remove => old.iter().filter(|k| !given.contains(k)).copied().collect(),
+        FlagOp::Replace => given.to_vec(),
+    };
+    all.sort_unstable();
+    all.dedup();
+    all
+}

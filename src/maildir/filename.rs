@@ -1,0 +1,141 @@
+//! Names of message files: `1700000000.M5P42Q1Rd3.host,S=10,W=10:2,FS`. What stands before the `:` identifies the
+//! message for good; what follows are flags, which any program may change by renaming the file.
+//! Source: <https://cr.yp.to/proto/maildir.html>; `S=` and `W=` as Dovecot writes them (size on disk, size with CRLF).
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::flags::Flags;
+
+/// Which of the two directories of a folder that hold messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Place {
+    New,
+    Cur,
+}
+
+impl Place {
+    pub(super) fn dir(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Cur => "cur",
+        }
+    }
+}
+
+/// What identifies the message: the name up to the first `:`.
+pub(super) fn base(name: &[u8]) -> &[u8] {
+    name.split(|b| *b == b':').next().unwrap_or(name)
+}
+
+/// What follows the first `:`, empty where there is none.
+pub(super) fn info(name: &[u8]) -> &[u8] {
+    name.get(base(name).len() + 1..).unwrap_or(b"")
+}
+
+/// Whether a directory entry's name can be a message's at all.
+pub(super) fn is_message(name: &[u8]) -> bool {
+    !name.is_empty() && !name.starts_with(b".") && !base(name).is_empty() && name.len() <= 255
+}
+
+/// The system flags in an info part; one that is not `2,...` holds none.
+pub(super) fn flags(info: &[u8]) -> Flags {
+    letters(info).0.iter().filter_map(|l| Flags::from_letter(*l)).fold(Flags::NONE, Flags::union)
+}
+
+/// The letters of `2,letters,rest`, and the `,rest` that other programs may have put there.
+fn letters(info: &[u8]) -> (&[u8], &[u8]) {
+    let Some(all) = info.strip_prefix(b"2,") else { return (b"", b"") };
+    all.split_at(all.iter().position(|b| *b == b',').unwrap_or(all.len()))
+}
+
+/// The same message's name with other system flags; letters that are not ours (Dovecot's keywords, `P`) stay.
+pub(super) fn with_flags(name: &[u8], flags: Flags) -> Vec<u8> {
+    let (old, rest) = letters(info(name));
+    let mut new: Vec<u8> = old.iter().copied().filter(|l| Flags::from_letter(*l).is_none()).collect();
+    new.extend(flags.letters());
+    new.sort_unstable();
+    new.dedup();
+    [base(name), b":2,", &new, rest].concat()
+}
+
+/// The sizes a name claims: bytes on disk (`S=`) and in wire form (`W=`). Hints, to be checked against the file.
+pub(super) fn size_hints(name: &[u8]) -> (Option<u64>, Option<u64>) {
+    let field = |key: &[u8]| {
+        let text = base(name).split(|b| *b == b',').skip(1).find_map(|f| f.strip_prefix(key))?;
+        str::from_utf8(text).ok()?.parse().ok()
+    };
+    (field(b"S="), field(b"W="))
+}
+
+/// Sorts new messages by the second of delivery that their names start with, then by name.
+pub(super) fn order(name: &[u8]) -> (u64, &[u8]) {
+    let digits = name.iter().take_while(|b| b.is_ascii_digit()).count();
+    let seconds = name.get(..digits).and_then(|d| str::from_utf8(d).ok()).and_then(|d| d.parse().ok());
+    (seconds.unwrap_or(u64::MAX), base(name))
+}
+
+/// A name nobody else uses, without sizes and flags: time, process, counter, random bits and host.
+pub(super) fn unique() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static HOST: LazyLock<String> = LazyLock::new(host);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let random = RandomState::new().hash_one((now, count)) >> 16;
+    let (secs, micros, pid) = (now.as_secs(), now.subsec_micros(), std::process::id());
+    format!("{secs}.M{micros}P{pid}Q{count}R{random:x}.{}", *HOST)
+}
+
+/// This machine's name with everything odd left out.
+fn host() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain: String =
+        text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).take(60).collect();
+    if plain.is_empty() { "localhost".to_owned() } else { plain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_change_keeps_the_letters_of_other_programs() {
+        let cases: [(&str, Flags, &str); 6] = [
+            ("1.a", Flags::SEEN, "1.a:2,S"),
+            ("1.a:2,", Flags::SEEN.union(Flags::DELETED), "1.a:2,ST"),
+            ("1.a:2,FSab", Flags::SEEN, "1.a:2,Sab"),
+            ("1.a:2,PS", Flags::NONE, "1.a:2,P"),
+            ("1.a:2,S,x=1", Flags::DRAFT, "1.a:2,D,x=1"),
+            ("1.a:1,odd", Flags::FLAGGED, "1.a:2,F"),
+        ];
+        for (name, flags, expected) in cases {
+            assert_eq!(String::from_utf8_lossy(&with_flags(name.as_bytes(), flags)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_from_the_part_that_stays() {
+        assert_eq!(size_hints(b"1.a.host,S=10,W=12:2,S"), (Some(10), Some(12)));
+        assert_eq!(size_hints(b"1.a.host,S=x:2,W=12"), (None, None));
+        assert_eq!(size_hints(b"1.a,S=99999999999999999999"), (None, None));
+    }
+
+    #[test]
+    fn names_are_ordered_by_time_of_delivery() {
+        let mut names: Vec<&[u8]> = vec![b"10.b", b"odd", b"9.z:2,S", b"10.a"];
+        names.sort_by(|a, b| order(a).cmp(&order(b)));
+        assert_eq!(names, [b"9.z:2,S" as &[u8], b"10.a", b"10.b", b"odd"]);
+    }
+
+    #[test]
+    fn no_two_names_are_equal() {
+        let names: std::collections::HashSet<_> = (0..1000).map(|_| unique()).collect();
+        assert_eq!(names.len(), 1000);
+    }
+}

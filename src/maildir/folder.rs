@@ -1,0 +1,436 @@
+//! One folder, shared by every session that has it open: what is known of it, who may write, and who hears of
+//! changes. Called by everything in this room; the work itself is in `scan`, `deliver`, `change`.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use tokio::sync::watch;
+
+use super::{
+    deliver::Waiting,
+    disk::Dir,
+    error::MailError,
+    index::Index,
+    record::{Marks, Record},
+    root::Shared,
+    scan,
+    state::State,
+    watch::Events,
+};
+
+/// How long to wait for another process that holds the folder's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// A directory changed less than this ago may change again without its time stamp showing it.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// Where a folder lies below the store's root.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Spot {
+    /// The owner's directories: domain, local part, escaped.
+    pub owner: (Arc<str>, Arc<str>),
+    /// `.A.B`, or nothing for INBOX.
+    pub dir: Option<Arc<[u8]>>,
+}
+
+/// One folder.
+pub(super) struct Folder {
+    pub shared: Weak<Shared>,
+    core: Mutex<Core>,
+    /// Whoever holds it may write; taken before the blocking thread is.
+    writer: Arc<tokio::sync::Mutex<()>>,
+    /// Counts what sessions may want to see.
+    version: watch::Sender<u64>,
+    /// Seconds since the epoch when the state was last read.
+    used: AtomicU64,
+    /// How many views there are.
+    pub views: AtomicUsize,
+    /// Messages that wait for their commit.
+    pub waiting: Mutex<Vec<Waiting>>,
+    /// What inotify said since the last look.
+    pub events: Mutex<Events>,
+}
+
+struct Core {
+    spot: Spot,
+    gone: bool,
+    /// The highest `\Recent` mark claimed; kept here because it is not worth a commit of its own.
+    recent: u32,
+    uid_validity: u32,
+    /// The directories as the state, loaded or put away, shows them.
+    scanned: Option<Stamps>,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    dir: Dir,
+    index: Index,
+    state: State,
+}
+
+/// When `new` and `cur` last changed: seconds and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamps([(i64, i64); 2]);
+
+/// Locks even if a panic has poisoned it: every value behind these locks is whole between statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since 1970.
+pub(super) fn now_s() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Folder {
+    pub(super) fn new(shared: &Arc<Shared>, spot: Spot) -> Self {
+        Self {
+            shared: Arc::downgrade(shared),
+            core: Mutex::new(Core { spot, gone: false, recent: 0, uid_validity: 0, scanned: None, loaded: None }),
+            writer: Arc::default(),
+            version: watch::Sender::new(0),
+            used: AtomicU64::new(0),
+            views: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+            events: Mutex::default(),
+        }
+    }
+
+    /// Asks the state a question. Loads it if it was put away: [`Folder::wake`] before keeps that off async threads.
+    pub(super) fn read<T>(&self, question: impl FnOnce(&State) -> T) -> Option<T> {
+        self.used.store(now_s().cast_unsigned(), Ordering::Relaxed);
+        let mut core = lock(&self.core);
+        if core.loaded.is_none() && !core.gone {
+            let dir = self.open_dir(&core.spot).ok()?;
+            let (index, state) = Index::load(&dir).ok()??;
+            core.put(dir, index, state);
+        }
+        core.loaded.as_ref().map(|loaded| question(&loaded.state))
+    }
+
+    /// Claims the messages no read-write session has seen, `\Recent` ones: their lowest UID.
+    pub(super) fn claim_recent(&self) -> u32 {
+        let mut core = lock(&self.core);
+        let next = core.loaded.as_ref().map_or(core.recent, |l| l.state.marks.uid_next);
+        let first = core.recent;
+        core.recent = core.recent.max(next);
+        if let Some(loaded) = &mut core.loaded {
+            loaded.state.marks.recent = next;
+        }
+        first
+    }
+
+    /// Loads the state off the async threads if it was put away.
+    pub(super) async fn wake(self: &Arc<Self>) -> Result<(), MailError> {
+        self.used.store(now_s().cast_unsigned(), Ordering::Relaxed);
+        let loaded = { lock(&self.core).loaded.is_some() };
+        if loaded { Ok(()) } else { self.exclusively("opening a folder", |_| Ok(())).await }
+    }
+
+    /// Forgets the state if nobody used it for `idle`; the next question loads it again.
+    pub(super) fn put_away(&self, idle: Duration) {
+        let used = Duration::from_secs(self.used.load(Ordering::Relaxed));
+        let now = Duration::from_secs(now_s().cast_unsigned());
+        let Ok(_writer) = self.writer.try_lock() else { return };
+        let mut core = lock(&self.core);
+        let saved = core.loaded.as_ref().is_some_and(|l| !l.index.needs_rewrite());
+        if saved && now.saturating_sub(used) >= idle {
+            core.loaded = None;
+        }
+    }
+
+    /// A receiver that wakes when there is something new to see.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Tells every view to look again.
+    pub(super) fn announce(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    pub(super) fn spot(&self) -> Spot {
+        lock(&self.core).spot.clone()
+    }
+
+    /// The folder's directory was renamed.
+    pub(super) fn moved_to(&self, spot: Spot) {
+        lock(&self.core).spot = spot;
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        lock(&self.core).gone
+    }
+
+    /// The folder was deleted: nothing works here any more, and every view hears of it.
+    pub(super) fn end(&self) {
+        {
+            let mut core = lock(&self.core);
+            core.gone = true;
+            core.loaded = None;
+        }
+        self.announce();
+    }
+
+    /// The writer's turn, for work on the directory as a whole (delete, rename).
+    pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.writer).lock_owned().await
+    }
+
+    /// Runs `work` on a blocking thread as the only writer, in this process and among others, with the state loaded
+    /// and current. Work that has begun runs to its end even when the caller goes away.
+    pub(super) async fn exclusively<T: Send + 'static>(
+        self: &Arc<Self>,
+        doing: &'static str,
+        work: impl FnOnce(&Exclusive) -> Result<T, MailError> + Send + 'static,
+    ) -> Result<T, MailError> {
+        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
+        let turn = self.turn().await;
+        let folder = Arc::clone(self);
+        let run = move || {
+            let _turn = turn;
+            work(&Exclusive::begin(&folder)?)
+        };
+        shared.pool.run(doing, run).await
+    }
+
+    /// The folder's directory.
+    pub(super) fn dir(&self) -> Result<Dir, MailError> {
+        let (spot, dir) = {
+            let core = lock(&self.core);
+            (core.spot.clone(), core.loaded.as_ref().map(|l| l.dir.clone()))
+        };
+        dir.map_or_else(|| self.open_dir(&spot), Ok)
+    }
+
+    /// Whether the directories' time stamps are those of the last look. Does not load the state.
+    pub(super) fn is_as_scanned(&self) -> Result<bool, MailError> {
+        let (spot, scanned) = {
+            let core = lock(&self.core);
+            (core.spot.clone(), core.scanned)
+        };
+        Ok(scanned.is_some() && scanned == Some(stamps(&self.open_dir(&spot)?)?))
+    }
+
+    fn open_dir(&self, spot: &Spot) -> Result<Dir, MailError> {
+        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
+        let home = shared.home(&spot.owner)?;
+        match &spot.dir {
+            None => Ok(home),
+            Some(dir) => home.sub(dir),
+        }
+    }
+}
+
+impl Core {
+    fn put(&mut self, dir: Dir, index: Index, mut state: State) {
+        self.recent = self.recent.max(state.marks.recent);
+        state.marks.recent = self.recent;
+        self.uid_validity = state.uid_validity;
+        self.loaded = Some(Loaded { dir, index, state });
+    }
+}
+
+/// The only writer of a folder, on a blocking thread. Unlocks when dropped.
+pub(super) struct Exclusive<'a> {
+    pub folder: &'a Arc<Folder>,
+    pub dir: Dir,
+}
+
+impl<'a> Exclusive<'a> {
+    fn begin(folder: &'a Arc<Folder>) -> Result<Self, MailError> {
+        if folder.is_gone() {
+            return Err(MailError::FolderGone);
+        }
+        let dir = folder.dir()?;
+        lock_dir(&dir)?;
+        let ex = Self { folder, dir };
+        ex.catch_up(&folder.spot())?;
+        Ok(ex)
+    }
+
+    /// Loads the index unless what is loaded is still what stands on disk; makes one where there is none.
+    fn catch_up(&self, spot: &Spot) -> Result<(), MailError> {
+        let known = { lock(&self.folder.core).loaded.as_ref().map(|l| l.index.clone()) };
+        if let Some(index) = known
+            && (index.needs_rewrite() || index.is_current(&self.dir)?)
+        {
+            return Ok(());
+        }
+        for name in ["cur", "new", "tmp"] {
+            if self.dir.stat(name.as_bytes())?.is_none() {
+                self.dir.make(name.as_bytes())?;
+                self.dir.sync()?;
+            }
+        }
+        let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
+        let (index, state) = match Index::load(&self.dir)? {
+            Some(found) => found,
+            None => {
+                let state = State::empty(shared.next_uid_validity(&spot.owner)?);
+                (Index::create(&self.dir, &state)?, state)
+            }
+        };
+        let mut core = lock(&self.folder.core);
+        // The index was lost under open views: what they know by UID is void.
+        if core.uid_validity != 0 && core.uid_validity != state.uid_validity {
+            core.gone = true;
+            drop(core);
+            self.folder.announce();
+            return Err(MailError::FolderGone);
+        }
+        // Loaded again after a rest, nothing changed; otherwise another process wrote, and the disk needs a look.
+        let rested = core.loaded.is_none() && core.uid_validity != 0;
+        core.scanned = core.scanned.filter(|_| rested);
+        core.put(self.dir.clone(), index, state);
+        drop(core);
+        self.folder.announce();
+        Ok(())
+    }
+
+    /// Asks the state, which is loaded while this lives.
+    pub(super) fn read<T>(&self, question: impl FnOnce(&State) -> T) -> Result<T, MailError> {
+        let core = lock(&self.folder.core);
+        core.loaded.as_ref().map(|loaded| question(&loaded.state)).ok_or(MailError::FolderGone)
+    }
+
+    /// Writes the records to the index, durably, and only then lets anyone see them.
+    pub(super) fn commit(&self, records: Vec<Record>) -> Result<(), MailError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let (mut index, marks) = {
+            let core = lock(&self.folder.core);
+            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
+            (loaded.index.clone(), next_marks(&loaded.state, &records))
+        };
+        let done = if index.needs_rewrite() { Ok(()) } else { index.commit(&self.dir, marks, &records) };
+        if let Err(error) = done {
+            if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+                loaded.index = index;
+            }
+            return Err(error);
+        }
+        if index.wants_rewrite() {
+            // From a copy, so that readers are not held up by the disk.
+            let mut next = self.read(State::clone)?;
+            merge(&mut next, marks, records.clone());
+            match Index::create(&self.dir, &next) {
+                Ok(made) => index = made,
+                // The frame is in the old file already: it just stays long.
+                Err(error) if !index.needs_rewrite() => tracing::warn!(%error, "an index stays uncompacted"),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            merge(&mut loaded.state, marks, records);
+            loaded.index = index;
+        }
+        self.folder.announce();
+        Ok(())
+    }
+
+    /// Takes over what the disk shows although it could not be recorded (a full disk must not stop reading). The index
+    /// is written anew before the next commit.
+    pub(super) fn adopt(&self, records: Vec<Record>) {
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            let marks = next_marks(&loaded.state, &records);
+            merge(&mut loaded.state, marks, records);
+            loaded.index.distrust();
+        }
+        self.folder.announce();
+    }
+
+    /// When `new` and `cur` changed last.
+    pub(super) fn stamps(&self) -> Result<Stamps, MailError> {
+        stamps(&self.dir)
+    }
+
+    /// Remembers that the state shows the directories as they were at `stamps`; nothing if that can not be told.
+    pub(super) fn scanned(&self, stamps: Option<Stamps>) {
+        lock(&self.folder.core).scanned = stamps.filter(|s| s.are_settled());
+    }
+
+    /// Looks at the directories if they changed since the last look.
+    pub(super) fn refresh(&self) -> Result<(), MailError> {
+        self.refresh_settling(false)
+    }
+
+    /// The same, moving what it finds in `new` to `cur` if asked to.
+    pub(super) fn refresh_settling(&self, settle: bool) -> Result<(), MailError> {
+        let known = { lock(&self.folder.core).scanned };
+        if known.is_some() && known == Some(stamps(&self.dir)?) {
+            return Ok(());
+        }
+        scan::all(self, settle)
+    }
+}
+
+impl Stamps {
+    fn are_settled(self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0.iter().all(|(secs, nanos)| {
+            let secs = u64::try_from(*secs).unwrap_or(0);
+            now.checked_sub(Duration::new(secs, u32::try_from(*nanos).unwrap_or(0)))
+                .is_some_and(|age| age > SETTLED)
+        })
+    }
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        let _ = flock(self.dir.fd(), FlockOperation::Unlock);
+    }
+}
+
+fn stamps(dir: &Dir) -> Result<Stamps, MailError> {
+    let at = |name: &[u8]| -> Result<(i64, i64), MailError> {
+        let missing = MailError::Io { doing: "looking at a folder", source: Errno::NOENT };
+        let stat = dir.stat(name)?.ok_or(missing)?;
+        Ok((stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+    };
+    Ok(Stamps([at(b"new")?, at(b"cur")?]))
+}
+
+/// Waits for the lock that keeps other processes of ours out. A file system without such locks goes without.
+fn lock_dir(dir: &Dir) -> Result<(), MailError> {
+    let start = Instant::now();
+    loop {
+        match flock(dir.fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) | Err(Errno::NOLCK | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS | Errno::BADF) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(Errno::WOULDBLOCK) => return Err(MailError::Locked),
+            Err(errno) => return Err(MailError::io("locking a folder", errno)),
+        }
+    }
+}
+
+fn next_marks(state: &State, records: &[Record]) -> Marks {
+    let top =
+        records.iter().filter_map(|r| if let Record::Message { uid, .. } = r { Some(*uid) } else { None }).max();
+    let uid_next = top.map_or(0, |uid| uid.saturating_add(1)).max(state.marks.uid_next);
+    Marks { modseq: state.marks.modseq + 1, uid_next, recent: state.marks.recent }
+}
+
+fn merge(state: &mut State, marks: Marks, records: Vec<Record>) {
+    let sweep = records.iter().any(|r| matches!(r, Record::Expunged { .. }));
+    for record in records {
+        state.apply(record, marks.modseq);
+    }
+    if sweep {
+        state.sweep();
+    }
+    let recent = state.marks.recent.max(marks.recent);
+    state.marks = Marks { recent, ..marks };
+}

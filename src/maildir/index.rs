@@ -1,0 +1,203 @@
+//! The file `portcullis-index` of one folder: loading it, whatever state a crash left it in, adding to it, and
+//! writing it anew. Called by `folder`, which holds the folder's lock meanwhile.
+
+use std::{
+    fs::File,
+    hash::{BuildHasher, RandomState},
+    io::{Read, Seek, SeekFrom},
+};
+
+use rustix::io::Errno;
+
+use super::{
+    disk::Dir,
+    error::MailError,
+    record::{self, HEAD, Head, Marks, Record},
+    state::State,
+};
+
+/// The index's name in the folder, beside `cur`, `new` and `tmp`.
+const NAME: &[u8] = b"portcullis-index";
+/// What is being written to take its place.
+const NEXT: &[u8] = b"portcullis-index.new";
+/// Largest index that is read, in bytes: some ten million messages.
+const MAX: u64 = 1 << 30;
+/// A file is written anew once it has outgrown its own compacted form by this factor and this many bytes.
+const GROWTH: u64 = 3;
+const SLACK: u64 = 256 * 1024;
+/// Most records in one frame: a commit of more is several frames, so that none grows too large to be believed.
+const FRAME: usize = 20_000;
+
+/// The file as this process last saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    head: Head,
+    inode: u64,
+    length: u64,
+    /// Length of the compacted form, at a guess.
+    compact: u64,
+    /// Something was wrong with the file: the next commit writes it anew instead of adding to it.
+    rewrite: bool,
+}
+
+impl Index {
+    /// Reads the folder's index. Nothing if there is none or not even its head can be read: the caller then
+    /// makes one with a new UIDVALIDITY.
+    pub(super) fn load(dir: &Dir) -> Result<Option<(Self, State)>, MailError> {
+        let (mut file, stat) = match dir.open(NAME, false) {
+            Ok(found) => found,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let length = u64::try_from(stat.st_size).unwrap_or(0);
+        if length > MAX {
+            return Err(MailError::Damaged { what: "portcullis-index is larger than 1 GiB" });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        file.by_ref().take(MAX).read_to_end(&mut bytes).map_err(|error| {
+            MailError::io("reading an index", Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        let Some(head) = Head::decode(&bytes) else { return Ok(None) };
+        let (state, whole) = replay(head, bytes.get(HEAD..).unwrap_or_default());
+        let compact = (state.messages.len() as u64) * 128;
+        let index = Self { head, inode: stat.st_ino, length: bytes.len() as u64, compact, rewrite: !whole };
+        Ok(Some((index, state)))
+    }
+
+    /// Makes the folder's index from `state`, in place of what there was, durably.
+    pub(super) fn create(dir: &Dir, state: &State) -> Result<Self, MailError> {
+        let head = Head { uid_validity: state.uid_validity, seed: RandomState::new().hash_one(NAME) as u32 };
+        let mut bytes = head.encode();
+        let mut batch = Vec::new();
+        let mut records = state.records().peekable();
+        // Frames of some hundred messages: damage then costs the UIDs of a few, not of all. The first frame
+        // stands even when there is no record, for its marks.
+        loop {
+            batch.extend(records.by_ref().take(500));
+            record::encode(&mut bytes, head.seed, state.marks, &batch);
+            batch.clear();
+            if records.peek().is_none() {
+                break;
+            }
+        }
+        dir.unlink(NEXT)?;
+        let file = dir.create(NEXT)?;
+        dir.write(&file, &bytes)?;
+        dir.sync_file(&file)?;
+        dir.replace(NEXT, NAME)?;
+        dir.sync()?;
+        let inode = rustix::fs::fstat(&file).map_err(super::error::io("looking at an index"))?.st_ino;
+        let length = bytes.len() as u64;
+        Ok(Self { head, inode, length, compact: length, rewrite: false })
+    }
+
+    /// Whether the file is still the one this process knows, to the byte: no other process added to it.
+    pub(super) fn is_current(&self, dir: &Dir) -> Result<bool, MailError> {
+        let found = dir.stat(NAME)?;
+        Ok(found.is_some_and(|s| s.st_ino == self.inode && u64::try_from(s.st_size) == Ok(self.length)))
+    }
+
+    /// Adds one commit, durably. After a failure the commit does not count, now or after a restart, and the next one
+    /// writes the whole file anew: what a failed sync left in the page cache is not to be trusted.
+    pub(super) fn commit(&mut self, dir: &Dir, marks: Marks, records: &[Record]) -> Result<(), MailError> {
+        let mut frame = Vec::new();
+        for batch in records.chunks(FRAME) {
+            record::encode(&mut frame, self.head.seed, marks, batch);
+        }
+        let (mut file, _) = dir.open(NAME, true)?;
+        let done = seek(&mut file, self.length)
+            .and_then(|()| dir.write(&file, &frame))
+            .and_then(|()| dir.sync_file(&file));
+        if let Err(error) = done {
+            self.rewrite = true;
+            // Best effort: a tail that stays is whole or torn, and in both cases a commit nobody was told of.
+            drop(file.set_len(self.length));
+            return Err(error);
+        }
+        self.length += frame.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the file should be written anew by [`Index::create`].
+    pub(super) fn wants_rewrite(&self) -> bool {
+        self.rewrite || self.length > self.compact * GROWTH + SLACK
+    }
+
+    /// Memory knows more than the file.
+    pub(super) fn distrust(&mut self) {
+        self.rewrite = true;
+    }
+
+    /// Whether it must be, before anything is added.
+    pub(super) fn needs_rewrite(&self) -> bool {
+        self.rewrite
+    }
+}
+
+fn seek(file: &mut File, to: u64) -> Result<(), MailError> {
+    let done = file.seek(SeekFrom::Start(to));
+    done.map(drop)
+        .map_err(|error| MailError::io("writing an index", Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+}
+
+/// The sum of all frames, and whether every byte was accounted for.
+///
+/// A damaged frame is stepped over by looking for the next one that is whole. If none follows, the tail may have held
+/// commits that were announced (a torn write was not, a bad disk block may have been): UIDNEXT and the mod-sequence
+/// then skip more than the lost bytes can have used, so that no UID is ever given out twice.
+fn replay(head: Head, bytes: &[u8]) -> (State, bool) {
+    let mut state = State::empty(head.uid_validity);
+    let (mut at, mut whole) = (0, true);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        if let Some((payload, length)) = record::frame(rest, head.seed) {
+            add(&mut state, payload);
+            at += length;
+            continue;
+        }
+        whole = false;
+        if let Some(skip) = resync(rest, head.seed) {
+            at += skip;
+            continue;
+        }
+        let lost = rest.len() as u64;
+        state.marks.uid_next = state.marks.uid_next.saturating_add(u32::try_from(lost / 8 + 1).unwrap_or(u32::MAX));
+        state.marks.modseq = state.marks.modseq.saturating_add(lost / 8 + 1);
+        break;
+    }
+    state.sweep();
+    (state, whole)
+}
+
+fn add(state: &mut State, payload: &[u8]) {
+    let mut records = Vec::new();
+    let Some(marks) = record::decode(payload, |record| records.push(record)) else { return };
+    for record in records {
+        state.apply(record, marks.modseq);
+    }
+    let before = state.marks;
+    state.marks = Marks {
+        modseq: marks.modseq.max(before.modseq),
+        uid_next: marks.uid_next.max(before.uid_next),
+        recent: marks.recent.max(before.recent),
+    };
+}
+
+/// How far it is to the next whole frame. Looks at no more than 64 times the bytes there are.
+fn resync(rest: &[u8], seed: u32) -> Option<usize> {
+    let mut budget = rest.len().saturating_mul(64);
+    for skip in 1..rest.len() {
+        let here = rest.get(skip..)?;
+        let length = here.first_chunk().map_or(usize::MAX, |b| u32::from_le_bytes(*b) as usize);
+        if length == 0 || length > here.len() {
+            continue;
+        }
+        if record::frame(here, seed).is_some() {
+            return Some(skip);
+        }
+        budget = budget.checked_sub(length)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! The store as a whole: its root, the folders that are open, the threads and watches they share.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::task::AbortHandle;
+
+use super::{
+    disk::{Dir, Faults},
+    error::{MailError, io},
+    filename,
+    folder::{Folder, Spot, lock, now_s},
+    path,
+    pool::Pool,
+    tree::{self, Maildir},
+    watch::{self, Watcher},
+};
+use crate::{model::UserId, policy::Permit};
+
+/// How often folders without a watch are looked at, and old watches dropped.
+const TICK: Duration = Duration::from_secs(1);
+/// How many ticks a folder with a watch goes without a look at its time stamps (a network file system has no news).
+const SLOW: u64 = 60;
+/// A folder nobody asked about for this long is forgotten until somebody does.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// Where mail lies, and how much of it at once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `DATA_DIR/mail`; made at first use.
+    pub root: PathBuf,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest message APPEND takes, in bytes.
+    pub message_bytes: u64,
+    /// Most threads that do file work at the same time.
+    pub threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message_bytes: 50 * 1024 * 1024, threads: 64 }
+    }
+}
+
+/// The embedded mail store. One for the process; sessions share what it knows of folders.
+pub struct Mail {
+    shared: Arc<Shared>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// What all folders share.
+pub(super) struct Shared {
+    root: Dir,
+    pub root_path: PathBuf,
+    pub pool: Pool,
+    pub limits: Limits,
+    pub watcher: Option<Watcher>,
+    folders: Mutex<HashMap<Spot, Weak<Folder>>>,
+    /// Held while a UIDVALIDITY is being given out.
+    validity: Mutex<()>,
+    /// Held while subscriptions change.
+    pub subscriptions: Mutex<()>,
+}
+
+impl Mail {
+    /// Opens the store. Call it within the runtime that sessions run on.
+    ///
+    /// # Errors
+    /// `Io` when the root can not be made or opened.
+    pub fn new(settings: Settings) -> Result<Arc<Self>, MailError> {
+        Self::with_faults(settings, None)
+    }
+
+    pub(super) fn with_faults(settings: Settings, faults: Faults) -> Result<Arc<Self>, MailError> {
+        std::fs::create_dir_all(&settings.root).map_err(|error| {
+            let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
+            io("making the mail directory")(errno)
+        })?;
+        let watcher =
+            Watcher::new().inspect_err(|error| tracing::warn!(%error, "mail is polled, not watched")).ok();
+        let shared = Arc::new(Shared {
+            root: Dir::root(&settings.root, faults)?,
+            root_path: settings.root,
+            pool: Pool::new(settings.limits.threads),
+            limits: settings.limits,
+            watcher,
+            folders: Mutex::default(),
+            validity: Mutex::default(),
+            subscriptions: Mutex::default(),
+        });
+        let tasks = vec![
+            tokio::spawn(watch::run(Arc::downgrade(&shared))).abort_handle(),
+            tokio::spawn(housekeeping(Arc::downgrade(&shared))).abort_handle(),
+        ];
+        Ok(Arc::new(Self { shared, tasks }))
+    }
+
+    /// The mailbox a permit is for, made if it is not there yet.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn open(&self, permit: &Permit) -> Result<Maildir, MailError> {
+        self.open_for(permit.owner()).await
+    }
+
+    /// Makes a user's mailbox, with the folders mail programs look for, unless it is there; where it lies. Shows no mail:
+    /// for set-up, and for whoever delivers.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn provision(&self, owner: &UserId) -> Result<PathBuf, MailError> {
+        let maildir = self.open_for(owner).await?;
+        Ok(self.shared.root_path.join(&*maildir.owner.0).join(&*maildir.owner.1))
+    }
+
+    pub(super) async fn open_for(&self, owner: &UserId) -> Result<Maildir, MailError> {
+        let (domain, local) = path::owner(owner);
+        let maildir = Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()));
+        let (shared, owner) = (Arc::clone(&self.shared), maildir.owner.clone());
+        self.shared.pool.run("opening a mailbox", move || shared.make_home(&owner)).await?;
+        Ok(maildir)
+    }
+}
+
+impl Drop for Mail {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Shared {
+    /// The owner's directory, which is INBOX.
+    pub(super) fn home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<Dir, MailError> {
+        self.root.sub(owner.0.as_bytes())?.sub(owner.1.as_bytes())
+    }
+
+    /// Makes the owner's directory, with the folders mail programs look for, unless it is there. It appears whole.
+    fn make_home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<(), MailError> {
+        if self.root.make(owner.0.as_bytes())? {
+            self.root.sync()?;
+        }
+        let domain = self.root.sub(owner.0.as_bytes())?;
+        if domain.stat(owner.1.as_bytes())?.is_some() {
+            return domain.sub(owner.1.as_bytes()).map(drop);
+        }
+        // `%n` is the start of no escaped name.
+        let building = format!("%new-{}", filename::unique());
+        domain.make(building.as_bytes())?;
+        let home = domain.sub(building.as_bytes())?;
+        tree::make_inside(&home)?;
+        for (name, _) in tree::FIRST_FOLDERS {
+            let dir = format!(".{name}");
+            home.make(dir.as_bytes())?;
+            let folder = home.sub(dir.as_bytes())?;
+            tree::make_inside(&folder)?;
+            folder.create(b"maildirfolder")?;
+            folder.sync()?;
+        }
+        home.sync()?;
+        match domain.rename(building.as_bytes(), &domain, owner.1.as_bytes()) {
+            Ok(()) => domain.sync(),
+            // Another session was first. What we built is empty.
+            Err(MailError::Io { source: rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY, .. }) => {
+                self.remove_tree(&owner.0, &building);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a directory that nothing names any more, as well as possible. Links are removed, not followed.
+    pub(super) fn remove_tree(&self, domain: &str, below: &str) {
+        let path = self.root_path.join(domain).join(below);
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::warn!(%error, path = %path.display(), "could not remove a directory");
+        }
+    }
+
+    /// A UIDVALIDITY that no folder of the owner has ever had: the time, or one more than the last.
+    pub(super) fn next_uid_validity(&self, owner: &(Arc<str>, Arc<str>)) -> Result<u32, MailError> {
+        const NAME: &str = "portcullis-uidvalidity";
+        let _turn = lock(&self.validity);
+        let home = self.home(owner)?;
+        let last = match home.open(NAME.as_bytes(), false) {
+            Ok((file, _)) => {
+                let mut text = String::new();
+                drop(std::io::Read::read_to_string(&mut std::io::Read::take(file, 32), &mut text));
+                text.trim().parse::<u32>().unwrap_or(0)
+            }
+            Err(error) if error.is_missing() => 0,
+            Err(error) => return Err(error),
+        };
+        let next = u32::try_from(now_s()).unwrap_or(u32::MAX).max(last.saturating_add(1)).max(1);
+        home.put(NAME, format!("{next}\n").as_bytes())?;
+        Ok(next)
+    }
+
+    /// The one [`Folder`] of that place.
+    pub(super) fn folder(self: &Arc<Self>, spot: &Spot) -> Arc<Folder> {
+        let mut folders = lock(&self.folders);
+        if let Some(folder) = folders.get(spot).and_then(Weak::upgrade) {
+            return folder;
+        }
+        let folder = Arc::new(Folder::new(self, spot.clone()));
+        folders.insert(spot.clone(), Arc::downgrade(&folder));
+        folder
+    }
+
+    /// The folder was deleted: whoever asks for that place gets another.
+    pub(super) fn forget(&self, folder: &Folder) {
+        lock(&self.folders).remove(&folder.spot());
+        folder.end();
+    }
+
+    /// The folder's directory has a new name.
+    pub(super) fn rehome(&self, folder: &Arc<Folder>, spot: Spot) {
+        let mut folders = lock(&self.folders);
+        folders.remove(&folder.spot());
+        folders.insert(spot.clone(), Arc::downgrade(folder));
+        folder.moved_to(spot);
+    }
+}
+
+/// Polls what is not watched, puts idle folders away, drops watches nobody needs.
+async fn housekeeping(shared: Weak<Shared>) {
+    for tick in 0_u64.. {
+        tokio::time::sleep(TICK).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let open: Vec<Arc<Folder>> = {
+            let mut folders = lock(&shared.folders);
+            folders.retain(|_, folder| folder.strong_count() > 0);
+            folders.values().filter_map(Weak::upgrade).collect()
+        };
+        for folder in open {
+            if folder.views.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let watched = { lock(&folder.events).watched };
+            if !watched || tick % SLOW == SLOW - 1 {
+                let peek = Arc::clone(&folder);
+                let same = shared.pool.run("polling a folder", move || peek.is_as_scanned()).await;
+                if same != Ok(true) {
+                    drop(folder.exclusively("polling a folder", |ex| ex.refresh()).await);
+                }
+            }
+            folder.put_away(IDLE);
+        }
+        shared.watcher.iter().for_each(Watcher::prune);
+    }
+}

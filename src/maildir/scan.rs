@@ -1,0 +1,225 @@
+//! Finding out what is in `new` and `cur`: deliveries, and what other programs renamed or removed. Called by `folder`
+//! and `view`, always as the folder's only writer.
+
+use std::collections::{HashMap, HashSet};
+
+use rustix::fs::FileType;
+
+use super::{
+    disk::Dir,
+    error::MailError,
+    filename::{self, Place},
+    folder::{Exclusive, now_s},
+    record::Record,
+    state::{Message, State},
+    wire,
+};
+
+/// Where each message's file is, by what identifies the message.
+type Listing = HashMap<Box<[u8]>, (Place, Vec<u8>)>;
+
+/// Compares the whole folder with what is known and commits the difference. With `settle`, messages in `new` are
+/// moved to `cur`, as a program that shows them to a user must (only a read-write SELECT does).
+pub(super) fn all(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
+    let before = ex.stamps()?;
+    let mut listing = list(&ex.dir)?;
+    let mut found = Found::default();
+    ex.read(|state| found.compare(state, &mut listing))?;
+    // A file that another program renames while the directory is read may be listed under neither name. Only one
+    // that is absent again, from a listing during which nothing moved, is believed to be gone.
+    for _ in 0..5 {
+        if found.missing.is_empty() {
+            break;
+        }
+        let start = ex.stamps()?;
+        let mut again = list(&ex.dir)?;
+        let quiet = start == ex.stamps()?;
+        found.look_again(&mut again);
+        if quiet {
+            break;
+        }
+    }
+    found.fresh = listing.into_values().collect();
+    found.commit(ex, settle)?;
+    ex.scanned(Some(before));
+    Ok(())
+}
+
+/// Looks only at the files that inotify named; falls back to [`all`] when that does not tell enough.
+pub(super) fn named(ex: &Exclusive, names: &[(Place, Vec<u8>)]) -> Result<(), MailError> {
+    let before = ex.stamps()?;
+    let mut listing = Listing::new();
+    let mut asked: HashSet<&[u8]> = HashSet::new();
+    for (place, name) in names.iter().filter(|(_, name)| filename::is_message(name)) {
+        asked.insert(filename::base(name));
+        if is_file(&ex.dir, *place, name)? {
+            prefer(&mut listing, *place, name.clone());
+        }
+    }
+    let mut found = Found::default();
+    ex.read(|state| {
+        let named = state.messages.iter().filter(|m| asked.contains(m.base()));
+        named.for_each(|message| found.place(message, &mut listing));
+    })?;
+    for (_, place, name) in std::mem::take(&mut found.missing) {
+        // Events of our own renames name the old file; it is fine that nothing stands there now.
+        if !is_file(&ex.dir, place, &name)? {
+            return all(ex, false);
+        }
+    }
+    found.fresh = listing.into_values().collect();
+    found.commit(ex, false)?;
+    ex.scanned(Some(before));
+    Ok(())
+}
+
+#[derive(Default)]
+struct Found {
+    renamed: Vec<(u32, Place, Vec<u8>)>,
+    /// UID and last known name.
+    missing: Vec<(u32, Place, Vec<u8>)>,
+    fresh: Vec<(Place, Vec<u8>)>,
+}
+
+impl Found {
+    /// Sorts every known message; what is left in `listing` is new.
+    fn compare(&mut self, state: &State, listing: &mut Listing) {
+        state.messages.iter().for_each(|message| self.place(message, listing));
+    }
+
+    fn place(&mut self, message: &Message, listing: &mut Listing) {
+        match listing.remove(message.base()) {
+            Some((place, name)) if place == message.place && *name == *message.name => {}
+            Some((place, name)) => self.renamed.push((message.uid, place, name)),
+            None => self.missing.push((message.uid, message.place, message.name.to_vec())),
+        }
+    }
+
+    fn look_again(&mut self, listing: &mut Listing) {
+        let renamed = &mut self.renamed;
+        self.missing.retain(|(uid, old_place, old)| match listing.remove(filename::base(old)) {
+            Some((place, name)) if place == *old_place && name == *old => false,
+            Some((place, name)) => {
+                renamed.push((*uid, place, name));
+                false
+            }
+            None => true,
+        });
+    }
+
+    fn commit(mut self, ex: &Exclusive, settle: bool) -> Result<(), MailError> {
+        let mut known = Vec::new();
+        for (uid, place, name) in std::mem::take(&mut self.renamed) {
+            // Two files of one message (a restored backup, a crash between link and unlink): the known one stays.
+            let old = ex.read(|state| state.find(uid).map(|m| (m.place, m.name.to_vec())))?;
+            if let Some((old_place, old)) = old
+                && is_file(&ex.dir, old_place, &old)?
+            {
+                continue;
+            }
+            known.push(Record::Renamed { uid, place, name });
+        }
+        known.extend(self.missing.iter().map(|(uid, ..)| Record::Expunged { uid: *uid }));
+        let mut fresh = self.measure(ex)?;
+        if settle {
+            self::settle(ex, &mut known, &mut fresh)?;
+        }
+        let all = known.iter().cloned().chain(fresh).collect();
+        if let Err(error) = ex.commit(all) {
+            // New messages get no UID that might be forgotten; the rest is on disk whether recorded or not.
+            tracing::warn!(%error, "could not record what changed in a folder");
+            if !known.is_empty() {
+                ex.adopt(known);
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// The new messages as records, in order of delivery.
+    fn measure(&mut self, ex: &Exclusive) -> Result<Vec<Record>, MailError> {
+        self.fresh.sort_by(|a, b| filename::order(&a.1).cmp(&filename::order(&b.1)));
+        let mut uid = ex.read(|state| state.marks.uid_next)?;
+        let modseq = ex.read(|state| state.marks.modseq)? + 1;
+        let mut records = Vec::new();
+        for (place, name) in std::mem::take(&mut self.fresh) {
+            let measured = match wire::measure(&ex.dir.sub(place.dir().as_bytes())?, &name) {
+                Ok(measured) => measured,
+                // Gone or renamed meanwhile: the next look finds it. Not a file, or not readable: not a message.
+                Err(error) => {
+                    if !error.is_missing() {
+                        tracing::warn!(%error, "a message file can not be read");
+                    }
+                    continue;
+                }
+            };
+            let (size, bare, date) = (measured.size, measured.bare, measured.date);
+            let (saved, keywords) = (now_s(), Vec::new());
+            records.push(Record::Message { uid, modseq, place, name, size, bare, date, saved, keywords });
+            uid = uid.checked_add(1).ok_or(MailError::Limit { what: "UIDs", most: u64::from(u32::MAX) })?;
+        }
+        Ok(records)
+    }
+}
+
+/// Moves messages from `new` to `cur`: those known before, and those found just now.
+fn settle(ex: &Exclusive, known: &mut Vec<Record>, fresh: &mut [Record]) -> Result<(), MailError> {
+    let gone: HashSet<u32> = known
+        .iter()
+        .filter_map(|r| match r {
+            Record::Renamed { uid, .. } | Record::Expunged { uid } => Some(*uid),
+            _ => None,
+        })
+        .collect();
+    let waiting = ex.read(|state| {
+        let new = state.messages.iter().filter(|m| m.place == Place::New && !gone.contains(&m.uid));
+        new.map(|m| (m.uid, m.name.to_vec())).collect::<Vec<_>>()
+    })?;
+    if waiting.is_empty() && fresh.is_empty() {
+        return Ok(());
+    }
+    let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
+    let shift = |name: &[u8]| {
+        let next = filename::with_flags(name, filename::flags(filename::info(name)));
+        new.rename(name, &cur, &next).map(|()| next).ok()
+    };
+    for (uid, name) in waiting {
+        if let Some(name) = shift(&name) {
+            known.push(Record::Renamed { uid, place: Place::Cur, name });
+        }
+    }
+    for record in fresh {
+        if let Record::Message { place: place @ Place::New, name, .. } = record
+            && let Some(next) = shift(name)
+        {
+            (*place, *name) = (Place::Cur, next);
+        }
+    }
+    Ok(())
+}
+
+/// Every message's file. `new` first: a message moved to `cur` meanwhile is then listed twice rather than never.
+fn list(dir: &Dir) -> Result<Listing, MailError> {
+    let mut listing = Listing::new();
+    for place in [Place::New, Place::Cur] {
+        for name in dir.sub(place.dir().as_bytes())?.names(FileType::RegularFile)? {
+            if filename::is_message(&name) {
+                prefer(&mut listing, place, name);
+            }
+        }
+    }
+    Ok(listing)
+}
+
+/// Of two files of one message, the one in `cur` counts, then the one with more flags.
+fn prefer(listing: &mut Listing, place: Place, name: Vec<u8>) {
+    let entry = listing.entry(filename::base(&name).into()).or_insert_with(|| (place, name.clone()));
+    if (place, name.len()) > (entry.0, entry.1.len()) {
+        *entry = (place, name);
+    }
+}
+
+fn is_file(dir: &Dir, place: Place, name: &[u8]) -> Result<bool, MailError> {
+    let stat = dir.sub(place.dir().as_bytes())?.stat(name)?;
+    Ok(stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile))
+}

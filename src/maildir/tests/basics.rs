@@ -1,0 +1,139 @@
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_appended_is_read_back_byte_for_byte() {
+    let world = World::new().await;
+    let text = b"Subject: hello\r\n\r\nbody\nwith a bare LF\r\n";
+    let date = Some(UnixTime::from_secs(1_000_000_000));
+    let mut appending = world.mail.append("inbox").await.unwrap();
+    for piece in text.chunks(5) {
+        appending.write(piece).await.unwrap();
+    }
+    let (validity, uid) = appending.finish(Flags::SEEN, &["$Label1"], date).await.unwrap();
+    let view = world.inbox().await;
+    let meta = view.message(1).unwrap();
+    assert_eq!((view.uid_validity(), view.len(), meta.uid, uid), (validity, 1, 1, 1));
+    assert_eq!((meta.flags, meta.size, meta.internal_date), (Flags::SEEN, text.len() as u64, date.unwrap()));
+    assert_eq!(meta.keywords, ["$Label1".into()]);
+    assert_eq!(bytes(&view, 1).await, text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_with_bare_line_feeds_goes_out_with_crlf_and_its_size_says_so() {
+    let world = World::new().await;
+    let cases: [(&[u8], &[u8]); 5] = [
+        (b"a: b\n\nbody\n", b"a: b\r\n\r\nbody\r\n"),
+        (b"a: b\r\n\nmixed\r\n", b"a: b\r\n\r\nmixed\r\n"),
+        (b"\n", b"\r\n"),
+        (b"", b""),
+        (b"no end\r", b"no end\r"),
+    ];
+    for (at, (stored, _)) in cases.iter().enumerate() {
+        world.deliver(&format!("{at}.x"), stored);
+    }
+    let view = world.inbox().await;
+    assert_eq!(view.len(), 5);
+    for (seq, (_, wire)) in (1..).zip(cases) {
+        assert_eq!(view.message(seq).unwrap().size, wire.len() as u64, "message {seq}");
+        assert_eq!(bytes(&view, seq).await, wire, "message {seq}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_read_is_a_slice_of_the_whole() {
+    let world = World::new().await;
+    let lines: String =
+        (0..40_000).map(|n| format!("line {n}{}", if n % 7 == 0 { "\r\n" } else { "\n" })).collect();
+    let wire = lines.replace("\r\n", "\n").replace('\n', "\r\n").into_bytes();
+    world.deliver("1.lf", lines.as_bytes());
+    world.append("INBOX", &wire, Flags::NONE, &[]).await;
+    let view = world.inbox().await;
+    let length = wire.len() as u64;
+    for seq in 1..=2 {
+        let mut reader = view.read(seq).await.unwrap();
+        assert_eq!(reader.size(), length);
+        let ranges =
+            [0..length, 5..6, 65_535..65_537, 100..200_000, 0..0, length - 1..length + 9, 7..3, 300_000..300_001];
+        for range in ranges {
+            reader.select(range.clone());
+            let (start, end) = (range.start.min(length) as usize, range.end.min(length) as usize);
+            let expected = wire.get(start..end).unwrap_or_default();
+            assert!(reader.all(usize::MAX).await.unwrap() == expected, "message {seq}, {range:?}");
+        }
+        reader.select(0..u64::MAX);
+        while let Some(chunk) = reader.next().await.unwrap() {
+            assert!(chunk.len() <= CHUNK && !chunk.is_empty());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uids_flags_and_keywords_survive_a_restart() {
+    let world = World::new().await;
+    world.deliver("1.mta", b"a\n");
+    world.append("INBOX", b"b\r\n", Flags::FLAGGED, &["work"]).await;
+    let mut view = world.inbox().await;
+    let changed = view.store_flags(&[1, 2], FlagOp::Add, Flags::SEEN, &["Seen-by-me"]).await.unwrap();
+    assert_eq!(changed, [1, 2]);
+    assert_eq!(view.sync(true), [], "own changes are not told");
+    let before: Vec<Meta> = (1..=2).map(|seq| view.message(seq).unwrap()).collect();
+    let (validity, next) = (view.uid_validity(), view.uid_next());
+    drop(view);
+    let world = world.restart().await;
+    let view = world.inbox().await;
+    let after: Vec<Meta> = (1..=2).map(|seq| view.message(seq).unwrap()).collect();
+    assert_eq!((view.uid_validity(), view.uid_next()), (validity, next));
+    let plain = |all: Vec<Meta>| all.into_iter().map(|m| Meta { recent: false, ..m }).collect::<Vec<_>>();
+    assert_eq!(plain(after), plain(before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_by_an_mta_wakes_a_waiting_session() {
+    let world = World::new().await;
+    let mut view = world.inbox().await;
+    let mut slowest = Duration::ZERO;
+    for n in 1..=20 {
+        let start = std::time::Instant::now();
+        world.deliver(&format!("{n}.mta"), b"x\n");
+        assert_eq!(news(&mut view).await, [Update::Exists(n), Update::Recent(n)]);
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_programs_renames_are_flag_changes_not_new_messages() {
+    let world = World::new().await;
+    let mut view = world.inbox().await;
+    world.deliver("1.mta", b"x\n");
+    news(&mut view).await;
+    let cur = world.home().join("cur");
+    fs::rename(world.home().join("new/1.mta"), cur.join("1.mta:2,F")).unwrap();
+    assert_eq!(news(&mut view).await, [Update::Flags(1)]);
+    assert_eq!(view.message(1).unwrap().flags, Flags::FLAGGED);
+    fs::rename(cur.join("1.mta:2,F"), cur.join("1.mta:2,FSa")).unwrap();
+    // Not told yet, but found all the same.
+    assert_eq!(bytes(&view, 1).await, b"x\r\n");
+    view.store_flags(&[1], FlagOp::Remove, Flags::FLAGGED, &[]).await.unwrap();
+    assert_eq!(world.files(""), ["1.mta:2,Sa"]);
+    assert_eq!(view.message(1).unwrap().uid, 1);
+    fs::remove_file(cur.join("1.mta:2,Sa")).unwrap();
+    assert!(news(&mut view).await.contains(&Update::Expunged(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_regular_files_are_messages() {
+    let world = World::new().await;
+    let cur = world.home().join("cur");
+    fs::write(world.home().join("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink("../secret", cur.join("1.link:2,")).unwrap();
+    fs::create_dir(cur.join("2.dir:2,")).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(cur.join("3.fifo:2,")).status().unwrap();
+    assert!(fifo.success());
+    fs::write(cur.join(".hidden"), "x").unwrap();
+    fs::write(world.home().join("tmp/4.tmp"), "x").unwrap();
+    fs::write(cur.join("5.real:2,"), "x").unwrap();
+    let view = world.inbox().await;
+    assert_eq!(view.len(), 1);
+    assert_eq!(bytes(&view, 1).await, b"x");
+}

@@ -1,0 +1,456 @@
+//! One owner's folders: listing, making, deleting and renaming them (RFC 3501 section 6.3).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use rustix::{fs::FileType, io::Errno};
+
+use super::{
+    deliver::Appending,
+    disk::Dir,
+    error::MailError,
+    filename,
+    flags::Flags,
+    folder::{Folder as Open, Spot},
+    lock::PopLock,
+    path,
+    root::Shared,
+    subscriptions::Subscriptions,
+    view::{Mode, View, copy_uids},
+};
+
+/// What a folder is for (RFC 6154).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpecialUse {
+    /// `\Drafts`
+    Drafts,
+    /// `\Sent`
+    Sent,
+    /// `\Trash`
+    Trash,
+    /// `\Junk`
+    Junk,
+    /// `\Archive`
+    Archive,
+}
+
+impl SpecialUse {
+    /// The attribute on the wire: `\Drafts`.
+    pub fn attribute(self) -> &'static str {
+        match self {
+            Self::Drafts => "\\Drafts",
+            Self::Sent => "\\Sent",
+            Self::Trash => "\\Trash",
+            Self::Junk => "\\Junk",
+            Self::Archive => "\\Archive",
+        }
+    }
+}
+
+/// Folders made with the mailbox.
+pub(super) const FIRST_FOLDERS: [(&str, SpecialUse); 5] = [
+    ("Drafts", SpecialUse::Drafts),
+    ("Sent", SpecialUse::Sent),
+    ("Trash", SpecialUse::Trash),
+    ("Junk", SpecialUse::Junk),
+    ("Archive", SpecialUse::Archive),
+];
+
+/// Names other mail programs use; one folder at most gets each use, the first found in this order.
+const OTHER_NAMES: [(&str, SpecialUse); 10] = [
+    ("Draft", SpecialUse::Drafts),
+    ("Sent Items", SpecialUse::Sent),
+    ("Sent Messages", SpecialUse::Sent),
+    ("Sent Mail", SpecialUse::Sent),
+    ("Deleted Items", SpecialUse::Trash),
+    ("Deleted Messages", SpecialUse::Trash),
+    ("Spam", SpecialUse::Junk),
+    ("Junk E-mail", SpecialUse::Junk),
+    ("Junk Mail", SpecialUse::Junk),
+    ("Archives", SpecialUse::Archive),
+];
+
+/// A folder as LIST shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Its name in UTF-8, levels separated by `/`; `INBOX` in capitals.
+    pub name: String,
+    /// What it is for, by its name.
+    pub special_use: Option<SpecialUse>,
+    /// Whether folders lie below it.
+    pub has_children: bool,
+    /// Whether the user wants to see it: everything is subscribed until the user says otherwise.
+    pub subscribed: bool,
+    /// Whether it holds messages. A name that stands only because folders lie below it does not (`\Noselect`).
+    pub selectable: bool,
+}
+
+/// What STATUS tells (RFC 3501 section 6.3.10, RFC 8438, RFC 7162).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// MESSAGES
+    pub messages: u32,
+    /// RECENT
+    pub recent: u32,
+    /// UIDNEXT
+    pub uid_next: u32,
+    /// UIDVALIDITY
+    pub uid_validity: u32,
+    /// UNSEEN: how many lack `\Seen`.
+    pub unseen: u32,
+    /// DELETED: how many have `\Deleted`.
+    pub deleted: u32,
+    /// SIZE: the sum of all sizes in wire form, in bytes.
+    pub size: u64,
+    /// HIGHESTMODSEQ
+    pub highest_modseq: u64,
+}
+
+/// One owner's mail. Cheap to clone.
+#[derive(Clone)]
+pub struct Maildir {
+    shared: Arc<Shared>,
+    pub(super) owner: (Arc<str>, Arc<str>),
+}
+
+impl Maildir {
+    pub(super) fn new(shared: Arc<Shared>, owner: (Arc<str>, Arc<str>)) -> Self {
+        Self { shared, owner }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Self, &Dir) -> Result<T, MailError> + Send + 'static,
+    ) -> Result<T, MailError> {
+        let this = self.clone();
+        self.shared.pool.run(doing, move || work(&this, &this.shared.home(&this.owner)?)).await
+    }
+
+    /// Every folder, in order of name with INBOX first; names above others that are no folders themselves among them.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn list(&self) -> Result<Vec<Folder>, MailError> {
+        self.run("listing folders", |_, home| list(home)).await
+    }
+
+    /// Every name the user is subscribed to, also those of folders that are no more (RFC 3501 section 6.3.9).
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn subscribed(&self) -> Result<Vec<String>, MailError> {
+        self.run("listing subscriptions", |_, home| {
+            let mut names = Subscriptions::load(home)?.wanted();
+            names.extend(list(home)?.into_iter().filter(|f| f.subscribed && f.selectable).map(|f| f.name));
+            Ok(names.into_iter().collect())
+        })
+        .await
+    }
+
+    /// SUBSCRIBE and UNSUBSCRIBE, durably. The name need not be a folder's.
+    ///
+    /// # Errors
+    /// `InvalidName`, `Limit`, or what the disk says.
+    pub async fn subscribe(&self, name: &str, wanted: bool) -> Result<(), MailError> {
+        let name = path::checked(name)?;
+        self.run("changing subscriptions", move |this, home| {
+            let _turn = super::folder::lock(&this.shared.subscriptions);
+            Subscriptions::load(home)?.set(name, wanted)?.save(home)
+        })
+        .await
+    }
+
+    /// CREATE, durably. A `/` at the end is allowed and means nothing; folders above need not exist.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `InvalidName`, or what the disk says.
+    pub async fn create(&self, name: &str) -> Result<(), MailError> {
+        let name = path::checked(name.strip_suffix('/').unwrap_or(name))?;
+        self.run("making a folder", move |this, home| {
+            let exists = MailError::AlreadyExists { name: name.clone() };
+            let Some(dir) = path::folder(&name)? else { return Err(exists) };
+            if find(home, &name)?.is_some() {
+                return Err(exists);
+            }
+            let building = format!("portcullis-new-{}", filename::unique());
+            home.make(building.as_bytes())?;
+            let folder = home.sub(building.as_bytes())?;
+            let made = make_inside(&folder)
+                .and_then(|()| folder.create(b"maildirfolder").map(drop))
+                .and_then(|()| folder.sync())
+                .and_then(|()| home.rename(building.as_bytes(), home, &dir));
+            if let Err(error) = made {
+                this.shared.remove_tree(&this.owner.0, &format!("{}/{building}", this.owner.1));
+                return Err(if is_taken(&error) { exists } else { error });
+            }
+            home.sync()
+        })
+        .await
+    }
+
+    /// DELETE, durably: the folder and its messages. Folders below it stay, and with them its name (RFC 3501
+    /// section 6.3.4). Views of it see it empty and gone.
+    ///
+    /// # Errors
+    /// `NoSuchFolder`; `HasChildren` for a mere name above other folders; `InvalidName` for INBOX.
+    pub async fn delete(&self, name: &str) -> Result<(), MailError> {
+        let name = path::checked(name)?;
+        if name == "INBOX" {
+            return Err(MailError::invalid(&name, "can not be deleted"));
+        }
+        let folder = match self.open(&name).await {
+            Err(MailError::NoSuchFolder { .. }) if self.list().await?.iter().any(|f| f.name == name) => {
+                return Err(MailError::HasChildren { name });
+            }
+            other => other?,
+        };
+        let turn = folder.turn().await;
+        self.run("deleting a folder", move |this, home| {
+            let _turn = turn;
+            let gone = MailError::NoSuchFolder { name };
+            let Some(dir) = folder.spot().dir.filter(|_| !folder.is_gone()) else { return Err(gone) };
+            let doomed = format!("portcullis-gone-{}", filename::unique());
+            home.rename(&dir, home, doomed.as_bytes()).map_err(|e| if e.is_missing() { gone } else { e })?;
+            this.shared.forget(&folder);
+            home.sync()?;
+            this.shared.remove_tree(&this.owner.0, &format!("{}/{doomed}", this.owner.1));
+            Ok(())
+        })
+        .await
+    }
+
+    /// RENAME, durably, with all folders below (RFC 3501 section 6.3.5). INBOX keeps its name and folders, and gives
+    /// its messages to a new folder. Open views stay with the folder. A crash midway may leave some of the folders
+    /// below under the old name.
+    ///
+    /// # Errors
+    /// `NoSuchFolder`, `AlreadyExists`, `InvalidName`, or what the disk says.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<(), MailError> {
+        let (from, to) = (path::checked(from)?, path::checked(to.strip_suffix('/').unwrap_or(to))?);
+        if to == "INBOX" {
+            return Err(MailError::AlreadyExists { name: to });
+        }
+        if from == "INBOX" {
+            return self.rename_inbox(&to).await;
+        }
+        if to.strip_prefix(&from).is_some_and(|rest| rest.starts_with('/')) {
+            return Err(MailError::invalid(&to, "lies below the folder to be renamed"));
+        }
+        let moves = self.run("renaming a folder", move |_, home| moves(home, &from, &to)).await?;
+        let mut turns = Vec::new();
+        for (old, _) in &moves {
+            let folder = self.shared.folder(&self.spot(Some(old)));
+            let turn = folder.turn().await;
+            turns.push((folder, turn));
+        }
+        self.run("renaming a folder", move |this, home| {
+            for ((old, new), (folder, _turn)) in moves.iter().zip(&turns) {
+                home.rename(old, home, new)?;
+                this.shared.rehome(folder, this.spot(Some(new)));
+            }
+            home.sync()
+        })
+        .await
+    }
+
+    async fn rename_inbox(&self, to: &str) -> Result<(), MailError> {
+        self.create(to).await?;
+        let (inbox, target) = (self.open("INBOX").await?, self.open(to).await?);
+        inbox.look("renaming INBOX").await?;
+        let uids = inbox.exclusively("renaming INBOX", |ex| {
+            ex.refresh()?;
+            ex.read(|s| s.messages.iter().map(|m| m.uid).collect::<Vec<u32>>())
+        });
+        let copied = copy_uids(&inbox, uids.await?, &target).await?;
+        let uids: Vec<u32> = copied.uids.iter().map(|(here, _)| *here).collect();
+        inbox.exclusively("renaming INBOX", move |ex| super::change::expunge(ex, &uids)).await
+    }
+
+    /// STATUS of a folder, open or not.
+    ///
+    /// # Errors
+    /// `NoSuchFolder`, or what the disk says.
+    pub async fn status(&self, name: &str) -> Result<Status, MailError> {
+        let folder = self.open(name).await?;
+        folder
+            .exclusively("counting messages", |ex| {
+                ex.refresh()?;
+                ex.read(|s| {
+                    let mut status = Status {
+                        messages: u32::try_from(s.messages.len()).unwrap_or(u32::MAX),
+                        uid_next: s.marks.uid_next,
+                        uid_validity: s.uid_validity,
+                        highest_modseq: s.marks.modseq,
+                        ..Status::default()
+                    };
+                    for message in &s.messages {
+                        status.recent += u32::from(message.uid >= s.marks.recent);
+                        status.unseen += u32::from(!message.flags.contains(Flags::SEEN));
+                        status.deleted += u32::from(message.flags.contains(Flags::DELETED));
+                        status.size += message.size;
+                    }
+                    status
+                })
+            })
+            .await
+    }
+
+    /// SELECT and EXAMINE: what the session sees of the folder from here on.
+    ///
+    /// # Errors
+    /// `NoSuchFolder`, or what the disk says.
+    pub async fn view(&self, name: &str, mode: Mode) -> Result<View, MailError> {
+        let folder = self.open(name).await?;
+        View::open(self.clone(), folder, mode, None).await
+    }
+
+    /// INBOX for one POP3 session, which no other may have at the same time.
+    ///
+    /// # Errors
+    /// `Locked` if another has it.
+    pub async fn exclusive(&self) -> Result<View, MailError> {
+        let lock = self.run("locking a mailbox", |_, home| PopLock::take(home)).await?;
+        let folder = self.open("INBOX").await?;
+        View::open(self.clone(), folder, Mode::Drop, Some(lock)).await
+    }
+
+    /// APPEND: takes a message in, piece by piece.
+    ///
+    /// # Errors
+    /// `TryCreate`, or what the disk says.
+    pub async fn append(&self, name: &str) -> Result<Appending, MailError> {
+        let folder = self.target(name).await?;
+        Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes).await
+    }
+
+    /// The folder messages are to be put into.
+    pub(super) async fn target(&self, name: &str) -> Result<Arc<Open>, MailError> {
+        self.open(name).await.map_err(|error| match error {
+            MailError::NoSuchFolder { name } => MailError::TryCreate { name },
+            other => other,
+        })
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<Open>, MailError> {
+        let name = path::checked(name)?;
+        if name == "INBOX" {
+            return Ok(self.shared.folder(&self.spot(None)));
+        }
+        let dir =
+            self.run("opening a folder", move |_, home| find(home, &name)?.ok_or(MailError::NoSuchFolder { name }));
+        Ok(self.shared.folder(&self.spot(Some(&dir.await?))))
+    }
+
+    fn spot(&self, dir: Option<&[u8]>) -> Spot {
+        Spot { owner: self.owner.clone(), dir: dir.map(Arc::from) }
+    }
+}
+
+/// Makes what each folder has, in a directory nobody else knows yet.
+pub(super) fn make_inside(dir: &Dir) -> Result<(), MailError> {
+    for name in ["cur", "new", "tmp"] {
+        dir.make(name.as_bytes())?;
+    }
+    dir.sync()
+}
+
+fn is_taken(error: &MailError) -> bool {
+    matches!(error, MailError::Io { source: Errno::EXIST | Errno::NOTEMPTY, .. })
+}
+
+/// Every folder's directory, by name. Of two directories of one name the one this store would make counts.
+fn directories(home: &Dir) -> Result<BTreeMap<String, Vec<u8>>, MailError> {
+    let mut all = BTreeMap::new();
+    for dir in home.names(FileType::Directory)? {
+        let Some(name) = path::name(&dir) else { continue };
+        if !is_folder(home, &dir)? {
+            continue;
+        }
+        let own = path::folder(&name) == Ok(Some(dir.clone()));
+        if own || !all.contains_key(&name) {
+            all.insert(name, dir);
+        }
+    }
+    Ok(all)
+}
+
+/// Whether that is a directory with a directory `cur` in it, neither of them a link.
+fn is_folder(home: &Dir, dir: &[u8]) -> Result<bool, MailError> {
+    match home.sub(dir).and_then(|d| d.sub(b"cur")) {
+        Ok(_) => Ok(true),
+        Err(MailError::Io { source: Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directory of a folder with a checked name.
+fn find(home: &Dir, name: &str) -> Result<Option<Vec<u8>>, MailError> {
+    if let Ok(Some(dir)) = path::folder(name)
+        && is_folder(home, &dir)?
+    {
+        return Ok(Some(dir));
+    }
+    Ok(directories(home)?.remove(name))
+}
+
+fn list(home: &Dir) -> Result<Vec<Folder>, MailError> {
+    let subscriptions = Subscriptions::load(home)?;
+    let dirs = directories(home)?;
+    let mut above: BTreeSet<&str> = BTreeSet::new();
+    for name in dirs.keys() {
+        let mut rest = name.as_str();
+        while let Some((parent, _)) = rest.rsplit_once('/') {
+            above.insert(parent);
+            rest = parent;
+        }
+    }
+    let all: BTreeSet<&str> = dirs.keys().map(String::as_str).chain(above.iter().copied()).collect();
+    let uses = special_uses(&dirs);
+    let show = |name: &str| Folder {
+        name: name.to_owned(),
+        special_use: uses.get(name).copied(),
+        has_children: above.contains(name),
+        subscribed: subscriptions.wants(name) && (name == "INBOX" || dirs.contains_key(name)),
+        selectable: name == "INBOX" || dirs.contains_key(name),
+    };
+    Ok(std::iter::once("INBOX").chain(all.into_iter().filter(|name| *name != "INBOX")).map(show).collect())
+}
+
+fn special_uses(dirs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, SpecialUse> {
+    let mut uses: BTreeMap<String, SpecialUse> = BTreeMap::new();
+    for (known, special) in FIRST_FOLDERS.into_iter().chain(OTHER_NAMES) {
+        let found = dirs.keys().find(|name| name.eq_ignore_ascii_case(known));
+        if let Some(name) = found.filter(|_| !uses.values().any(|u| *u == special)) {
+            uses.insert(name.clone(), special);
+        }
+    }
+    uses
+}
+
+/// Which directories a RENAME renames, to what.
+fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MailError> {
+    let dirs = directories(home)?;
+    let taken = |name: &str| dirs.contains_key(name) || dirs.keys().any(|k| below(k, name).is_some());
+    if taken(to) {
+        return Err(MailError::AlreadyExists { name: to.to_owned() });
+    }
+    let mut moves = Vec::new();
+    for (name, dir) in &dirs {
+        let rest = if name == from { Some("") } else { below(name, from) };
+        let Some(rest) = rest else { continue };
+        let next = path::checked(&format!("{to}{rest}"))?;
+        moves.extend(path::folder(&next)?.map(|next| (dir.clone(), next)));
+    }
+    if moves.is_empty() {
+        return Err(MailError::NoSuchFolder { name: from.to_owned() });
+    }
+    Ok(moves)
+}
+
+/// What follows `above` in the name of a folder below it, `/` included.
+fn below<'a>(name: &'a str, above: &str) -> Option<&'a str> {
+    name.strip_prefix(above).filter(|rest| rest.starts_with('/'))
+}

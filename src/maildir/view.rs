@@ -1,0 +1,534 @@
+//! What one session sees of a folder: sequence numbers that change only when the session is told (RFC 3501 section
+//! 7.4.1), over state that all sessions share.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::sync::watch;
+
+use super::{
+    change::{self, Store},
+    deliver::{self, Ready},
+    error::MailError,
+    filename::Place,
+    flags::{FlagOp, Flags},
+    folder::{Exclusive, Folder},
+    keywords,
+    lock::PopLock,
+    scan,
+    state::{Message, State},
+    tree::Maildir,
+    wire::MessageReader,
+};
+use crate::model::UnixTime;
+
+/// How a folder is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// SELECT: may change messages, and takes their `\Recent`.
+    ReadWrite,
+    /// EXAMINE: changes nothing.
+    ReadOnly,
+    /// POP3: may remove messages, leaves `\Recent` and `new` alone.
+    Drop,
+}
+
+/// One message, as a session sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The UID.
+    pub uid: u32,
+    /// System flags.
+    pub flags: Flags,
+    /// Keywords, in no particular order.
+    pub keywords: Vec<Arc<str>>,
+    /// Whether this view is the first to see it: `\Recent`.
+    pub recent: bool,
+    /// Bytes in wire form: what [`View::read`] yields.
+    pub size: u64,
+    /// INTERNALDATE, to the second.
+    pub internal_date: UnixTime,
+    /// When it came into this folder (RFC 8514 SAVEDATE), to the second.
+    pub saved: UnixTime,
+    /// The last change of its flags or keywords (RFC 7162).
+    pub modseq: u64,
+}
+
+/// What a session has to be told, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The message with this sequence number is gone, and those above it count one less from here on.
+    Expunged(u32),
+    /// There are this many messages.
+    Exists(u32),
+    /// This many are `\Recent`.
+    Recent(u32),
+    /// Another session or program changed this message's flags or keywords.
+    Flags(u32),
+}
+
+/// Where messages went (RFC 4315 section 3): `COPYUID`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyUid {
+    /// The target's UIDVALIDITY.
+    pub uid_validity: u32,
+    /// UID here, UID there.
+    pub uids: Vec<(u32, u32)>,
+}
+
+/// A folder as one session sees it.
+pub struct View {
+    maildir: Maildir,
+    folder: Arc<Folder>,
+    mode: Mode,
+    uid_validity: u32,
+    /// The message with sequence number n is at n - 1.
+    uids: Vec<u32>,
+    /// Everything up to this mod-sequence was told.
+    seen: u64,
+    /// Changes of this session's own, which it need not be told: UID and mod-sequence.
+    own: Vec<(u32, u64)>,
+    /// UIDs that are `\Recent` here: ranges, the end not included.
+    recent: Vec<(u32, u32)>,
+    /// Removals that could not be told yet.
+    held_back: bool,
+    changes: watch::Receiver<u64>,
+    /// The folder's version at the last `sync`.
+    told: u64,
+    _lock: Option<PopLock>,
+}
+
+impl View {
+    pub(super) async fn open(
+        maildir: Maildir,
+        folder: Arc<Folder>,
+        mode: Mode,
+        lock: Option<PopLock>,
+    ) -> Result<Self, MailError> {
+        folder.views.fetch_add(1, Ordering::AcqRel);
+        let changes = folder.subscribe();
+        let mut view = Self {
+            maildir,
+            folder,
+            mode,
+            uid_validity: 0,
+            uids: Vec::new(),
+            seen: 0,
+            own: Vec::new(),
+            recent: Vec::new(),
+            held_back: false,
+            changes,
+            told: 0,
+            _lock: lock,
+        };
+        let settle = mode == Mode::ReadWrite;
+        view.folder.exclusively("opening a folder", move |ex| begin(ex, settle)).await?;
+        view.told = *view.changes.borrow();
+        let recent = view.claim();
+        let load = |s: &State| {
+            (s.messages.iter().map(|m| m.uid).collect(), s.uid_validity, s.marks.modseq, s.marks.uid_next)
+        };
+        let next;
+        (view.uids, view.uid_validity, view.seen, next) = view.folder.read(load).ok_or(MailError::FolderGone)?;
+        view.recent.extend(recent.map(|first| (first, next.max(first))));
+        Ok(view)
+    }
+
+    /// The lowest UID that is `\Recent` from now on, where this mode cares.
+    fn claim(&self) -> Option<u32> {
+        match self.mode {
+            Mode::ReadWrite => Some(self.folder.claim_recent()),
+            Mode::ReadOnly => self.folder.read(|s| s.marks.recent),
+            Mode::Drop => None,
+        }
+    }
+
+    /// How many messages this session sees.
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.uids.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it sees none.
+    pub fn is_empty(&self) -> bool {
+        self.uids.is_empty()
+    }
+
+    /// How the folder was opened.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// UIDVALIDITY.
+    pub fn uid_validity(&self) -> u32 {
+        self.uid_validity
+    }
+
+    /// UIDNEXT: above every UID there is or was.
+    pub fn uid_next(&self) -> u32 {
+        self.folder.read(|s| s.marks.uid_next).unwrap_or(u32::MAX)
+    }
+
+    /// HIGHESTMODSEQ (RFC 7162) of the folder.
+    pub fn highest_modseq(&self) -> u64 {
+        self.folder.read(|s| s.marks.modseq).unwrap_or(self.seen)
+    }
+
+    /// The keywords in use or once in use here, for FLAGS and PERMANENTFLAGS.
+    pub fn keywords(&self) -> Vec<Arc<str>> {
+        self.folder.read(|s| s.keywords.clone()).unwrap_or_default()
+    }
+
+    /// How many messages are `\Recent`.
+    pub fn recent(&self) -> u32 {
+        u32::try_from(self.uids.iter().filter(|uid| self.is_recent(**uid)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// The sequence number of the first message without `\Seen`.
+    pub fn first_unseen(&self) -> Option<u32> {
+        let first = |s: &State| s.messages.iter().find(|m| !m.flags.contains(Flags::SEEN)).map(|m| m.uid);
+        // One that came after the last `sync` has no number yet, and neither has any after it.
+        self.seq(self.folder.read(first)??)
+    }
+
+    /// The UIDs in order of sequence number, the first being number 1.
+    pub fn uids(&self) -> &[u32] {
+        &self.uids
+    }
+
+    /// The UID of a sequence number.
+    pub fn uid(&self, seq: u32) -> Option<u32> {
+        self.uids.get((seq as usize).checked_sub(1)?).copied()
+    }
+
+    /// The sequence number of a UID.
+    pub fn seq(&self, uid: u32) -> Option<u32> {
+        self.uids.binary_search(&uid).ok().and_then(|at| u32::try_from(at + 1).ok())
+    }
+
+    /// One message. Nothing if there is no such number, or another session expunged it: [`View::sync`] will tell.
+    pub fn message(&self, seq: u32) -> Option<Meta> {
+        let uid = self.uid(seq)?;
+        self.folder.read(|s| s.find(uid).map(|m| self.meta(s, m)))?
+    }
+
+    /// Calls `each` for many messages, in ascending order, with less ado than [`View::message`] for each. Keep `each`
+    /// short: the folder is locked meanwhile.
+    pub fn messages(&self, seqs: impl IntoIterator<Item = u32>, mut each: impl FnMut(u32, Meta)) {
+        self.folder.read(|s| {
+            for seq in seqs {
+                if let Some(message) = self.uid(seq).and_then(|uid| s.find(uid)) {
+                    each(seq, self.meta(s, message));
+                }
+            }
+        });
+    }
+
+    fn meta(&self, state: &State, m: &Message) -> Meta {
+        Meta {
+            uid: m.uid,
+            flags: m.flags,
+            keywords: m.keywords.iter().filter_map(|k| state.keywords.get(usize::from(*k)).cloned()).collect(),
+            recent: self.is_recent(m.uid),
+            size: m.size,
+            internal_date: UnixTime::from_secs(m.date),
+            saved: UnixTime::from_secs(m.saved),
+            modseq: m.modseq,
+        }
+    }
+
+    fn is_recent(&self, uid: u32) -> bool {
+        self.recent.iter().any(|(first, end)| (*first..*end).contains(&uid))
+    }
+
+    /// Whether the folder was deleted, or its index lost: the session has to leave it.
+    pub fn is_gone(&self) -> bool {
+        self.folder.is_gone()
+    }
+
+    /// Brings the folder's state back into memory after a rest, off the async threads. Call it before a command;
+    /// questions answered without it may read the disk.
+    ///
+    /// # Errors
+    /// `FolderGone`, or what the disk says.
+    pub async fn wake(&self) -> Result<(), MailError> {
+        self.folder.wake().await
+    }
+
+    /// Looks for deliveries and for what other programs changed; [`View::sync`] then tells. For NOOP, CHECK and IDLE:
+    /// they are seen without it too, a moment later.
+    ///
+    /// # Errors
+    /// `FolderGone`, or what the disk says.
+    pub async fn poll(&self) -> Result<(), MailError> {
+        self.folder.look("looking for deliveries").await
+    }
+
+    /// Waits until [`View::sync`] has something to tell, probably. Cancel-safe.
+    pub async fn changed(&mut self) {
+        let told = self.told;
+        if self.changes.wait_for(|version| *version != told).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What the session has to be told now, which then holds. Removals only with `allow_expunge`: not while FETCH,
+    /// STORE or SEARCH runs (RFC 3501 section 7.4.1); they are kept for the next time.
+    ///
+    /// Needs no disk, and next to no time if nothing changed.
+    pub fn sync(&mut self, allow_expunge: bool) -> Vec<Update> {
+        let version = *self.changes.borrow();
+        if version == self.told && !(self.held_back && allow_expunge) {
+            return Vec::new();
+        }
+        self.told = version;
+        let mut updates = Vec::new();
+        let folder = Arc::clone(&self.folder);
+        if folder.is_gone() {
+            self.held_back = !allow_expunge;
+            if allow_expunge {
+                updates.extend((1..=self.len()).rev().map(Update::Expunged));
+                self.uids.clear();
+            }
+            return updates;
+        }
+        let claimed = if self.mode == Mode::ReadWrite { Some(folder.claim_recent()) } else { None };
+        folder.read(|state| self.compare(state, allow_expunge, claimed, &mut updates));
+        updates
+    }
+
+    fn compare(&mut self, state: &State, allow_expunge: bool, claimed: Option<u32>, updates: &mut Vec<Update>) {
+        let before = self.uids.len();
+        let recent = self.recent();
+        self.held_back = false;
+        let mut there = state.messages.iter().map(|m| m.uid).peekable();
+        let mut gone = Vec::new();
+        for (at, uid) in self.uids.iter().enumerate() {
+            while there.next_if(|other| other < uid).is_some() {}
+            if there.next_if_eq(uid).is_none() {
+                gone.push(at);
+            }
+        }
+        if allow_expunge {
+            let mut next = gone.iter().peekable();
+            let mut at = 0;
+            self.uids.retain(|_| {
+                at += 1;
+                next.next_if(|gone| **gone + 1 == at).is_none()
+            });
+            updates.extend(gone.iter().rev().filter_map(|at| u32::try_from(at + 1).ok()).map(Update::Expunged));
+        } else {
+            self.held_back = !gone.is_empty();
+        }
+        let kept = self.uids.len();
+        let last = self.uids.last().copied().unwrap_or(0);
+        let first_new = state.messages.partition_point(|m| m.uid <= last);
+        self.uids.extend(state.messages.iter().skip(first_new).map(|m| m.uid));
+        if let Some(first) = claimed
+            && first < state.marks.uid_next
+        {
+            self.add_recent(first, state.marks.uid_next);
+        }
+        if self.uids.len() > kept || self.uids.len() != before {
+            if self.uids.len() > kept {
+                updates.push(Update::Exists(self.len()));
+            }
+            let now = self.recent();
+            if now != recent || self.uids.len() > kept {
+                updates.push(Update::Recent(now));
+            }
+        }
+        for message in state.messages.iter().filter(|m| m.modseq > self.seen) {
+            let own = self.own.contains(&(message.uid, message.modseq));
+            let told = self.uids.binary_search(&message.uid).ok().filter(|at| *at < kept && !own);
+            updates.extend(told.and_then(|at| u32::try_from(at + 1).ok()).map(Update::Flags));
+        }
+        self.seen = state.marks.modseq;
+        self.own.clear();
+    }
+
+    fn add_recent(&mut self, first: u32, end: u32) {
+        match self.recent.last_mut() {
+            Some(last) if last.1 >= first => last.1 = last.1.max(end),
+            _ => self.recent.push((first, end)),
+        }
+    }
+
+    /// Opens a message for reading.
+    ///
+    /// # Errors
+    /// `Gone` if there is no such number or another session or program removed the message; `Io`.
+    pub async fn read(&self, seq: u32) -> Result<MessageReader, MailError> {
+        let uid = self.uid(seq).ok_or(MailError::Gone { uid: 0 })?;
+        let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
+        let (folder, pool) = (Arc::clone(&self.folder), shared.pool.clone());
+        let open = move || {
+            let known = folder.read(|s| s.find(uid).map(|m| (m.place, m.name.clone(), m.size, m.bare)));
+            let (place, name, size, bare) = known.flatten().ok_or(MailError::Gone { uid })?;
+            let dir = folder.dir()?.sub(place.dir().as_bytes())?;
+            MessageReader::open(&dir, &name, &pool, uid, size, bare)
+        };
+        match shared.pool.run("opening a message", open.clone()).await {
+            Err(error) if error.is_missing() => {
+                // Another program renamed or removed it.
+                self.folder.exclusively("looking for a message", |ex| scan::all(ex, false)).await?;
+                let again = shared.pool.run("opening a message", open).await;
+                again.map_err(|error| if error.is_missing() { MailError::Gone { uid } } else { error })
+            }
+            other => other,
+        }
+    }
+
+    fn writable(&self) -> Result<(), MailError> {
+        if self.mode == Mode::ReadOnly { Err(MailError::ReadOnly) } else { Ok(()) }
+    }
+
+    fn uids_of(&self, seqs: &[u32]) -> Vec<u32> {
+        seqs.iter().filter_map(|seq| self.uid(*seq)).collect()
+    }
+
+    /// STORE: changes flags and keywords, durably; the sequence numbers of messages that were changed by it. Messages
+    /// that are gone are left out. This view is not told of its own changes by [`View::sync`].
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Limit` (keywords), `InvalidName` (a keyword), or what the disk says: then some of the messages may
+    /// have changed, and `sync` tells which.
+    pub async fn store_flags(
+        &mut self,
+        seqs: &[u32],
+        op: FlagOp,
+        flags: Flags,
+        keywords: &[&str],
+    ) -> Result<Vec<u32>, MailError> {
+        self.writable()?;
+        let store = Store { op, flags, keywords: keywords::checked(keywords)? };
+        let uids = self.uids_of(seqs);
+        let changed = self
+            .folder
+            .exclusively("storing flags", move |ex| {
+                let changed = change::store(ex, &uids, &store)?;
+                let of = |s: &State, uid: u32| s.find(uid).map(|m| (m.uid, m.modseq));
+                ex.read(|s| changed.iter().filter_map(|uid| of(s, *uid)).collect::<Vec<_>>())
+            })
+            .await?;
+        let seqs = changed.iter().filter_map(|(uid, _)| self.seq(*uid)).collect();
+        self.own.extend(changed);
+        Ok(seqs)
+    }
+
+    /// EXPUNGE, or UID EXPUNGE with a list of UIDs: removes the messages that have `\Deleted`, durably.
+    /// `sync(true)` then tells of them. How many were removed.
+    ///
+    /// # Errors
+    /// `ReadOnly`, or what the disk says: then some may be gone, and `sync` tells which.
+    pub async fn expunge(&mut self, among: Option<&[u32]>) -> Result<usize, MailError> {
+        let chosen = |uid: u32| self.seq(uid).is_some() && among.is_none_or(|list| list.contains(&uid));
+        let deleted = self.folder.read(|s| {
+            let deleted = s.messages.iter().filter(|m| m.flags.contains(Flags::DELETED)).map(|m| m.uid);
+            deleted.filter(|uid| chosen(*uid)).collect::<Vec<_>>()
+        });
+        self.remove_uids(deleted.ok_or(MailError::FolderGone)?).await
+    }
+
+    /// Removes these messages, `\Deleted` or not, durably: what POP3 does at QUIT. How many.
+    ///
+    /// # Errors
+    /// As [`View::expunge`].
+    pub async fn remove(&mut self, seqs: &[u32]) -> Result<usize, MailError> {
+        self.remove_uids(self.uids_of(seqs)).await
+    }
+
+    async fn remove_uids(&mut self, uids: Vec<u32>) -> Result<usize, MailError> {
+        self.writable()?;
+        let count = uids.len();
+        if count > 0 {
+            self.folder.exclusively("removing messages", move |ex| change::expunge(ex, &uids)).await?;
+        }
+        Ok(count)
+    }
+
+    /// COPY: all of the messages or none, durably.
+    ///
+    /// # Errors
+    /// `TryCreate`, `Gone` if another session expunged one of them, `Limit`, or what the disk says.
+    pub async fn copy(&self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
+        let target = self.maildir.target(to).await?;
+        let uids = self.uids_of(seqs);
+        copy_uids(&self.folder, uids, &target).await
+    }
+
+    /// MOVE (RFC 6851): copies, durably, then removes. Cut in half it leaves messages in both folders, never in
+    /// neither. `sync(true)` tells of those that left.
+    ///
+    /// # Errors
+    /// As [`View::copy`], and `ReadOnly`.
+    pub async fn move_to(&mut self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
+        self.writable()?;
+        let copied = self.copy(seqs, to).await?;
+        self.remove_uids(copied.uids.iter().map(|(here, _)| *here).collect()).await?;
+        Ok(copied)
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.folder.views.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn begin(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
+    let shared = ex.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
+    if let Some(watcher) = &shared.watcher
+        && let Err(error) = watcher.watch(ex.folder, &ex.dir)
+    {
+        tracing::warn!(%error, "a folder is polled, not watched");
+    }
+    deliver::clean(&ex.dir.sub(b"tmp")?)?;
+    let waiting = ex.read(|s| s.messages.iter().any(|m| m.place == Place::New))?;
+    if settle && waiting { scan::all(ex, true) } else { ex.refresh_settling(settle) }
+}
+
+/// Copies messages of one folder into another, all or none: what they have become there.
+pub(super) async fn copy_uids(
+    from: &Arc<Folder>,
+    uids: Vec<u32>,
+    target: &Arc<Folder>,
+) -> Result<CopyUid, MailError> {
+    if uids.is_empty() {
+        return Ok(CopyUid { uid_validity: 0, uids: Vec::new() });
+    }
+    target.wake().await?;
+    let (list, to) = (uids.clone(), Arc::clone(target));
+    let ready = from
+        .exclusively("copying messages", move |ex| {
+            let tmp = to.dir()?.sub(b"tmp")?;
+            list.iter().map(|uid| copy_one(ex, *uid, &tmp)).collect::<Result<Vec<Ready>, _>>()
+        })
+        .await?;
+    let (uid_validity, there) = deliver::deliver(target, ready).await?;
+    Ok(CopyUid { uid_validity, uids: uids.into_iter().zip(there).collect() })
+}
+
+fn copy_one(ex: &Exclusive, uid: u32, tmp: &super::disk::Dir) -> Result<Ready, MailError> {
+    let gone = MailError::Gone { uid };
+    let (message, keywords) = ex
+        .read(|s| {
+            let message = s.find(uid)?.clone();
+            let keywords = message.keywords.iter().filter_map(|k| s.keywords.get(usize::from(*k)).cloned());
+            Some((message.clone(), keywords.collect()))
+        })?
+        .ok_or_else(|| gone.clone())?;
+    let (mut place, mut name) = (message.place, message.name.to_vec());
+    let mut tries = 0;
+    let file = loop {
+        let dir = ex.dir.sub(place.dir().as_bytes())?;
+        match deliver::duplicate(&dir, &name, tmp) {
+            Ok(file) => break file,
+            Err(error) if error.is_missing() && tries < 3 => {
+                (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let Message { flags, size, bare, date, .. } = message;
+    Ok(Ready { file, flags, keywords, size, bare, date })
+}

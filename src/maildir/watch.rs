@@ -1,0 +1,195 @@
+//! News from the kernel: which message files other programs (and we) made, renamed or removed. One inotify descriptor
+//! for the process; only folders that a session has open are watched, and those without a watch are polled.
+//!
+//! Straight on inotify rather than through the `notify` crate: that one also asks for every open of every file, an event
+//! for each message read, and names directories by path, which a renamed folder outlives. Here a watch is set through
+//! the open directory itself.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, Weak, atomic::Ordering},
+};
+
+use rustix::{
+    fd::{AsRawFd, OwnedFd},
+    fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},
+    io::Errno,
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{
+    disk::Dir,
+    error::{MailError, io},
+    filename::Place,
+    folder::{Folder, lock},
+    root::Shared,
+    scan,
+};
+
+/// Names beyond this many are not kept one by one: the folder is listed instead.
+const MAX_NAMES: usize = 4096;
+
+/// What is known to have happened in a folder since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    names: Vec<(Place, Vec<u8>)>,
+    /// Names were lost: look at everything.
+    all: bool,
+    /// The folder has a watch.
+    pub watched: bool,
+}
+
+impl Events {
+    fn push(&mut self, place: Place, name: &[u8]) {
+        if self.names.len() >= MAX_NAMES {
+            self.names = Vec::new();
+            self.all = true;
+        }
+        if !self.all {
+            self.names.push((place, name.to_vec()));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.all
+    }
+}
+
+/// The process's one inotify descriptor.
+pub(super) struct Watcher {
+    fd: OwnedFd,
+    watches: Mutex<HashMap<i32, (Weak<Folder>, Place)>>,
+}
+
+impl Watcher {
+    /// Fails where the system has no inotify, or no more of it.
+    pub(super) fn new() -> Result<Self, MailError> {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(io("watching mail"))?;
+        Ok(Self { fd, watches: Mutex::default() })
+    }
+
+    /// Watches a folder, if it is not watched yet.
+    pub(super) fn watch(&self, folder: &Arc<Folder>, dir: &Dir) -> Result<(), MailError> {
+        let mut watches = lock(&self.watches);
+        if lock(&folder.events).watched {
+            return Ok(());
+        }
+        for place in [Place::New, Place::Cur] {
+            let sub = dir.sub(place.dir().as_bytes())?;
+            let path = format!("/proc/self/fd/{}", sub.fd().as_raw_fd());
+            let wanted = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+            let watch = inotify::add_watch(&self.fd, path, wanted | WatchFlags::ONLYDIR);
+            watches.insert(watch.map_err(io("watching mail"))?, (Arc::downgrade(folder), place));
+        }
+        lock(&folder.events).watched = true;
+        Ok(())
+    }
+
+    /// Ends the watches of folders nobody has open.
+    pub(super) fn prune(&self) {
+        lock(&self.watches).retain(|watch, (folder, _)| {
+            let folder = folder.upgrade();
+            let open = folder.as_ref().is_some_and(|f| f.views.load(Ordering::Acquire) > 0);
+            if !open {
+                let _ = inotify::remove_watch(&self.fd, *watch);
+                if let Some(folder) = folder {
+                    lock(&folder.events).watched = false;
+                }
+            }
+            open
+        });
+    }
+
+    /// Hands what the kernel has to say to the folders it is about, and returns those.
+    pub(super) fn drain(&self) -> Vec<Arc<Folder>> {
+        let mut told: Vec<Arc<Folder>> = Vec::new();
+        let mut tell = |folder: &Weak<Folder>, event: &dyn Fn(&mut Events)| {
+            let Some(folder) = folder.upgrade() else { return };
+            event(&mut lock(&folder.events));
+            if !told.iter().any(|f| Arc::ptr_eq(f, &folder)) {
+                told.push(folder);
+            }
+        };
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 16 * 1024];
+        let mut watches = lock(&self.watches);
+        let mut reader = Reader::new(&self.fd, &mut buffer);
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::INTR) => continue,
+                Err(_) => break,
+            };
+            let flags = event.events();
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                watches.values().for_each(|(folder, _)| tell(folder, &|events| events.all = true));
+            } else if flags.contains(ReadFlags::IGNORED) {
+                if let Some((folder, _)) = watches.remove(&event.wd()) {
+                    tell(&folder, &|events| (events.all, events.watched) = (true, false));
+                }
+            } else if let Some((folder, place)) = watches.get(&event.wd())
+                && let Some(name) = event.file_name()
+            {
+                tell(folder, &|events| events.push(*place, name.to_bytes()));
+            }
+        }
+        told
+    }
+}
+
+/// Reads the descriptor for as long as the store lives, and has each folder look at what changed.
+pub(super) async fn run(shared: Weak<Shared>) {
+    let Some(fd) = shared.upgrade().and_then(|s| descriptor(s.watcher.as_ref()?)) else { return };
+    loop {
+        let Ok(mut ready) = fd.readable().await else { return };
+        ready.clear_ready();
+        let Some(shared) = shared.upgrade() else { return };
+        for folder in shared.watcher.iter().flat_map(Watcher::drain) {
+            look_later(folder);
+        }
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "its successor is unsafe; what that asks for, OwnedFd keeps: the same open file for life"
+)]
+fn descriptor(watcher: &Watcher) -> Option<AsyncFd<OwnedFd>> {
+    let fd = rustix::io::fcntl_dupfd_cloexec(&watcher.fd, 0).ok()?;
+    AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).ok()
+}
+
+fn look_later(folder: Arc<Folder>) {
+    tokio::spawn(async move { folder.look("looking at deliveries").await });
+}
+
+impl Folder {
+    /// Takes in what other programs changed, if anything did. Cheap where the folder is watched and nothing happened.
+    pub(super) async fn look(self: &Arc<Self>, doing: &'static str) -> Result<(), MailError> {
+        let watched = { lock(&self.events).watched };
+        if watched {
+            let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
+            for folder in shared.watcher.iter().flat_map(Watcher::drain) {
+                if !Arc::ptr_eq(&folder, self) {
+                    look_later(folder);
+                }
+            }
+            if lock(&self.events).is_empty() {
+                return Ok(());
+            }
+        }
+        let done = self.exclusively(doing, move |ex| {
+            let (names, all) = {
+                let mut events = lock(&ex.folder.events);
+                (std::mem::take(&mut events.names), std::mem::take(&mut events.all))
+            };
+            if all {
+                scan::all(ex, false)
+            } else if names.is_empty() {
+                if watched { Ok(()) } else { ex.refresh() }
+            } else {
+                scan::named(ex, &names)
+            }
+        });
+        done.await.inspect_err(|error| tracing::warn!(%error, "could not look at a folder"))
+    }
+}

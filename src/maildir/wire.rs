@@ -1,0 +1,216 @@
+//! From a file's bytes to the bytes of the wire: lines of mail end in CRLF there (RFC 5322 section 2.3), while other
+//! programs store a bare LF. Sizes are exact: what is announced is what [`MessageReader`] yields.
+
+use std::{fs::File, io::Read, ops::Range, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::{
+    disk::Dir,
+    error::{MailError, io},
+    filename,
+    pool::Pool,
+};
+
+/// Most bytes in one chunk, on the wire.
+pub const CHUNK: usize = 64 * 1024;
+
+/// What is measured once, when a message is first seen.
+pub(super) struct Measured {
+    /// Bytes in wire form.
+    pub size: u64,
+    /// How many of them are CRs that the file lacks.
+    pub bare: u64,
+    /// The file's time stamp, in seconds since 1970: the message's INTERNALDATE.
+    pub date: i64,
+}
+
+/// Measures a file. Reads it unless its name tells, and the file confirms, that it is in wire form already.
+pub(super) fn measure(dir: &Dir, name: &[u8]) -> Result<Measured, MailError> {
+    let (mut file, stat) = dir.open(name, false)?;
+    let (stored, date) = (u64::try_from(stat.st_size).unwrap_or(0), stat.st_mtime);
+    if filename::size_hints(name) == (Some(stored), Some(stored)) {
+        return Ok(Measured { size: stored, bare: 0, date });
+    }
+    let (mut bare, mut read, mut last) = (0, 0_u64, 0);
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(stored).unwrap_or(CHUNK) + 1)];
+    loop {
+        let count = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                return Err(MailError::io("reading a message", Errno::from_io_error(&error).unwrap_or(Errno::IO)));
+            }
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        bare += bare_line_feeds(bytes, last);
+        last = bytes.last().copied().unwrap_or(last);
+        read += count as u64;
+    }
+    Ok(Measured { size: read + bare, bare, date })
+}
+
+/// How many LF in `bytes` no CR stands before; `last` is the byte before the first.
+fn bare_line_feeds(bytes: &[u8], last: u8) -> u64 {
+    let before = |at: usize| at.checked_sub(1).map_or(Some(last), |at| bytes.get(at).copied());
+    memchr::memchr_iter(b'\n', bytes).filter(|at| before(*at) != Some(b'\r')).count() as u64
+}
+
+/// One message's bytes as they go over the wire, in chunks of at most [`CHUNK`]; any range, in any order.
+///
+/// Holds an open file: the message can be read to its end although another session expunges it meanwhile.
+#[derive(Debug)]
+pub struct MessageReader {
+    file: Arc<File>,
+    pool: Pool,
+    uid: u32,
+    size: u64,
+    bare: u64,
+    window: Range<u64>,
+    at: Cursor,
+}
+
+/// Where reading goes on: a place on the wire, the same place in the file, the byte before it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    wire: u64,
+    disk: u64,
+    last: u8,
+}
+
+impl MessageReader {
+    /// Opens a message that was measured as `size` and `bare`; one that has changed since counts as gone.
+    pub(super) fn open(
+        dir: &Dir,
+        name: &[u8],
+        pool: &Pool,
+        uid: u32,
+        size: u64,
+        bare: u64,
+    ) -> Result<Self, MailError> {
+        let (file, stat) = dir.open(name, false)?;
+        if u64::try_from(stat.st_size).ok() != size.checked_sub(bare) {
+            return Err(MailError::Gone { uid });
+        }
+        let (pool, file) = (pool.clone(), Arc::new(file));
+        Ok(Self { file, pool, uid, size, bare, window: 0..size, at: Cursor::default() })
+    }
+
+    /// Bytes of the whole message in wire form: RFC822.SIZE.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The message's UID.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Sets what [`MessageReader::next`] reads from here on: this range of the wire form, cut at the message's end.
+    pub fn select(&mut self, range: Range<u64>) {
+        let start = range.start.min(self.size);
+        self.window = start..range.end.clamp(start, self.size);
+    }
+
+    /// The next chunk of the range, nothing at its end. Cancel-safe: a call that was dropped reads the same again.
+    ///
+    /// Bytes in the page cache are read at once, others on a blocking thread.
+    ///
+    /// # Errors
+    /// `Io` from the disk; `Gone` if the file was cut short meanwhile, so that the size announced can not be kept.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, MailError> {
+        while !self.window.is_empty() {
+            if self.bare == 0 {
+                self.at = Cursor { wire: self.window.start, disk: self.window.start, last: 0 };
+            } else if self.at.wire > self.window.start {
+                self.at = Cursor::default();
+            }
+            let left = if self.bare == 0 { self.window.end - self.window.start } else { CHUNK as u64 / 2 };
+            let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+            let bytes = self.read(self.at.disk, wanted).await?;
+            if bytes.is_empty() {
+                return Err(MailError::Gone { uid: self.uid });
+            }
+            if self.bare == 0 {
+                self.window.start += bytes.len() as u64;
+                return Ok(Some(bytes));
+            }
+            if let Some(chunk) = self.converted(&bytes) {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All of the range at once, which the caller knows to be small.
+    ///
+    /// # Errors
+    /// `TooBig` if it is longer than `most` bytes; else as [`MessageReader::next`].
+    pub async fn all(&mut self, most: usize) -> Result<Vec<u8>, MailError> {
+        let length = self.window.end - self.window.start;
+        if length > most as u64 {
+            return Err(MailError::TooBig { most: most as u64 });
+        }
+        let mut whole = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        while let Some(chunk) = self.next().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole)
+    }
+
+    /// The wire form of file bytes at the cursor, cut to the window; nothing if they lie before it.
+    fn converted(&mut self, bytes: &[u8]) -> Option<Bytes> {
+        let mut out = BytesMut::with_capacity(bytes.len() + bytes.len() / 16 + 16);
+        let (mut last, mut done) = (self.at.last, 0);
+        for at in memchr::memchr_iter(b'\n', bytes) {
+            let line = bytes.get(done..at).unwrap_or_default();
+            out.extend_from_slice(line);
+            let before = line.last().copied().unwrap_or(last);
+            out.extend_from_slice(if before == b'\r' { b"\n" } else { b"\r\n" });
+            (last, done) = (b'\n', at + 1);
+        }
+        out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+        let from = self.at.wire;
+        self.at = Cursor {
+            wire: from + out.len() as u64,
+            disk: self.at.disk + bytes.len() as u64,
+            last: bytes.last().copied().unwrap_or(self.at.last),
+        };
+        let cut = |to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).min(out.len());
+        let (start, end) = (cut(self.window.start), cut(self.window.end));
+        if start >= end {
+            return None;
+        }
+        self.window.start += (end - start) as u64;
+        Some(out.freeze().slice(start..end))
+    }
+
+    async fn read(&self, at: u64, wanted: usize) -> Result<Bytes, MailError> {
+        if let Some(bytes) = read_at(&self.file, at, wanted, ReadWriteFlags::NOWAIT) {
+            return Ok(bytes);
+        }
+        let file = Arc::clone(&self.file);
+        let read = move || {
+            let mut buffer = vec![0; wanted];
+            let count = loop {
+                match rustix::io::pread(&*file, &mut buffer, at) {
+                    Err(Errno::INTR) => {}
+                    other => break other.map_err(io("reading a message"))?,
+                }
+            };
+            buffer.truncate(count);
+            Ok(Bytes::from(buffer))
+        };
+        self.pool.run("reading a message", read).await
+    }
+}
+
+/// Reads what needs no waiting for the disk; nothing if that is nothing, or the system can not tell.
+fn read_at(file: &File, at: u64, wanted: usize, flags: ReadWriteFlags) -> Option<Bytes> {
+    let mut buffer = vec![0; wanted];
+    let count = rustix::io::preadv2(file, &mut [std::io::IoSliceMut::new(&mut buffer)], at, flags).ok()?;
+    buffer.truncate(count);
+    (count > 0).then(|| Bytes::from(buffer))
+}

@@ -1,0 +1,413 @@
+//! The verdict. Pure and total: same facts, same answer. Asked before serving, again on every change, and by people
+//! who want to know why.
+//!
+//! The order of the checks, which is the order an explanation reads in; the first one that fails decides:
+//! 1. *user*: the directory lists the user;
+//! 2. *mailbox*: it is the user's own, or a shared one the user is a member of;
+//! 3. *suspension*: the user is not suspended;
+//! 4. *setting*: the setting in force for the user does not turn the service off. In force is the first of: the user's
+//!    own exception; the group of highest priority that sets the service; the nearest unit upwards that sets it; the
+//!    built-in default, off. A setting that has run out counts as absent;
+//! 5. *own switch*: the user has not turned the service off for themselves;
+//! 6. *app*: where the setting is a list, the app is on it; a service account comes in there only by delegation;
+//! 7. *shared mailbox's unit*, where it has one: 4 and 6 again with the setting of that unit. Both identities must be
+//!    allowed: a mailbox of a closed unit is not opened by a member from an open one;
+//! 8. *trust*: the app is neither blocked nor limited to other units than the user's and the shared mailbox's;
+//! 9. *grant*: it is not disabled, and the token is younger than its last removal.
+
+use super::{
+    Directory, Explanation, GrantState, Refusal, Step, Trust,
+    directory::UserRow,
+    explain::{Silent, Trace},
+    rule::{Allowed, AppRow, Rule},
+    tree::covers,
+};
+use crate::model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId};
+
+/// What is asked, in values that need no token: for `explain` and previews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Who wants in.
+    pub user: UserId,
+    /// Whose mailbox: the same address, or a shared mailbox.
+    pub owner: UserId,
+    /// With which app.
+    pub app: ClientId,
+    /// By which protocol.
+    pub service: Service,
+    /// When the token was issued. `None` (unknown) does not pass a removed grant.
+    pub issued_at: Option<UnixTime>,
+    /// Whether the app acts as a service account.
+    pub service_account: bool,
+}
+
+/// Answers a question step by step, through the same code as [`super::decide`].
+pub fn explain(question: &Question, directory: &Directory, now: UnixTime) -> Explanation {
+    let mut steps = Vec::new();
+    let verdict = judge(&question.asked(), directory, now, &mut steps).map(drop);
+    if let Err(refusal) = &verdict {
+        steps.push(Step {
+            check: refusal.check(),
+            finding: refusal.to_string(),
+            place: refusal.place().cloned(),
+            passed: false,
+        });
+    }
+    Explanation { verdict, steps }
+}
+
+impl Question {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            user: &self.user,
+            owner: &self.owner,
+            app: &self.app,
+            service: self.service,
+            issued_at: self.issued_at,
+            service_account: self.service_account,
+        }
+    }
+}
+
+/// A [`Question`] in borrowed values.
+pub(super) struct Asked<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) owner: &'a UserId,
+    pub(super) app: &'a ClientId,
+    pub(super) service: Service,
+    pub(super) issued_at: Option<UnixTime>,
+    pub(super) service_account: bool,
+}
+
+/// What a yes is based on.
+pub(super) struct Yes {
+    pub(super) unit: UnitPath,
+    pub(super) set_at: Place,
+    pub(super) grant_is_new: bool,
+}
+
+/// The one implementation behind `decide` and `explain`.
+pub(super) fn judge(
+    asked: &Asked<'_>,
+    directory: &Directory,
+    now: UnixTime,
+    trace: &mut impl Trace,
+) -> Result<Yes, Refusal> {
+    let judge = Judge { asked, directory, now, app: directory.apps.number(asked.app) };
+    let user = judge.listed_user(trace)?;
+    let mailbox_unit = judge.open_mailbox(trace)?;
+    judge.not_suspended(user, trace)?;
+
+    let own = judge.setting_of_user(user, trace);
+    judge.service_on(&own)?;
+    judge.not_off_by_user(user, trace)?;
+    let user_unit = directory.unit_path(user.unit);
+    judge.app_listed(&own, &user_unit, trace)?;
+
+    let mailbox_unit = match mailbox_unit {
+        None => None,
+        Some(unit) => {
+            let shared = judge.setting_of_mailbox(unit, trace);
+            let path = directory.unit_path(unit);
+            judge.service_on(&shared)?;
+            judge.app_listed(&shared, &path, trace)?;
+            Some(path)
+        }
+    };
+    judge.app_trusted(&user_unit, mailbox_unit.as_ref(), trace)?;
+    let grant_is_new = judge.granted(trace)?;
+    Ok(Yes { unit: user_unit, set_at: own.place(asked.user), grant_is_new })
+}
+
+struct Judge<'a> {
+    asked: &'a Asked<'a>,
+    directory: &'a Directory,
+    now: UnixTime,
+    /// The app's number; an app without one stands on no list, in no catalogue and in no grant.
+    app: Option<u32>,
+}
+
+/// The setting in force, and whose it is.
+struct InForce<'a> {
+    rule: Option<&'a Rule>,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Default,
+    Unit(&'a UnitPath),
+    Group(&'a GroupId),
+    User,
+}
+
+impl InForce<'_> {
+    fn place(&self, user: &UserId) -> Place {
+        match self.source {
+            Source::Default => Place::Default,
+            Source::Unit(path) => Place::Unit(path.clone()),
+            Source::Group(group) => Place::Group(group.clone()),
+            Source::User => Place::User(user.clone()),
+        }
+    }
+}
+
+impl<'a> Judge<'a> {
+    fn listed_user(&self, trace: &mut impl Trace) -> Result<UserRow, Refusal> {
+        let user = self.asked.user;
+        let Some(row) = self.directory.user(user) else {
+            return Err(Refusal::UserUnknown { user: user.clone(), at: Place::User(user.clone()) });
+        };
+        trace.note(|| {
+            let unit = self.directory.unit_path(row.unit);
+            Step::fact("user", format!("{user} is in unit {unit}"), Place::User(user.clone()))
+        });
+        Ok(row)
+    }
+
+    /// The unit of the shared mailbox, if it is one and has one.
+    fn open_mailbox(&self, trace: &mut impl Trace) -> Result<Option<u32>, Refusal> {
+        let Asked { user, owner, .. } = *self.asked;
+        if user == owner {
+            return Ok(None);
+        }
+        let Some(mailbox) = self.directory.mailbox(owner).filter(|mailbox| mailbox.members.contains(user)) else {
+            return Err(Refusal::NotMember {
+                user: user.clone(),
+                mailbox: owner.clone(),
+                at: Place::Mailbox(owner.clone()),
+            });
+        };
+        trace.note(|| {
+            let name = mailbox.name.as_deref().map(|name| format!(" ({name:?})")).unwrap_or_default();
+            let finding = format!("{user} is a member of the shared mailbox {owner}{name}");
+            Step::fact("mailbox", finding, Place::Mailbox(owner.clone()))
+        });
+        Ok(mailbox.unit)
+    }
+
+    fn not_suspended(&self, row: UserRow, trace: &mut impl Trace) -> Result<(), Refusal> {
+        let user = self.asked.user;
+        if row.suspended() {
+            return Err(Refusal::UserSuspended { user: user.clone(), at: Place::User(user.clone()) });
+        }
+        trace.note(|| Step::fact("suspension", format!("{user} is not suspended"), Place::User(user.clone())));
+        Ok(())
+    }
+
+    /// Exception, then groups, then units upwards, then the default.
+    fn setting_of_user(&self, row: UserRow, trace: &mut impl Trace) -> InForce<'a> {
+        let (directory, service) = (self.directory, self.asked.service);
+        if let Some(rule) = directory.exception(row).and_then(|rules| rules.of(service).as_ref()) {
+            trace
+                .note(|| self.found("setting", "the user's exception", rule, Place::User(self.asked.user.clone())));
+            if rule.holds(self.now) {
+                return InForce { rule: Some(rule), source: Source::User };
+            }
+        }
+        let by_group = directory.groups.effective(row.groups, service, self.now);
+        for group in directory.groups.of_set(row.groups) {
+            trace.note(|| {
+                let place = Place::Group(group.id.clone());
+                let what = format!("group {} (priority {})", group.id, group.priority);
+                match group.rule(service) {
+                    Some(rule) => self.found("setting", &what, rule, place),
+                    None => Step::fact("setting", format!("{what} does not set {service}"), place),
+                }
+            });
+        }
+        if let Some((group, rule)) = by_group {
+            trace.note(|| {
+                let finding = format!("group {} decides, before any unit", group.id);
+                Step::fact("setting", finding, Place::Group(group.id.clone()))
+            });
+            return InForce { rule: Some(rule), source: Source::Group(&group.id) };
+        }
+        self.setting_of_unit(row.unit, trace)
+    }
+
+    fn setting_of_mailbox(&self, unit: u32, trace: &mut impl Trace) -> InForce<'a> {
+        trace.note(|| {
+            let owner = self.asked.owner;
+            let finding = format!("{owner} is in unit {}", self.directory.unit_path(unit));
+            Step::fact("mailbox", finding, Place::Mailbox(owner.clone()))
+        });
+        self.setting_of_unit(unit, trace)
+    }
+
+    fn setting_of_unit(&self, unit: u32, trace: &mut impl Trace) -> InForce<'a> {
+        let found = self.directory.tree.effective(unit, self.asked.service, self.now);
+        trace.note(|| {
+            let unit = self.directory.unit_path(unit);
+            match found {
+                Some((node, rule)) if node.path == unit => {
+                    self.found("setting", &format!("unit {unit}"), rule, Place::Unit(unit))
+                }
+                Some((node, rule)) => {
+                    let what = format!("unit {unit} inherits from unit {}, which", node.path);
+                    self.found("setting", &what, rule, Place::Unit(node.path.clone()))
+                }
+                None => {
+                    let service = self.asked.service;
+                    let finding = format!("neither unit {unit} nor any above sets {service}: off by default");
+                    Step::fact("setting", finding, Place::Default)
+                }
+            }
+        });
+        match found {
+            Some((node, rule)) => InForce { rule: Some(rule), source: Source::Unit(&node.path) },
+            None => InForce { rule: None, source: Source::Default },
+        }
+    }
+
+    fn service_on(&self, found: &InForce<'_>) -> Result<(), Refusal> {
+        match found.rule.map(|rule| &rule.access) {
+            None | Some(Allowed::Off) => {
+                Err(Refusal::ServiceOff { service: self.asked.service, at: found.place(self.asked.user) })
+            }
+            Some(Allowed::Any | Allowed::Only(_)) => Ok(()),
+        }
+    }
+
+    fn not_off_by_user(&self, row: UserRow, trace: &mut impl Trace) -> Result<(), Refusal> {
+        let Asked { user, service, .. } = *self.asked;
+        let at = Place::User(user.clone());
+        if row.own_off(service) {
+            return Err(Refusal::ServiceOffByUser { service, user: user.clone(), at });
+        }
+        trace.note(|| Step::fact("own switch", format!("{user} has not turned {service} off"), at));
+        Ok(())
+    }
+
+    fn app_listed(&self, found: &InForce<'_>, unit: &UnitPath, trace: &mut impl Trace) -> Result<(), Refusal> {
+        let Asked { user, app, service, .. } = *self.asked;
+        let Some(Rule { access: Allowed::Only(list), .. }) = found.rule else {
+            trace.note(|| Step::fact("app", format!("any app may use {service}"), found.place(user)));
+            return Ok(());
+        };
+        let row = self.app_row();
+        let name = row.and_then(|row| row.name.clone());
+        if self.asked.service_account {
+            let delegated = row.and_then(|row| row.entry.as_ref()).map(|entry| &*entry.delegation);
+            if !delegated.unwrap_or_default().iter().any(|above| covers(above, unit)) {
+                return Err(Refusal::ServiceAccount { app: app.clone(), name, service, at: found.place(user) });
+            }
+            trace.note(|| {
+                let finding = format!("service account {app} has delegation for unit {unit}");
+                Step::fact("app", finding, Place::App(app.clone()))
+            });
+            return Ok(());
+        }
+        if !self.app.is_some_and(|app| list.contains(&app)) {
+            return Err(Refusal::AppNotListed { app: app.clone(), name, service, at: found.place(user) });
+        }
+        trace.note(|| Step::fact("app", format!("{} is on the list", self.app_title()), found.place(user)));
+        Ok(())
+    }
+
+    fn app_trusted(
+        &self,
+        user_unit: &UnitPath,
+        mailbox_unit: Option<&UnitPath>,
+        trace: &mut impl Trace,
+    ) -> Result<(), Refusal> {
+        let Asked { user, owner, app, .. } = *self.asked;
+        let row = self.app_row();
+        let name = || row.and_then(|row| row.name.clone());
+        let at = || Place::App(app.clone());
+        match row.and_then(|row| row.entry.as_ref()).map(|entry| &entry.trust) {
+            None | Some(Trust::Trusted) => {}
+            Some(Trust::Blocked) => return Err(Refusal::AppBlocked { app: app.clone(), name: name(), at: at() }),
+            Some(Trust::Limited(units)) => {
+                let inside = |unit: &UnitPath| units.iter().any(|above| covers(above, unit));
+                let whose = match mailbox_unit {
+                    _ if !inside(user_unit) => Some(user),
+                    Some(unit) if !inside(unit) => Some(owner),
+                    _ => None,
+                };
+                if let Some(whose) = whose {
+                    return Err(Refusal::AppLimited {
+                        app: app.clone(),
+                        name: name(),
+                        whose: whose.clone(),
+                        at: at(),
+                    });
+                }
+            }
+        }
+        trace.note(|| Step::fact("trust", format!("{} is not blocked or limited here", self.app_title()), at()));
+        Ok(())
+    }
+
+    /// Whether a yes would make a new grant, or an old one active again.
+    fn granted(&self, trace: &mut impl Trace) -> Result<bool, Refusal> {
+        let Asked { user, owner, app, issued_at, .. } = *self.asked;
+        let Some(grant) = self.directory.grant(user, owner, app) else {
+            trace.note(|| Step {
+                check: "grant",
+                finding: "none yet: the first login makes it".to_owned(),
+                place: None,
+                passed: true,
+            });
+            return Ok(true);
+        };
+        let at = || Place::Grant(user.clone(), app.clone());
+        let name = || self.app_row().and_then(|row| row.name.clone());
+        if grant.state == GrantState::Disabled {
+            return Err(Refusal::GrantDisabled { user: user.clone(), app: app.clone(), name: name(), at: at() });
+        }
+        // A removed grant without its time (a damaged row) lets nothing pass.
+        let removed_at = match grant.state {
+            GrantState::Removed => Some(grant.removed_at.unwrap_or(UnixTime(i64::MAX))),
+            GrantState::Active | GrantState::Disabled => grant.removed_at,
+        };
+        if let Some(removed_at) =
+            removed_at.filter(|removed_at| issued_at.is_none_or(|issued| issued <= *removed_at))
+        {
+            let (user, app, name) = (user.clone(), app.clone(), name());
+            return Err(Refusal::GrantRemoved { user, app, name, removed_at, at: at() });
+        }
+        trace.note(|| {
+            let finding = match (grant.state, removed_at) {
+                (GrantState::Removed, _) => "removed before the token was issued: connects again",
+                (_, Some(_)) => "active again since before the token was issued",
+                _ => "active",
+            };
+            Step::fact("grant", finding.to_owned(), at())
+        });
+        Ok(grant.state == GrantState::Removed)
+    }
+
+    fn app_row(&self) -> Option<&'a AppRow> {
+        self.directory.apps.row(self.app?)
+    }
+
+    fn app_title(&self) -> String {
+        let app = self.asked.app;
+        match self.app_row().and_then(|row| row.name.as_deref()) {
+            Some(name) => format!("app {name:?} ({app})"),
+            None => format!("app {app}"),
+        }
+    }
+
+    /// `unit /Sales sets IMAP to 2 listed apps until ...`.
+    fn found(&self, check: &'static str, what: &str, rule: &Rule, place: Place) -> Step {
+        let service = self.asked.service;
+        let access = match &rule.access {
+            Allowed::Off => "off".to_owned(),
+            Allowed::Any => "any app".to_owned(),
+            Allowed::Only(list) if list.len() == 1 => "1 listed app".to_owned(),
+            Allowed::Only(list) => format!("{} listed apps", list.len()),
+        };
+        let end = match rule.until {
+            None => String::new(),
+            Some(until) if rule.holds(self.now) => format!(", until {until}"),
+            Some(until) => format!(", but that ran out at {until}"),
+        };
+        Step::fact(check, format!("{what} sets {service} to {access}{end}"), place)
+    }
+}
+
+/// Judges without an explanation.
+pub(super) fn judge_silently(asked: &Asked<'_>, directory: &Directory, now: UnixTime) -> Result<Yes, Refusal> {
+    judge(asked, directory, now, &mut Silent)
+}

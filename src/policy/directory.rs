@@ -1,0 +1,332 @@
+//! The snapshot that decisions read: the whole directory in memory, kept fresh row by row. Filled by `store`, read by
+//! `decide` and `explain`.
+//!
+//! Layout, for a million users: names are shared `Arc<str>`; a user's row is 16 bytes; units, groups and apps are
+//! numbers; grants are 24 bytes each. `benches/decide.rs` prints what a user costs in all.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    Edit, Grant, GrantKey, GrantState, Group, Mailbox, Unit, User,
+    groups::{Groups, NO_GROUPS},
+    rule::{Apps, Ends, Rules},
+    tree::Tree,
+};
+use crate::model::{ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
+
+/// Units, groups, users, shared mailboxes, apps and grants. An empty one knows nobody: everything is refused.
+#[derive(Debug, Default)]
+pub struct Directory {
+    pub(super) tree: Tree,
+    pub(super) groups: Groups,
+    pub(super) apps: Apps,
+    users: HashMap<UserId, UserRow>,
+    /// Rules of users who have some of their own, by user number: few do.
+    exceptions: HashMap<u32, Rules>,
+    mailboxes: HashMap<UserId, MailboxRow>,
+    grants: HashMap<GrantNumber, GrantRow>,
+    ends: Ends,
+    next_user: u32,
+    next_mailbox: u32,
+    listed_users: usize,
+    version: i64,
+}
+
+/// A user in 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UserRow {
+    pub(super) unit: u32,
+    pub(super) groups: u32,
+    number: u32,
+    bits: u8,
+}
+
+impl UserRow {
+    const LISTED: u8 = 1;
+    const SUSPENDED: u8 = 2;
+    const IMAP_OFF: u8 = 4;
+    const POP_OFF: u8 = 8;
+    const EXCEPTION: u8 = 16;
+    const GRANTS: u8 = 32;
+
+    fn has(self, bit: u8) -> bool {
+        self.bits & bit != 0
+    }
+
+    pub(super) fn suspended(self) -> bool {
+        self.has(Self::SUSPENDED)
+    }
+
+    pub(super) fn own_off(self, service: Service) -> bool {
+        self.has(match service {
+            Service::Imap => Self::IMAP_OFF,
+            Service::Pop => Self::POP_OFF,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct MailboxRow {
+    number: u32,
+    listed: bool,
+    pub(super) name: Option<Box<str>>,
+    pub(super) unit: Option<u32>,
+    pub(super) members: HashSet<UserId>,
+}
+
+/// User, mailbox, app; `owner` is [`OWN`] for the user's own mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct GrantNumber {
+    user: u32,
+    owner: u32,
+    app: u32,
+}
+
+const OWN: u32 = u32::MAX;
+
+/// `removed_at` as milliseconds, [`NEVER`] for none: 16 bytes with the state.
+#[derive(Clone, Copy, Debug)]
+struct GrantRow {
+    removed_at: i64,
+    state: GrantState,
+}
+
+const NEVER: i64 = i64::MIN;
+
+impl Directory {
+    /// An empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Brings one row up to date. Any order will do: what a row refers to comes into being as an empty unit, group or
+    /// mailbox that counts as not listed until its own row arrives.
+    pub fn apply(&mut self, edit: Edit) {
+        match edit {
+            Edit::Unit(path, unit) => self.put_unit(&path, unit.as_ref()),
+            Edit::Group(id, group) => self.put_group(&id, group.as_ref()),
+            Edit::User(id, Some(user)) => self.put_user(&id, &user),
+            Edit::User(id, None) => self.remove_user(&id),
+            Edit::Mailbox(id, mailbox) => self.put_mailbox(&id, mailbox.as_ref()),
+            Edit::App(id, app) => self.apps.put(&id, app),
+            Edit::Grant(key, grant) => self.put_grant(&key, grant),
+        }
+    }
+
+    /// Puts a unit, or with `None` takes it away: users and units below then inherit through it.
+    pub fn put_unit(&mut self, path: &UnitPath, unit: Option<&Unit>) {
+        let rules = unit.map(|unit| Rules::new(&unit.settings, &mut self.apps)).unwrap_or_default();
+        let old = self.tree.put(path, unit.is_some(), rules.clone());
+        self.ends.swap(&old, &rules);
+    }
+
+    /// Puts a group, or with `None` takes it away; its members stay noted, without effect.
+    pub fn put_group(&mut self, id: &GroupId, group: Option<&Group>) {
+        let (old, new) = self.groups.put(id, group, &mut self.apps);
+        self.ends.swap(&old, &new);
+    }
+
+    /// Puts a user, with the groups the user is in.
+    pub fn put_user(&mut self, id: &UserId, user: &User) {
+        let unit = self.tree.intern(&user.unit);
+        let groups = self.groups.take_set(&user.groups);
+        let rules = Rules::new(&user.settings, &mut self.apps);
+        let mut bits = UserRow::LISTED;
+        for (set, bit) in [
+            (user.suspended, UserRow::SUSPENDED),
+            (user.own_off.imap, UserRow::IMAP_OFF),
+            (user.own_off.pop, UserRow::POP_OFF),
+            (!rules.is_empty(), UserRow::EXCEPTION),
+        ] {
+            bits |= if set { bit } else { 0 };
+        }
+        let row = self.row_of(id);
+        let old = *row;
+        *row = UserRow { unit, groups, number: old.number, bits: bits | old.bits & UserRow::GRANTS };
+        self.groups.leave_set(old.groups);
+        self.listed_users += usize::from(!old.has(UserRow::LISTED));
+        self.put_exception(old, rules);
+    }
+
+    /// Takes a user away. The user's grants stay: who comes back finds a removed grant still removed.
+    pub fn remove_user(&mut self, id: &UserId) {
+        let Some(row) = self.users.get_mut(id) else { return };
+        let old = *row;
+        if old.has(UserRow::GRANTS) {
+            *row = UserRow { unit: 0, groups: NO_GROUPS, number: old.number, bits: UserRow::GRANTS };
+        } else {
+            self.users.remove(id);
+        }
+        self.groups.leave_set(old.groups);
+        self.listed_users -= usize::from(old.has(UserRow::LISTED));
+        self.put_exception(old, Rules::default());
+    }
+
+    fn put_exception(&mut self, row: UserRow, rules: Rules) {
+        if rules.is_empty() && !row.has(UserRow::EXCEPTION) {
+            return;
+        }
+        let old = if rules.is_empty() {
+            self.exceptions.remove(&row.number)
+        } else {
+            self.exceptions.insert(row.number, rules.clone())
+        };
+        self.ends.swap(&old.unwrap_or_default(), &rules);
+    }
+
+    /// Puts a shared mailbox, or with `None` takes it away.
+    pub fn put_mailbox(&mut self, id: &UserId, mailbox: Option<&Mailbox>) {
+        let unit = mailbox.and_then(|mailbox| mailbox.unit.as_ref()).map(|unit| self.tree.intern(unit));
+        let row = self.mailbox_row(id);
+        row.listed = mailbox.is_some();
+        row.name = mailbox.and_then(|mailbox| mailbox.name.as_deref()).map(Box::from);
+        row.unit = unit;
+        row.members = mailbox.map(|mailbox| mailbox.members.iter().cloned().collect()).unwrap_or_default();
+    }
+
+    /// Puts an app's entry, or with `None` takes it away; a shipped app keeps its shipped name.
+    pub fn put_app(&mut self, id: &ClientId, app: Option<super::App>) {
+        self.apps.put(id, app);
+    }
+
+    /// Puts a grant, or with `None` forgets it.
+    pub fn put_grant(&mut self, key: &GrantKey, grant: Option<Grant>) {
+        let app = self.apps.intern(&key.app);
+        let owner = if key.owner == key.user { OWN } else { self.mailbox_row(&key.owner).number };
+        let row = self.row_of(&key.user);
+        row.bits |= UserRow::GRANTS;
+        let number = GrantNumber { user: row.number, owner, app };
+        match grant {
+            Some(Grant { state, removed_at }) => {
+                let removed_at = removed_at.map_or(NEVER, |at| at.0);
+                self.grants.insert(number, GrantRow { removed_at, state });
+            }
+            None => {
+                self.grants.remove(&number);
+            }
+        }
+    }
+
+    /// The row of a user, made if need be: unlisted, so as good as unknown.
+    fn row_of(&mut self, id: &UserId) -> &mut UserRow {
+        let next = &mut self.next_user;
+        self.users.entry(id.clone()).or_insert_with(|| {
+            *next += 1;
+            UserRow { unit: 0, groups: NO_GROUPS, number: *next, bits: 0 }
+        })
+    }
+
+    fn mailbox_row(&mut self, id: &UserId) -> &mut MailboxRow {
+        let next = &mut self.next_mailbox;
+        self.mailboxes.entry(id.clone()).or_insert_with(|| {
+            *next += 1;
+            MailboxRow { number: *next, listed: false, name: None, unit: None, members: HashSet::new() }
+        })
+    }
+
+    /// Makes room for so many users at once, so that loading does not move them about.
+    pub fn reserve_users(&mut self, count: usize) {
+        self.users.reserve(count);
+    }
+
+    /// Gives unused room back, after loading.
+    pub fn shrink(&mut self) {
+        self.users.shrink_to_fit();
+        self.grants.shrink_to_fit();
+    }
+}
+
+/// Looking things up.
+impl Directory {
+    pub(super) fn user(&self, id: &UserId) -> Option<UserRow> {
+        self.users.get(id).copied().filter(|row| row.has(UserRow::LISTED))
+    }
+
+    pub(super) fn exception(&self, row: UserRow) -> Option<&Rules> {
+        if !row.has(UserRow::EXCEPTION) {
+            return None;
+        }
+        self.exceptions.get(&row.number)
+    }
+
+    pub(super) fn mailbox(&self, id: &UserId) -> Option<&MailboxRow> {
+        self.mailboxes.get(id).filter(|row| row.listed)
+    }
+
+    pub(super) fn unit_path(&self, unit: u32) -> UnitPath {
+        self.tree.node(unit).map_or_else(UnitPath::root, |node| node.path.clone())
+    }
+
+    /// How a grant stands; `None` if the user never let this app in.
+    pub fn grant(&self, user: &UserId, owner: &UserId, app: &ClientId) -> Option<Grant> {
+        let row = self.users.get(user).copied().filter(|row| row.has(UserRow::GRANTS))?;
+        let owner = if owner == user { OWN } else { self.mailboxes.get(owner)?.number };
+        let number = GrantNumber { user: row.number, owner, app: self.apps.number(app)? };
+        let GrantRow { removed_at, state } = *self.grants.get(&number)?;
+        Some(Grant { state, removed_at: (removed_at != NEVER).then_some(UnixTime(removed_at)) })
+    }
+
+    /// Whether a user of this name is listed.
+    pub fn knows(&self, user: &UserId) -> bool {
+        self.user(user).is_some()
+    }
+
+    /// The unit of a listed user.
+    pub fn unit_of(&self, user: &UserId) -> Option<UnitPath> {
+        self.user(user).map(|row| self.unit_path(row.unit))
+    }
+
+    /// Whether a unit has a row of its own; the root always counts as having one.
+    pub fn has_unit(&self, path: &UnitPath) -> bool {
+        self.tree.find(path).is_some_and(|node| node.listed)
+    }
+
+    /// What an app is called, in the organisation's catalogue or in the shipped one.
+    pub fn app_name(&self, app: &ClientId) -> Option<Arc<str>> {
+        match self.apps.find(app) {
+            Some(row) => row.name.clone(),
+            None => super::shipped_name(app).map(Arc::from),
+        }
+    }
+
+    /// The next moment after `now` at which a time-boxed setting runs out: look at every session again then.
+    pub fn next_end(&self, now: UnixTime) -> Option<UnixTime> {
+        self.ends.next(now)
+    }
+
+    /// How many listed users, units (the root included) and groups there are, and how many grants.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            users: self.listed_users,
+            units: self.tree.len(),
+            groups: self.groups.len(),
+            grants: self.grants.len(),
+        }
+    }
+
+    /// The number of the last change that is in this snapshot: the policy version of the audit log.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// Says which change was the last one put in.
+    pub fn set_version(&mut self, number: i64) {
+        self.version = number;
+    }
+}
+
+/// What a directory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Listed users.
+    pub users: usize,
+    /// Units, the root included.
+    pub units: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Grants, whatever their state.
+    pub grants: usize,
+}

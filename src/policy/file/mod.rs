@@ -1,0 +1,68 @@
+//! `config/policy.toml` as values. Pure: text in, [`Document`] or every mistake at once out. Called by `store` (which
+//! applies it) and `cli` (which checks it).
+//!
+//! What is right and wrong here, beyond TOML itself:
+//! - a unit exists once it is named, or stands above one that is; a user, mailbox or app may only name such units;
+//! - client IDs may be pasted comma-separated, in one string or inside a list; order is kept, duplicates are dropped;
+//! - an end (`until`) needs its offset from UTC: a local time means another moment on every machine;
+//! - a name is given once, also when only the letter case of its domain differs; nobody is user and mailbox at once;
+//! - a member who is no user of this file must be in the database from elsewhere: [`Document::elsewhere`] lists them
+//!   for `store` to look up.
+
+mod problem;
+mod read;
+mod sections;
+
+use std::collections::BTreeMap;
+
+pub use problem::{FileError, Problem, Text};
+
+use super::{App, Mailbox, Settings, Unit};
+use crate::model::{ClientId, GroupId, UnitPath, UserId};
+
+/// A whole policy file, consistent in itself.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    /// Units named in the file; units above them are not listed but exist.
+    pub units: BTreeMap<UnitPath, Unit>,
+    /// Groups.
+    pub groups: BTreeMap<GroupId, FileGroup>,
+    /// Users.
+    pub users: BTreeMap<UserId, FileUser>,
+    /// Shared mailboxes.
+    pub mailboxes: BTreeMap<UserId, Mailbox>,
+    /// The app catalogue.
+    pub apps: BTreeMap<ClientId, App>,
+    /// Members that are no users of this file, each with the problem it is if the database does not know them either.
+    pub elsewhere: Vec<(UserId, Problem)>,
+}
+
+/// A group of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileGroup {
+    /// Of several groups that set a service the highest wins. 0 if the file says nothing.
+    pub priority: i64,
+    /// Its settings.
+    pub settings: Settings,
+    /// Its members, each once.
+    pub members: Vec<UserId>,
+}
+
+/// A user of the file. The user's own switches are not in it: they belong to the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileUser {
+    /// The user's unit.
+    pub unit: UnitPath,
+    /// Whether the user is suspended.
+    pub suspended: bool,
+    /// Exceptions for this user.
+    pub settings: Settings,
+}
+
+/// Reads a policy file's text. The error holds every mistake found, up to [`FileError::MOST`].
+pub fn parse(text: &str) -> Result<Document, FileError> {
+    sections::read(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The yes, as a value that nothing else can make.
+
+use super::{
+    Directory, GrantKey, Refusal,
+    decide::{Asked, judge_silently},
+};
+use crate::model::{ClientId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::token::Identity;
+
+/// Proof that [`decide`] said yes. Whoever opens mail asks for one, so no code path reaches mail without a verdict.
+///
+/// Not `Clone`: one permit, one session.
+#[derive(Debug)]
+pub struct Permit {
+    who: Identity,
+    owner: UserId,
+    service: Service,
+    unit: UnitPath,
+    set_at: Place,
+    policy_version: i64,
+    grant_is_new: bool,
+}
+
+/// Whether `who` may read the mail of `owner` by `service`. Pure: same inputs, same answer; [`super::explain`] walks
+/// the same code. The order of the checks stands at the head of `decide.rs`.
+///
+/// Source: Google Workspace admin help, "Turn POP & IMAP on or off for users"; product.md section 2.
+pub fn decide(
+    who: &Identity,
+    owner: &UserId,
+    service: Service,
+    directory: &Directory,
+    now: UnixTime,
+) -> Result<Permit, Refusal> {
+    let asked = Asked {
+        user: who.user(),
+        owner,
+        app: who.app(),
+        service,
+        issued_at: who.issued_at(),
+        service_account: who.service_account(),
+    };
+    let yes = judge_silently(&asked, directory, now)?;
+    Ok(Permit {
+        who: who.clone(),
+        owner: owner.clone(),
+        service,
+        unit: yes.unit,
+        set_at: yes.set_at,
+        policy_version: directory.version(),
+        grant_is_new: yes.grant_is_new,
+    })
+}
+
+impl Permit {
+    /// Who came in, as the token proved.
+    pub fn identity(&self) -> &Identity {
+        &self.who
+    }
+
+    /// The person.
+    pub fn user(&self) -> &UserId {
+        self.who.user()
+    }
+
+    /// Whose mailbox is open: the person's own address, or a shared mailbox.
+    pub fn owner(&self) -> &UserId {
+        &self.owner
+    }
+
+    /// The app.
+    pub fn app(&self) -> &ClientId {
+        self.who.app()
+    }
+
+    /// The protocol.
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// The person's unit at the time.
+    pub fn unit(&self) -> &UnitPath {
+        &self.unit
+    }
+
+    /// The setting that let the person in.
+    pub fn place(&self) -> &Place {
+        &self.set_at
+    }
+
+    /// The number of the last change that the verdict took into account.
+    pub fn policy_version(&self) -> i64 {
+        self.policy_version
+    }
+
+    /// Whether this login makes a new grant, or a removed one active again: then `store` has to note it.
+    pub fn grant_is_new(&self) -> bool {
+        self.grant_is_new
+    }
+
+    /// The grant this login is under.
+    pub fn grant(&self) -> GrantKey {
+        GrantKey { user: self.user().clone(), owner: self.owner.clone(), app: self.app().clone() }
+    }
+}

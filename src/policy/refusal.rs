@@ -1,0 +1,197 @@
+//! Why the answer is no. Made by `decide` alone; read by the gate (wire text, audit row) and by people.
+
+use std::sync::Arc;
+
+use crate::model::{ClientId, Place, Service, UnixTime, UserId};
+
+/// Why the answer is no: the fact that decided, and the place where an admin can change it.
+///
+/// `Display` is for the log, the audit row and `explain`; what the peer reads is the session's business.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such user in the directory.
+    #[error("user {user} is not in the directory")]
+    UserUnknown {
+        /// Who the token names.
+        user: UserId,
+        /// Where the row would be.
+        at: Place,
+    },
+    /// The mailbox is another person's, or a shared one without this member, or does not exist.
+    #[error("{user} is not a member of a shared mailbox {mailbox}")]
+    NotMember {
+        /// Who the token names.
+        user: UserId,
+        /// The mailbox that was asked for.
+        mailbox: UserId,
+        /// The member list.
+        at: Place,
+    },
+    /// The user is suspended.
+    #[error("user {user} is suspended")]
+    UserSuspended {
+        /// The user.
+        user: UserId,
+        /// The user's row.
+        at: Place,
+    },
+    /// The service is off.
+    #[error("{service} is off (set at {at})")]
+    ServiceOff {
+        /// The service.
+        service: Service,
+        /// The setting that decided.
+        at: Place,
+    },
+    /// The user turned the service off for themselves.
+    #[error("{service} was turned off by {user} themselves")]
+    ServiceOffByUser {
+        /// The service.
+        service: Service,
+        /// The user.
+        user: UserId,
+        /// The user's row.
+        at: Place,
+    },
+    /// The app is not on the list.
+    #[error("app {} is not on the list for {service} (set at {at})", AppName(.app, .name))]
+    AppNotListed {
+        /// The app.
+        app: ClientId,
+        /// Its name, where the catalogue has one.
+        name: Option<Arc<str>>,
+        /// The service.
+        service: Service,
+        /// The setting whose list it is.
+        at: Place,
+    },
+    /// A service account where the setting is a list of apps, without delegation.
+    #[error(
+        "app {} acts as a service account, which the list for {service} does not admit (set at {at}) and no \
+         delegation names",
+        AppName(.app, .name)
+    )]
+    ServiceAccount {
+        /// The app.
+        app: ClientId,
+        /// Its name, where the catalogue has one.
+        name: Option<Arc<str>>,
+        /// The service.
+        service: Service,
+        /// The setting whose list it is.
+        at: Place,
+    },
+    /// The app is blocked for the whole organisation.
+    #[error("app {} is blocked for the whole organisation", AppName(.app, .name))]
+    AppBlocked {
+        /// The app.
+        app: ClientId,
+        /// Its name, where the catalogue has one.
+        name: Option<Arc<str>>,
+        /// The app's entry.
+        at: Place,
+    },
+    /// The app is limited to other units.
+    #[error("app {} is limited to units that {whose} is not in", AppName(.app, .name))]
+    AppLimited {
+        /// The app.
+        app: ClientId,
+        /// Its name, where the catalogue has one.
+        name: Option<Arc<str>>,
+        /// The user, or the shared mailbox, whose unit is outside.
+        whose: UserId,
+        /// The app's entry.
+        at: Place,
+    },
+    /// The user's grant to the app is disabled.
+    #[error("the grant of {user} to app {} is disabled", AppName(.app, .name))]
+    GrantDisabled {
+        /// The user.
+        user: UserId,
+        /// The app.
+        app: ClientId,
+        /// Its name, where the catalogue has one.
+        name: Option<Arc<str>>,
+        /// The grant.
+        at: Place,
+    },
+    /// The user's grant to the app was removed, and the token is not newer than that.
+    #[error("the grant of {user} to app {} was removed at {removed_at}, and the token is not newer", AppName(.app, .name))]
+    GrantRemoved {
+        /// The user.
+        user: UserId,
+        /// The app.
+        app: ClientId,
+        /// Its name, where the catalogue has one.
+        name: Option<Arc<str>>,
+        /// When it was removed.
+        removed_at: UnixTime,
+        /// The grant.
+        at: Place,
+    },
+}
+
+impl Refusal {
+    /// The cause word of the audit log. Source: threats.md section 7.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UserUnknown { .. } => "user_unknown",
+            Self::NotMember { .. } => "not_member",
+            Self::UserSuspended { .. } => "user_suspended",
+            Self::ServiceOff { .. } => "policy_service_off",
+            Self::ServiceOffByUser { .. } => "policy_service_off_by_user",
+            Self::AppNotListed { .. } => "policy_app",
+            Self::ServiceAccount { .. } => "policy_service_account",
+            Self::AppBlocked { .. } => "policy_app_blocked",
+            Self::AppLimited { .. } => "policy_app_limited",
+            Self::GrantDisabled { .. } => "grant_disabled",
+            Self::GrantRemoved { .. } => "grant_removed",
+        }
+    }
+
+    /// Where an admin can turn this no into a yes.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::UserUnknown { at, .. }
+            | Self::NotMember { at, .. }
+            | Self::UserSuspended { at, .. }
+            | Self::ServiceOff { at, .. }
+            | Self::ServiceOffByUser { at, .. }
+            | Self::AppNotListed { at, .. }
+            | Self::ServiceAccount { at, .. }
+            | Self::AppBlocked { at, .. }
+            | Self::AppLimited { at, .. }
+            | Self::GrantDisabled { at, .. }
+            | Self::GrantRemoved { at, .. } => Some(at),
+        }
+    }
+
+    /// The app that was refused, with its name where the catalogue has one; none when the refusal is not about it.
+    pub fn app(&self) -> Option<(&ClientId, Option<&str>)> {
+        match self {
+            Self::AppNotListed { app, name, .. }
+            | Self::ServiceAccount { app, name, .. }
+            | Self::AppBlocked { app, name, .. }
+            | Self::AppLimited { app, name, .. }
+            | Self::GrantDisabled { app, name, .. }
+            | Self::GrantRemoved { app, name, .. } => Some((app, name.as_deref())),
+            Self::UserUnknown { .. }
+            | Self::NotMember { .. }
+            | Self::UserSuspended { .. }
+            | Self::ServiceOff { .. }
+            | Self::ServiceOffByUser { .. } => None,
+        }
+    }
+}
+
+/// `"Apple Mac Mail" (9460...)`, or the ID alone.
+struct AppName<'a>(&'a ClientId, &'a Option<Arc<str>>);
+
+impl std::fmt::Display for AppName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.1 {
+            Some(name) => write!(f, "{name:?} ({})", self.0),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}

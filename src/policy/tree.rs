@@ -1,0 +1,149 @@
+//! The unit tree in memory, with the nearest setting above each unit kept at hand. Private to `policy`.
+
+use std::collections::HashMap;
+
+use super::rule::{Per, Rule, Rules};
+use crate::model::{Service, UnitPath, UnixTime};
+
+/// "No unit": the end of a walk upwards.
+const NONE: u32 = u32::MAX;
+const ROOT: u32 = 0;
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+    numbers: HashMap<UnitPath, u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) path: UnitPath,
+    /// Whether a row says that the unit exists; a unit that only stands above or around something does not.
+    pub(super) listed: bool,
+    parent: u32,
+    children: Vec<u32>,
+    rules: Rules,
+    /// Number of the nearest unit, itself or above, with a rule of its own, run out or not.
+    nearest: Per<u32>,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        let root = Node {
+            path: UnitPath::root(),
+            listed: true,
+            parent: NONE,
+            children: Vec::new(),
+            rules: Rules::default(),
+            nearest: Per { imap: NONE, pop: NONE },
+        };
+        Self { nodes: vec![root], numbers: HashMap::from([(UnitPath::root(), ROOT)]) }
+    }
+}
+
+impl Tree {
+    /// The rule in force for a unit: its own, else that of the nearest unit above whose rule has not run out.
+    pub(super) fn effective(&self, unit: u32, service: Service, now: UnixTime) -> Option<(&Node, &Rule)> {
+        let mut node = self.node(unit)?;
+        loop {
+            node = self.node(*node.nearest.of(service))?;
+            if let Some(rule) = node.rules.of(service).as_ref().filter(|rule| rule.holds(now)) {
+                return Some((node, rule));
+            }
+            node = self.node(node.parent)?;
+        }
+    }
+
+    pub(super) fn node(&self, unit: u32) -> Option<&Node> {
+        self.nodes.get(unit as usize)
+    }
+
+    pub(super) fn find(&self, path: &UnitPath) -> Option<&Node> {
+        self.node(*self.numbers.get(path)?)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nodes.iter().filter(|node| node.listed).count()
+    }
+
+    /// The number of a unit. One that is not there yet comes into being unlisted, with every unit above it.
+    pub(super) fn intern(&mut self, path: &UnitPath) -> u32 {
+        if let Some(number) = self.numbers.get(path) {
+            return *number;
+        }
+        // Not deeper than UnitPath::MAX_DEPTH.
+        let parent = path.parent().map_or(ROOT, |above| self.intern(&above));
+        let number = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+        let nearest = self.node(parent).map_or(Per { imap: NONE, pop: NONE }, |above| above.nearest.clone());
+        let path = path.clone();
+        self.numbers.insert(path.clone(), number);
+        self.nodes.push(Node {
+            path,
+            listed: false,
+            parent,
+            children: Vec::new(),
+            rules: Rules::default(),
+            nearest,
+        });
+        if let Some(above) = self.nodes.get_mut(parent as usize) {
+            above.children.push(number);
+        }
+        number
+    }
+
+    /// Puts a unit's rules and returns the old ones. Numbers stay: a unit that went and came back is the same one.
+    pub(super) fn put(&mut self, path: &UnitPath, listed: bool, rules: Rules) -> Rules {
+        let number = self.intern(path);
+        let Some(node) = self.nodes.get_mut(number as usize) else { return Rules::default() };
+        node.listed = listed || number == ROOT;
+        let old = std::mem::replace(&mut node.rules, rules);
+        for service in [Service::Imap, Service::Pop] {
+            self.renew(number, service);
+        }
+        old
+    }
+
+    /// Finds `nearest` again for a unit and for exactly those below that inherit from or through it.
+    fn renew(&mut self, unit: u32, service: Service) {
+        let mut waiting = vec![unit];
+        while let Some(number) = waiting.pop() {
+            let Some(node) = self.node(number) else { continue };
+            let own = node.rules.of(service).is_some();
+            let above = self.node(node.parent).map_or(NONE, |above| *above.nearest.of(service));
+            let nearest = if own { number } else { above };
+            let Some(node) = self.nodes.get_mut(number as usize) else { continue };
+            if *node.nearest.of(service) != nearest {
+                *node.nearest.of_mut(service) = nearest;
+                waiting.extend(&node.children);
+            }
+        }
+    }
+}
+
+/// Whether `unit` is `above` or lies below it.
+pub(super) fn covers(above: &UnitPath, unit: &UnitPath) -> bool {
+    let (above, unit) = (above.as_str(), unit.as_str());
+    above == "/" || unit.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_unit_covers_itself_and_what_lies_below_but_no_namesake() {
+        let table = [
+            ("/", "/", true),
+            ("/", "/Sales/Field", true),
+            ("/Sales", "/Sales", true),
+            ("/Sales", "/Sales/Field", true),
+            ("/Sales", "/Salesmen", false),
+            ("/Sales/Field", "/Sales", false),
+        ];
+        for (above, unit, expected) in table {
+            let (above, unit) = (UnitPath::parse(above).unwrap(), UnitPath::parse(unit).unwrap());
+            assert_eq!(covers(&above, &unit), expected, "{above} over {unit}");
+        }
+    }
+}

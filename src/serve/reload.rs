@@ -1,0 +1,214 @@
+//! What is read again when it changes on disk or on SIGHUP: certificates and keys, JWKS files, the policy file. A file
+//! that is wrong changes nothing and is reported; the sessions that are open never notice a reload as such.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::issuer::Issuers;
+use crate::policy;
+use crate::store::{self, Store};
+use crate::tls::{Certificates, Resolver};
+
+/// An editor writes a file in several steps; what comes within this time is one change.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Where the system cannot tell about changes, files are looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Reads again what changed.
+pub(super) struct Reload {
+    config: Config,
+    resolver: Arc<Resolver>,
+    store: Arc<Store>,
+    issuers: Arc<Issuers>,
+}
+
+impl Reload {
+    pub(super) fn new(config: &Config, resolver: Arc<Resolver>, store: Arc<Store>, issuers: Arc<Issuers>) -> Self {
+        Self { config: config.clone(), resolver, store, issuers }
+    }
+
+    /// Applies the policy file, if there is one, as one transaction.
+    pub(super) async fn apply_policy(&self) -> anyhow::Result<()> {
+        let Some(file) = &self.config.policy_file else { return Ok(()) };
+        let name = file.display().to_string();
+        let document = policy_document(file)?;
+        let applied = self.store.apply(&document, &name).await?;
+        let store::Applied { number, added, changed, removed } = applied;
+        info!(file = name, number, added, changed, removed, "policy applied");
+        Ok(())
+    }
+
+    /// Waits for changes and SIGHUP until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let (tell, mut told) = mpsc::channel::<()>(1);
+        let _watcher = match self.watcher(tell) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                warn!(%error, "cannot watch config files; looking every {} s instead", LOOK_EVERY.as_secs());
+                None
+            }
+        };
+        let mut seen = self.read_all().await;
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            return error!("cannot listen for SIGHUP");
+        };
+        loop {
+            let mut asked = false;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = hangup.recv() => asked = true,
+                _ = told.recv() => tokio::time::sleep(SETTLE).await,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            while told.try_recv().is_ok() {}
+            let now = self.read_all().await;
+            if asked || now.differs(&seen, Kind::Certificates) {
+                self.reload_certificates();
+            }
+            if asked || now.differs(&seen, Kind::Keys) {
+                self.reload_keys();
+            }
+            if (asked || now.differs(&seen, Kind::Policy))
+                && let Err(error) = self.apply_policy().await
+            {
+                error!("policy not applied, nothing changed: {error:#}");
+            }
+            seen = now;
+        }
+    }
+
+    fn reload_certificates(&self) {
+        match certificates(&self.config) {
+            Ok(certificates) => {
+                self.resolver.replace(certificates);
+                info!("certificates read again");
+            }
+            Err(error) => error!("certificates not read again, the old ones stay: {error:#}"),
+        }
+    }
+
+    fn reload_keys(&self) {
+        for error in self.issuers.reload(SystemTime::now().into()) {
+            error!("issuer keys not read again, the old ones stay: {error:#}");
+        }
+        info!("issuer keys read again");
+    }
+
+    /// The folders are watched, not the files: a file that is replaced by a rename is a new file.
+    fn watcher(&self, tell: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+        let files: HashSet<PathBuf> = self.files().into_iter().flat_map(|(_, files)| files).collect();
+        let folders: HashSet<PathBuf> = files.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
+        let names: HashSet<_> = files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let ours = match event {
+                // Reading a file is an event too; only what can change it counts.
+                Ok(event) => {
+                    let changes = matches!(
+                        event.kind,
+                        EventKind::Create(_)
+                            | EventKind::Modify(_)
+                            | EventKind::Remove(_)
+                            | EventKind::Access(AccessKind::Close(AccessMode::Write))
+                    );
+                    changes
+                        && event.paths.iter().filter_map(|path| path.file_name()).any(|name| names.contains(name))
+                }
+                Err(_) => true,
+            };
+            if ours {
+                let _ = tell.try_send(());
+            }
+        })?;
+        for folder in folders {
+            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+        }
+        Ok(watcher)
+    }
+
+    /// The files that are read again, by what they are.
+    fn files(&self) -> [(Kind, Vec<PathBuf>); 3] {
+        let of = |keys: &[&str]| {
+            let named = self.config.paths().into_iter().filter(|(key, _)| keys.contains(key));
+            named.map(|(_, path)| path.to_owned()).collect()
+        };
+        [
+            (Kind::Certificates, of(&["tls.certificate", "tls.private_key"])),
+            (Kind::Keys, of(&["issuer.jwks_file"])),
+            (Kind::Policy, of(&["policy.file"])),
+        ]
+    }
+
+    /// The bytes of all files as they are now; an unreadable one is none.
+    async fn read_all(&self) -> Seen {
+        let mut seen = Vec::new();
+        for (kind, files) in self.files() {
+            for file in files {
+                seen.push((kind, tokio::fs::read(file).await.ok()));
+            }
+        }
+        Seen(seen)
+    }
+}
+
+/// Reads the certificates; warnings go to the log.
+pub(super) fn certificates(config: &Config) -> anyhow::Result<Certificates> {
+    match config.certificates(SystemTime::now().into()) {
+        Ok((certificates, warnings)) => {
+            for warning in warnings {
+                warn!("{warning}");
+            }
+            Ok(certificates)
+        }
+        Err(errors) => Err(anyhow::anyhow!(lines(&errors))),
+    }
+}
+
+/// Reads and parses the policy file.
+pub(super) fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{name}: cannot read the policy file; correct policy.file in the config"))?;
+    policy::file::parse(&text).map_err(|error| anyhow::anyhow!(error.in_file(name)))
+}
+
+/// Several errors as one text, a line each.
+pub(super) fn lines<E: std::fmt::Display>(errors: &[E]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What a watched file is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Certificates,
+    Keys,
+    Policy,
+}
+
+/// File contents, to tell a real change from a touch.
+#[derive(PartialEq, Eq)]
+struct Seen(Vec<(Kind, Option<Vec<u8>>)>);
+
+impl Seen {
+    /// Whether a file of this kind has other contents than in `before`.
+    fn differs(&self, before: &Seen, kind: Kind) -> bool {
+        self.0.iter().zip(&before.0).any(|(now, then)| now.0 == kind && now.1 != then.1)
+    }
+}

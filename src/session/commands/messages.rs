@@ -1,0 +1,104 @@
+//! STORE, COPY, MOVE and EXPUNGE with their UID forms (RFC 3501 section 6.4, RFC 4315, RFC 6851).
+
+use super::{Answer, Copied, Reply, fetch::numbers, flag_names, refuse, split_flags};
+use crate::imap::{
+    command::{Flag, SequenceSet, StoreType},
+    mailbox::MailboxName,
+    set,
+    write::{self, Code, FetchLine, Status},
+};
+use crate::maildir::{FlagOp, Mode, View};
+use crate::session::imap::Dialog;
+
+/// What STORE is to do.
+pub(super) struct Change<'a> {
+    pub(super) kind: StoreType,
+    pub(super) silent: bool,
+    pub(super) flags: &'a [Flag<'static>],
+}
+
+pub(super) async fn store(
+    dialog: &mut Dialog,
+    view: &mut View,
+    set: &SequenceSet,
+    change: &Change<'_>,
+    uid: bool,
+) -> Answer {
+    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let op = match change.kind {
+        StoreType::Replace => FlagOp::Replace,
+        StoreType::Add => FlagOp::Add,
+        StoreType::Remove => FlagOp::Remove,
+    };
+    let (flags, keywords) = split_flags(change.flags);
+    let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
+    let chosen: Vec<u32> = chosen.numbers().collect();
+    if let Err(error) = view.store_flags(&chosen, op, flags, &keywords).await {
+        return Ok(refuse(dialog, &error));
+    }
+    if !change.silent {
+        for number in chosen {
+            let Some(meta) = view.message(number) else { continue };
+            let out = &mut dialog.wire.out;
+            let mut line = FetchLine::start(out, number);
+            if uid {
+                line.uid(out, meta.uid);
+            }
+            line.flags(out, flag_names(&meta));
+            line.end(out);
+            dialog.wire.push().await?;
+        }
+    }
+    Ok(Reply::ok("STORE done"))
+}
+
+/// EXPUNGE, or UID EXPUNGE with its set; the news that follow name the messages.
+pub(super) async fn expunge(dialog: &mut Dialog, view: &mut View, set: Option<&SequenceSet>) -> Answer {
+    if view.mode() == Mode::ReadOnly {
+        return Ok(Reply::no(Code::ReadOnly, "The mailbox is open read-only"));
+    }
+    let only: Option<Vec<u32>> = set.map(|set| {
+        let numbers = set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0));
+        numbers.numbers().filter_map(|number| view.uid(number)).collect()
+    });
+    match view.expunge(only.as_deref()).await {
+        Ok(_) => Ok(Reply::ok("EXPUNGE done")),
+        Err(error) => Ok(refuse(dialog, &error)),
+    }
+}
+
+pub(super) async fn copy(
+    dialog: &mut Dialog,
+    view: &mut View,
+    set: &SequenceSet,
+    mailbox: &MailboxName,
+    uid: bool,
+) -> Answer {
+    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let chosen: Vec<u32> = chosen.numbers().collect();
+    match view.copy(&chosen, mailbox.as_str()).await {
+        Ok(copied) => Ok(Reply { copied: Copied::new(copied), ..Reply::ok("COPY done") }),
+        Err(error) => Ok(refuse(dialog, &error)),
+    }
+}
+
+/// MOVE tells where the messages went before the news tell that they left (RFC 6851 section 4.3).
+pub(super) async fn r#move(
+    dialog: &mut Dialog,
+    view: &mut View,
+    set: &SequenceSet,
+    mailbox: &MailboxName,
+    uid: bool,
+) -> Answer {
+    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let chosen: Vec<u32> = chosen.numbers().collect();
+    match view.move_to(&chosen, mailbox.as_str()).await {
+        Ok(copied) => {
+            if let Some(copied) = Copied::new(copied) {
+                write::untagged(&mut dialog.wire.out, Status::Ok, Some(&copied.code()), "Moved");
+            }
+            Ok(Reply::ok("MOVE done"))
+        }
+        Err(error) => Ok(refuse(dialog, &error)),
+    }
+}

@@ -1,0 +1,435 @@
+//! The audit log: events queued without waiting, written in batches, read back by filter. Called by `gate`, `session`
+//! and `cli`. What an event may hold: threats.md section 8.
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row, any::AnyRow};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Settings, Store, StoreError, open};
+use crate::model::{Reference, Service, SessionId, UnixTime};
+
+/// Events that may wait for the database.
+const MOST_WAITING: usize = 10_000;
+/// Events in one transaction.
+const BATCH: usize = 1_000;
+/// How long events gather before they are written.
+const GATHER: Duration = Duration::from_millis(100);
+/// How long to wait after a failed write.
+const RETRY: Duration = Duration::from_secs(1);
+/// Longest field, in bytes.
+const MOST_BYTES: usize = 256;
+
+/// One thing that happened. Fields are cut at 256 bytes and control characters are escaped when it is queued.
+///
+/// Never holds tokens, SASL messages, passwords or mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// When.
+    pub time: UnixTime,
+    /// What: `login`, `session.ended`, `legacy_password`, `policy.applied`, `grant.removed`, ...
+    pub event: Cow<'static, str>,
+    /// `yes`, `no`, `done`, ...
+    pub outcome: Cow<'static, str>,
+    /// The cause of a no or an end: `token_expired`, `policy_app`, ... (threats.md section 7).
+    pub reason: Option<Cow<'static, str>>,
+    /// What the peer was told to quote.
+    pub reference: Option<Reference>,
+    /// The protocol.
+    pub service: Option<Service>,
+    /// The session.
+    pub session: Option<SessionId>,
+    /// The address that connected.
+    pub peer: Option<String>,
+    /// The TLS version.
+    pub tls: Option<String>,
+    /// The token's issuer.
+    pub issuer: Option<String>,
+    /// The key that signed the token.
+    pub kid: Option<String>,
+    /// The user the peer claimed to be, as sent.
+    pub claimed: Option<String>,
+    /// The user the token proved.
+    pub user: Option<String>,
+    /// Whose mailbox.
+    pub owner: Option<String>,
+    /// The app's client ID.
+    pub app: Option<String>,
+    /// The user's unit.
+    pub unit: Option<String>,
+    /// The place of the fact that decided.
+    pub place: Option<String>,
+    /// The number of the last change that was taken into account.
+    pub policy_version: Option<i64>,
+    /// The first 16 hexadecimal digits of the token's SHA-256.
+    pub fingerprint: Option<String>,
+    /// What the program says it is (IMAP ID).
+    pub program: Option<String>,
+    /// Anything else, in words: for an admin change, who, before and after.
+    pub detail: Option<String>,
+}
+
+/// The columns, in the order of [`AuditEvent::columns`]; `number` comes before them.
+const COLUMNS: &str = "time, event, outcome, reason, reference, service, session, peer, tls, issuer, kid, claimed, \
+                       address, owner, app, unit, place, policy_version, fingerprint, program, detail";
+
+impl AuditEvent {
+    /// An event about nothing in particular yet.
+    pub fn new(time: UnixTime, event: impl Into<Cow<'static, str>>, outcome: impl Into<Cow<'static, str>>) -> Self {
+        Self { time, event: event.into(), outcome: outcome.into(), ..Self::default() }
+    }
+
+    /// The event as one JSON object; absent fields are left out.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut object = serde_json::Map::new();
+        let mut put = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                object.insert(name.to_owned(), value.into());
+            }
+        };
+        put("time", Some(self.time.to_string()));
+        put("event", Some(self.event.to_string()));
+        put("outcome", Some(self.outcome.to_string()));
+        put("reason", self.reason.as_ref().map(ToString::to_string));
+        put("reference", self.reference.map(|reference| reference.to_string()));
+        put("service", self.service.map(|service| service.word().to_owned()));
+        put("session", self.session.map(|session| session.to_string()));
+        for (name, text) in self.texts() {
+            put(name, text.cloned());
+        }
+        put("policy_version", self.policy_version.map(|version| version.to_string()));
+        serde_json::Value::Object(object)
+    }
+
+    /// The free texts by name, in the order of the columns.
+    fn texts(&self) -> [(&'static str, Option<&String>); 13] {
+        [
+            ("peer", self.peer.as_ref()),
+            ("tls", self.tls.as_ref()),
+            ("issuer", self.issuer.as_ref()),
+            ("kid", self.kid.as_ref()),
+            ("claimed", self.claimed.as_ref()),
+            ("user", self.user.as_ref()),
+            ("owner", self.owner.as_ref()),
+            ("app", self.app.as_ref()),
+            ("unit", self.unit.as_ref()),
+            ("place", self.place.as_ref()),
+            ("fingerprint", self.fingerprint.as_ref()),
+            ("program", self.program.as_ref()),
+            ("detail", self.detail.as_ref()),
+        ]
+    }
+
+    /// Every text cut and escaped.
+    fn clean(mut self) -> Self {
+        let texts = [
+            &mut self.peer,
+            &mut self.tls,
+            &mut self.issuer,
+            &mut self.kid,
+            &mut self.claimed,
+            &mut self.user,
+            &mut self.owner,
+            &mut self.app,
+            &mut self.unit,
+            &mut self.place,
+            &mut self.fingerprint,
+            &mut self.program,
+            &mut self.detail,
+        ];
+        for text in texts.into_iter().flatten() {
+            if let Some(cleaned) = clean(text) {
+                *text = cleaned;
+            }
+        }
+        for text in [&mut self.event, &mut self.outcome].into_iter().chain(&mut self.reason) {
+            if let Some(cleaned) = clean(text) {
+                *text = Cow::Owned(cleaned);
+            }
+        }
+        self
+    }
+
+    fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
+        let text = |column: usize| row.try_get::<Option<String>, _>(column);
+        Ok(Self {
+            time: UnixTime(row.try_get(0)?),
+            event: row.try_get::<String, _>(1)?.into(),
+            outcome: row.try_get::<String, _>(2)?.into(),
+            reason: text(3)?.map(Cow::Owned),
+            reference: text(4)?.and_then(|reference| Reference::parse(&reference)),
+            service: text(5)?.and_then(|service| Service::from_word(&service)),
+            session: row
+                .try_get::<Option<i64>, _>(6)?
+                .and_then(|session| u64::try_from(session).ok())
+                .map(SessionId),
+            peer: text(7)?,
+            tls: text(8)?,
+            issuer: text(9)?,
+            kid: text(10)?,
+            claimed: text(11)?,
+            user: text(12)?,
+            owner: text(13)?,
+            app: text(14)?,
+            unit: text(15)?,
+            place: text(16)?,
+            policy_version: row.try_get(17)?,
+            fingerprint: text(18)?,
+            program: text(19)?,
+            detail: text(20)?,
+        })
+    }
+}
+
+/// `None` if the text may stay as it is.
+fn clean(text: &str) -> Option<String> {
+    if text.len() <= MOST_BYTES && !text.chars().any(char::is_control) {
+        return None;
+    }
+    let mut cleaned = String::with_capacity(MOST_BYTES);
+    for c in text.chars() {
+        let piece = if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        if cleaned.len() + piece.len() > MOST_BYTES {
+            break;
+        }
+        cleaned.push_str(&piece);
+    }
+    Some(cleaned)
+}
+
+/// The queue is full and `audit.required` is set: nothing may happen that would go unrecorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{MOST_WAITING} audit events wait for the database: nothing more is admitted until they are written")]
+pub struct AuditFull;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<VecDeque<AuditEvent>>,
+    arrived: Notify,
+    required: bool,
+    dropped: AtomicU64,
+    /// One batch at a time, so that events keep their order.
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl Queue {
+    pub(super) fn new(required: bool) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            required,
+            dropped: AtomicU64::new(0),
+            writing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<AuditEvent>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Queues an event; never waits. Events that cannot be written yet wait, up to 10,000.
+    pub fn audit(&self, event: AuditEvent) -> Result<(), AuditFull> {
+        let event = event.clean();
+        let mut waiting = self.audit.waiting();
+        if waiting.len() >= MOST_WAITING {
+            drop(waiting);
+            if self.audit.required {
+                return Err(AuditFull);
+            }
+            self.audit.dropped.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        waiting.push_back(event);
+        drop(waiting);
+        self.audit.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Whether the next event would be refused: to be asked before a login that must be recorded.
+    pub fn audit_is_full(&self) -> bool {
+        self.audit.required && self.audit.waiting().len() >= MOST_WAITING
+    }
+
+    /// Events thrown away because the queue was full and `audit.required` is off.
+    pub fn audit_dropped(&self) -> u64 {
+        self.audit.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes every event queued so far.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let _writing = self.audit.writing.lock().await;
+        loop {
+            let batch: Vec<AuditEvent> = self.audit.waiting().iter().take(BATCH).cloned().collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let failed = |source| StoreError::sql("writing the audit log", &self.path, source);
+            let _turn = self.turn.lock().await;
+            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+            insert(&mut tx, &batch).await.map_err(failed)?;
+            tx.commit().await.map_err(failed)?;
+            // Only now: an event is in the queue until it is in the database.
+            self.audit.waiting().drain(..batch.len());
+            self.note_contact();
+        }
+    }
+
+    pub(super) async fn write_audit(&self, stop: &CancellationToken) {
+        let mut wait = GATHER;
+        let mut writable = true;
+        while stop.run_until_cancelled(self.audit.arrived.notified()).await.is_some() {
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                break;
+            }
+            match self.flush().await {
+                Ok(()) => {
+                    wait = GATHER;
+                    writable = true;
+                }
+                Err(error) => {
+                    if writable {
+                        tracing::error!(%error, "audit events wait for the database");
+                    }
+                    writable = false;
+                    wait = RETRY;
+                    self.audit.arrived.notify_one();
+                }
+            }
+        }
+        if let Err(error) = self.flush().await {
+            tracing::error!(%error, lost = self.audit.waiting().len(), "audit events were not written");
+        }
+    }
+
+    /// The latest events that match, newest first. What is still queued is written first.
+    pub async fn audit_recent(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError> {
+        self.flush().await?;
+        let found = recent(&self.pool, filter).await;
+        found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
+    }
+}
+
+/// Which events to show: each field that is set must match exactly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// The user the token proved, or, where nothing was proved, the user that was claimed.
+    pub user: Option<String>,
+    /// The app's client ID.
+    pub app: Option<String>,
+    /// The cause word.
+    pub reason: Option<String>,
+    /// The reference of a refusal.
+    pub reference: Option<Reference>,
+    /// The kind of event.
+    pub event: Option<String>,
+    /// Not before.
+    pub since: Option<UnixTime>,
+    /// At most so many; 0 means 100.
+    pub limit: u32,
+}
+
+async fn recent(pool: &AnyPool, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {
+    let reference = filter.reference.map(|reference| reference.to_string());
+    let wanted = [
+        ("address", &filter.user),
+        ("app", &filter.app),
+        ("reason", &filter.reason),
+        ("reference", &reference),
+        ("event", &filter.event),
+    ];
+    // Built from the words above alone; what is looked for is bound.
+    let mut sql = format!("SELECT {COLUMNS} FROM audit WHERE time >= $1");
+    let mut texts = Vec::new();
+    for (column, text) in wanted {
+        let Some(text) = text else { continue };
+        texts.push(text);
+        let place = texts.len() + 1;
+        match column {
+            "address" => {
+                sql.push_str(&format!(" AND (address = ${place} OR (address IS NULL AND claimed = ${place}))"))
+            }
+            _ => sql.push_str(&format!(" AND {column} = ${place}")),
+        }
+    }
+    sql.push_str(&format!(" ORDER BY number DESC LIMIT ${}", texts.len() + 2));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(filter.since.map_or(i64::MIN, |since| since.0));
+    for text in texts {
+        query = query.bind(text);
+    }
+    let limit = if filter.limit == 0 { 100 } else { i64::from(filter.limit) };
+    let rows = query.bind(limit).fetch_all(pool).await?;
+    rows.iter().map(AuditEvent::from_row).collect()
+}
+
+/// Writes events in order, within the caller's transaction.
+pub(super) async fn insert(connection: &mut AnyConnection, events: &[AuditEvent]) -> Result<(), sqlx::Error> {
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let query = sqlx::query("UPDATE counters SET number = number + $1 WHERE name = 'audit' RETURNING number");
+    let end: i64 = query.bind(count).fetch_one(&mut *connection).await?.try_get(0)?;
+    let places: Vec<String> = (1..=22).map(|place| format!("${place}")).collect();
+    let sql = format!("INSERT INTO audit (number, {COLUMNS}) VALUES ({})", places.join(", "));
+    for (number, event) in (end - count + 1..).zip(events) {
+        let event = event.clone().clean();
+        let [peer, tls, issuer, kid, claimed, user, owner, app, unit, place, fingerprint, program, detail] =
+            event.texts().map(|(_, text)| text);
+        sqlx::query(AssertSqlSafe(sql.as_str()))
+            .bind(number)
+            .bind(event.time.0)
+            .bind(&*event.event)
+            .bind(&*event.outcome)
+            .bind(event.reason.as_deref())
+            .bind(event.reference.map(|reference| reference.to_string()))
+            .bind(event.service.map(Service::word))
+            .bind(event.session.map(|session| i64::try_from(session.0).unwrap_or(i64::MAX)))
+            .bind(peer)
+            .bind(tls)
+            .bind(issuer)
+            .bind(kid)
+            .bind(claimed)
+            .bind(user)
+            .bind(owner)
+            .bind(app)
+            .bind(unit)
+            .bind(place)
+            .bind(event.policy_version)
+            .bind(fingerprint)
+            .bind(program)
+            .bind(detail)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The audit log alone, without the directory: for `portcullis audit` beside a running gateway.
+#[derive(Debug)]
+pub struct AuditLog {
+    pool: AnyPool,
+    path: PathBuf,
+}
+
+impl AuditLog {
+    /// Opens the database; errors as for [`Store::open`].
+    pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let (pool, path) = open::open(settings).await?;
+        Ok(Self { pool, path })
+    }
+
+    /// The latest events that match, newest first.
+    pub async fn recent(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError> {
+        let found = recent(&self.pool, filter).await;
+        found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
+    }
+}

@@ -1,0 +1,156 @@
+//! Grants and the users' own switches: the rows that logins and people change, one at a time.
+
+use sqlx::Row;
+
+use super::{AuditEvent, Store, StoreError, audit, feed::Write, rows};
+use crate::model::{ClientId, GrantId, Service, UnixTime, UserId};
+use crate::policy::{Grant, GrantKey, GrantState, Permit};
+
+impl Store {
+    /// Notes the grant a login is under: makes it, or makes a removed one active again. Without SQL when the grant
+    /// was active already.
+    ///
+    /// A grant that an admin disabled or removed meanwhile stays so: the caller decides again on the change.
+    pub async fn note_grant(&self, permit: &Permit, now: UnixTime) -> Result<(), StoreError> {
+        if !permit.grant_is_new() {
+            return Ok(());
+        }
+        self.note(&permit.grant(), permit.identity().issued_at(), now).await
+    }
+
+    pub(super) async fn note(
+        &self,
+        key: &GrantKey,
+        issued_at: Option<UnixTime>,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let mut write = Write::begin(self, "noting a grant").await?;
+        let removed_at = match find(&mut write, key).await? {
+            None => None,
+            Some((_, Grant { state: GrantState::Removed, removed_at: Some(removed_at) }))
+                if issued_at.is_some_and(|issued| issued > removed_at) =>
+            {
+                Some(removed_at)
+            }
+            // Two first logins at once, or an admin in between.
+            Some(_) => return Ok(()),
+        };
+        put(&mut write, key, Grant { state: GrantState::Active, removed_at }, key.user.as_str(), now).await?;
+        write.commit(now).await.map(drop)
+    }
+
+    /// Disables, enables or removes a grant, with an audit row, in one transaction; returns the grant's number.
+    ///
+    /// A grant that does not exist yet is made in that state. `by` is who does it, for the audit log.
+    pub async fn set_grant(
+        &self,
+        user: &UserId,
+        owner: &UserId,
+        app: &ClientId,
+        state: GrantState,
+        by: &str,
+        now: UnixTime,
+    ) -> Result<GrantId, StoreError> {
+        let key = GrantKey { user: user.clone(), owner: owner.clone(), app: app.clone() };
+        let mut write = Write::begin(self, "changing a grant").await?;
+        let found = find(&mut write, &key).await?;
+        let before = found.map(|(_, grant)| grant);
+        let removed_before = before.and_then(|grant| grant.removed_at);
+        let removed_at = match state {
+            // A clock that went back must not let tokens in that were shut out before.
+            GrantState::Removed => Some(removed_before.map_or(now, |at| at.max(now))),
+            GrantState::Active | GrantState::Disabled => removed_before,
+        };
+        let number = put(&mut write, &key, Grant { state, removed_at }, by, now).await?;
+        let mut event = AuditEvent::new(now, format!("grant.{}", state.word()), "done");
+        event.user = Some(user.to_string());
+        event.owner = Some(owner.to_string());
+        event.app = Some(app.to_string());
+        let before = before.map_or("none", |grant| grant.state.word());
+        event.detail = Some(format!("by {by}: {before} -> {}", state.word()));
+        let inserted = audit::insert(&mut write.tx, &[event]).await;
+        inserted.map_err(|error| write.failed(error))?;
+        write.commit(now).await?;
+        Ok(number)
+    }
+
+    /// Turns a service off for the user by their own wish, or takes that back. Never turns on what an admin turned off.
+    pub async fn set_self_switch(
+        &self,
+        user: &UserId,
+        service: Service,
+        off: bool,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let mut write = Write::begin(self, "changing a user's own switch").await?;
+        let query = if off {
+            sqlx::query("INSERT INTO own_switches (address, service) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        } else {
+            sqlx::query("DELETE FROM own_switches WHERE address = $1 AND service = $2")
+        };
+        let done = query.bind(user.as_str()).bind(service.word()).execute(&mut *write.tx).await;
+        if done.map_err(|error| write.failed(error))?.rows_affected() == 0 {
+            return Ok(());
+        }
+        let mut event = AuditEvent::new(now, "user.own_switch", "done");
+        event.user = Some(user.to_string());
+        event.service = Some(service);
+        event.detail = Some(if off { "on -> off" } else { "off -> on" }.to_owned());
+        let inserted = audit::insert(&mut write.tx, &[event]).await;
+        inserted.map_err(|error| write.failed(error))?;
+        write.touched.users.insert(user.clone());
+        write.commit(now).await.map(drop)
+    }
+}
+
+async fn find(write: &mut Write<'_>, key: &GrantKey) -> Result<Option<(GrantId, Grant)>, StoreError> {
+    let sql =
+        "SELECT number, owner, app, state, removed_at FROM grants WHERE address = $1 AND owner = $2 AND app = $3";
+    let query = sqlx::query(sql).bind(key.user.as_str()).bind(key.owner.as_str()).bind(key.app.as_str());
+    let row = query.fetch_optional(&mut *write.tx).await.map_err(|error| write.failed(error))?;
+    let Some(row) = row else { return Ok(None) };
+    let number = row.try_get(0).map_err(|error| write.failed(error))?;
+    let grant = rows::grant_facts(&row).map_err(|error| write.failed(error))?;
+    Ok(Some((GrantId(number), grant)))
+}
+
+async fn put(
+    write: &mut Write<'_>,
+    key: &GrantKey,
+    grant: Grant,
+    by: &str,
+    now: UnixTime,
+) -> Result<GrantId, StoreError> {
+    let number = upsert(write, key, grant, by, now).await.map_err(|error| write.failed(error))?;
+    write.touched.grants.insert((key.user.clone(), key.app.clone()));
+    Ok(GrantId(number))
+}
+
+async fn upsert(
+    write: &mut Write<'_>,
+    key: &GrantKey,
+    grant: Grant,
+    by: &str,
+    now: UnixTime,
+) -> Result<i64, sqlx::Error> {
+    let next = sqlx::query("UPDATE counters SET number = number + 1 WHERE name = 'grant' RETURNING number");
+    let next: i64 = next.fetch_one(&mut *write.tx).await?.try_get(0)?;
+    let row = sqlx::query(
+        "INSERT INTO grants (address, owner, app, number, state, removed_at, made_at, changed_at, changed_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (address, owner, app) DO UPDATE \
+         SET state = excluded.state, removed_at = excluded.removed_at, changed_at = excluded.changed_at, \
+         changed_by = excluded.changed_by RETURNING number",
+    )
+    .bind(key.user.as_str())
+    .bind(key.owner.as_str())
+    .bind(key.app.as_str())
+    .bind(next)
+    .bind(grant.state.word())
+    .bind(grant.removed_at.map(|at| at.0))
+    .bind(now.0)
+    .bind(now.0)
+    .bind(by)
+    .fetch_one(&mut *write.tx)
+    .await?;
+    row.try_get(0)
+}

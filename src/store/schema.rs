@@ -1,0 +1,59 @@
+//! The tables, as migrations of one embedded list: the same text for SQLite and PostgreSQL. Only BIGINT and TEXT;
+//! times are milliseconds since 1970, flags 0 or 1, lists one TEXT. A released migration is never edited.
+//!
+//! `managed_by` says who keeps a row: `file` for `policy.toml`; rows of others are not the file's to remove.
+
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType},
+};
+
+/// Settings (`imap`, `pop`): NULL inherits, `off`, `any`, `only:id,id`; `*_until` is when they end.
+const FIRST: &str = "
+CREATE TABLE portcullis (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE counters (name TEXT PRIMARY KEY, number BIGINT NOT NULL);
+INSERT INTO counters (name, number) VALUES ('change', 0), ('audit', 0), ('grant', 0);
+CREATE TABLE changes (number BIGINT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, at BIGINT NOT NULL);
+CREATE TABLE units (
+    path TEXT PRIMARY KEY, imap TEXT, imap_until BIGINT, pop TEXT, pop_until BIGINT, managed_by TEXT NOT NULL);
+CREATE TABLE user_groups (
+    name TEXT PRIMARY KEY, priority BIGINT NOT NULL,
+    imap TEXT, imap_until BIGINT, pop TEXT, pop_until BIGINT, managed_by TEXT NOT NULL);
+CREATE TABLE users (
+    address TEXT PRIMARY KEY, unit TEXT NOT NULL, suspended BIGINT NOT NULL,
+    imap TEXT, imap_until BIGINT, pop TEXT, pop_until BIGINT, managed_by TEXT NOT NULL);
+CREATE INDEX users_by_manager ON users (managed_by, address);
+CREATE TABLE group_members (
+    address TEXT NOT NULL, name TEXT NOT NULL, managed_by TEXT NOT NULL, PRIMARY KEY (address, name));
+CREATE INDEX group_members_by_manager ON group_members (managed_by, address, name);
+CREATE TABLE own_switches (address TEXT NOT NULL, service TEXT NOT NULL, PRIMARY KEY (address, service));
+CREATE TABLE mailboxes (address TEXT PRIMARY KEY, name TEXT, unit TEXT, managed_by TEXT NOT NULL);
+CREATE TABLE mailbox_members (
+    mailbox TEXT NOT NULL, address TEXT NOT NULL, managed_by TEXT NOT NULL, PRIMARY KEY (mailbox, address));
+CREATE TABLE apps (
+    id TEXT PRIMARY KEY, name TEXT, trust TEXT NOT NULL, units TEXT NOT NULL, delegation TEXT NOT NULL,
+    managed_by TEXT NOT NULL);
+CREATE TABLE grants (
+    address TEXT NOT NULL, owner TEXT NOT NULL, app TEXT NOT NULL, number BIGINT NOT NULL,
+    state TEXT NOT NULL, removed_at BIGINT, made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL,
+    changed_by TEXT NOT NULL, PRIMARY KEY (address, owner, app));
+CREATE INDEX grants_by_app ON grants (app, address);
+CREATE TABLE audit (
+    number BIGINT PRIMARY KEY, time BIGINT NOT NULL, event TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT,
+    reference TEXT, service TEXT, session BIGINT, peer TEXT, tls TEXT, issuer TEXT, kid TEXT, claimed TEXT,
+    address TEXT, owner TEXT, app TEXT, unit TEXT, place TEXT, policy_version BIGINT, fingerprint TEXT,
+    program TEXT, detail TEXT);
+CREATE INDEX audit_by_reference ON audit (reference);
+CREATE INDEX audit_by_address ON audit (address, number);
+CREATE INDEX audit_by_app ON audit (app, number);
+CREATE INDEX audit_by_reason ON audit (reason, number);
+";
+
+/// Every migration there is, oldest first.
+pub(super) fn migrations() -> Vec<Migration> {
+    [(1, "directory, grants, changes, audit", FIRST)]
+        .map(|(version, name, sql)| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        })
+        .into()
+}
