@@ -210,8 +210,9 @@ impl Maildir {
         let turn = folder.turn().await;
         self.run("deleting a folder", move |this, home| {
             let _turn = turn;
-            let gone = MailError::NoSuchFolder { name };
-            let Some(dir) = folder.spot().dir.filter(|_| !folder.is_gone()) else { return Err(gone) };
+            let gone = MailError::NoSuchFolder { name: name.clone() };
+            let dir = folder.spot().dir.filter(|dir| !folder.is_gone() && path::name(dir).as_ref() == Some(&name));
+            let Some(dir) = dir else { return Err(gone) };
             let doomed = format!("portcullis-gone-{}", filename::unique());
             home.rename(&dir, home, doomed.as_bytes()).map_err(|e| if e.is_missing() { gone } else { e })?;
             this.shared.forget(&folder);
@@ -430,8 +431,11 @@ fn special_uses(dirs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, SpecialUse
     uses
 }
 
+/// A directory, and what it is to be called.
+type Renaming = (Vec<u8>, Vec<u8>);
+
 /// Which directories a RENAME renames, to what.
-fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MailError> {
+fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<Renaming>, MailError> {
     let dirs = directories(home)?;
     let taken = |name: &str| dirs.contains_key(name) || dirs.keys().any(|k| below(k, name).is_some());
     if taken(to) {

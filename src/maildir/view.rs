@@ -1,7 +1,10 @@
 //! What one session sees of a folder: sequence numbers that change only when the session is told (RFC 3501 section
 //! 7.4.1), over state that all sessions share.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -11,7 +14,7 @@ use super::{
     error::MailError,
     filename::Place,
     flags::{FlagOp, Flags},
-    folder::{Exclusive, Folder},
+    folder::{Exclusive, Folder, lock},
     keywords,
     lock::PopLock,
     scan,
@@ -60,7 +63,7 @@ pub enum Update {
     Expunged(u32),
     /// There are this many messages.
     Exists(u32),
-    /// This many are `\Recent`.
+    /// This many are `\Recent`. Told with `Exists` only, as RFC 3501 section 7.3.2 asks.
     Recent(u32),
     /// Another session or program changed this message's flags or keywords.
     Flags(u32),
@@ -102,7 +105,7 @@ impl View {
         maildir: Maildir,
         folder: Arc<Folder>,
         mode: Mode,
-        lock: Option<PopLock>,
+        held: Option<PopLock>,
     ) -> Result<Self, MailError> {
         folder.views.fetch_add(1, Ordering::AcqRel);
         let changes = folder.subscribe();
@@ -118,7 +121,7 @@ impl View {
             held_back: false,
             changes,
             told: 0,
-            _lock: lock,
+            _lock: held,
         };
         let settle = mode == Mode::ReadWrite;
         view.folder.exclusively("opening a folder", move |ex| begin(ex, settle)).await?;
@@ -290,15 +293,14 @@ impl View {
             }
             return updates;
         }
-        let claimed = if self.mode == Mode::ReadWrite { Some(folder.claim_recent()) } else { None };
+        let claimed = self.claim();
         folder.read(|state| self.compare(state, allow_expunge, claimed, &mut updates));
         updates
     }
 
     fn compare(&mut self, state: &State, allow_expunge: bool, claimed: Option<u32>, updates: &mut Vec<Update>) {
-        let before = self.uids.len();
-        let recent = self.recent();
         self.held_back = false;
+        self.own.sort_unstable();
         let mut there = state.messages.iter().map(|m| m.uid).peekable();
         let mut gone = Vec::new();
         for (at, uid) in self.uids.iter().enumerate() {
@@ -327,17 +329,11 @@ impl View {
         {
             self.add_recent(first, state.marks.uid_next);
         }
-        if self.uids.len() > kept || self.uids.len() != before {
-            if self.uids.len() > kept {
-                updates.push(Update::Exists(self.len()));
-            }
-            let now = self.recent();
-            if now != recent || self.uids.len() > kept {
-                updates.push(Update::Recent(now));
-            }
+        if self.uids.len() > kept {
+            updates.extend([Update::Exists(self.len()), Update::Recent(self.recent())]);
         }
         for message in state.messages.iter().filter(|m| m.modseq > self.seen) {
-            let own = self.own.contains(&(message.uid, message.modseq));
+            let own = self.own.binary_search(&(message.uid, message.modseq)).is_ok();
             let told = self.uids.binary_search(&message.uid).ok().filter(|at| *at < kept && !own);
             updates.extend(told.and_then(|at| u32::try_from(at + 1).ok()).map(Update::Flags));
         }
@@ -420,7 +416,8 @@ impl View {
     /// # Errors
     /// `ReadOnly`, or what the disk says: then some may be gone, and `sync` tells which.
     pub async fn expunge(&mut self, among: Option<&[u32]>) -> Result<usize, MailError> {
-        let chosen = |uid: u32| self.seq(uid).is_some() && among.is_none_or(|list| list.contains(&uid));
+        let among: Option<HashSet<u32>> = among.map(|list| list.iter().copied().collect());
+        let chosen = |uid: u32| self.seq(uid).is_some() && among.as_ref().is_none_or(|list| list.contains(&uid));
         let deleted = self.folder.read(|s| {
             let deleted = s.messages.iter().filter(|m| m.flags.contains(Flags::DELETED)).map(|m| m.uid);
             deleted.filter(|uid| chosen(*uid)).collect::<Vec<_>>()
@@ -483,7 +480,8 @@ fn begin(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
     }
     deliver::clean(&ex.dir.sub(b"tmp")?)?;
     let waiting = ex.read(|s| s.messages.iter().any(|m| m.place == Place::New))?;
-    if settle && waiting { scan::all(ex, true) } else { ex.refresh_settling(settle) }
+    let news = !lock(&ex.folder.events).is_empty();
+    if news || (settle && waiting) { scan::all(ex, settle) } else { ex.refresh_settling(settle) }
 }
 
 /// Copies messages of one folder into another, all or none: what they have become there.
@@ -531,4 +529,17 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &super::disk::Dir) -> Result<Ready, M
     };
     let Message { flags, size, bare, date, .. } = message;
     Ok(Ready { file, flags, keywords, size, bare, date })
+}
+
+#[cfg(test)]
+impl View {
+    /// A look at the whole folder, whatever inotify says.
+    pub(super) async fn folder_scan(&self) {
+        let scanned = self.folder.exclusively("testing", |ex| scan::all(ex, false)).await;
+        assert_eq!(scanned, Ok(()));
+    }
+
+    pub(super) fn put_away(&self) {
+        self.folder.put_away(std::time::Duration::ZERO);
+    }
 }

@@ -433,3 +433,19 @@ impl AuditLog {
         found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
     }
 }
+
+#[cfg(test)]
+impl AuditLog {
+    /// Holds the database's write lock, as another process would.
+    pub(super) async fn lock(&self) -> sqlx::Transaction<'static, sqlx::Any> {
+        #[allow(clippy::unwrap_used)]
+        self.pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+    }
+
+    /// A pool on a file that need not be ours.
+    pub(super) async fn raw(path: &std::path::Path) -> AnyPool {
+        sqlx::any::install_default_drivers();
+        #[allow(clippy::unwrap_used)]
+        AnyPool::connect(&format!("sqlite://{}?mode=rwc", path.display())).await.unwrap()
+    }
+}
