@@ -14,12 +14,13 @@ use super::{
     error::{MailError, io},
     filename,
     folder::{Folder, Spot, lock, now_s},
-    path,
+    listing, path,
     pool::Pool,
     tree::{self, Maildir},
     watch::{self, Watcher},
 };
-use crate::{model::UserId, policy::Permit};
+use crate::model::UserId;
+use crate::policy::Permit;
 
 /// How often folders without a watch are looked at, and old watches dropped.
 const TICK: Duration = Duration::from_secs(1);
@@ -163,7 +164,7 @@ impl Shared {
         domain.make(building.as_bytes())?;
         let home = domain.sub(building.as_bytes())?;
         tree::make_inside(&home)?;
-        for (name, _) in tree::FIRST_FOLDERS {
+        for (name, _) in listing::FIRST_FOLDERS {
             let dir = format!(".{name}");
             home.make(dir.as_bytes())?;
             let folder = home.sub(dir.as_bytes())?;

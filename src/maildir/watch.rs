@@ -196,3 +196,11 @@ impl Folder {
         done.await.inspect_err(|error| tracing::warn!(%error, "could not look at a folder"))
     }
 }
+
+#[cfg(test)]
+impl Watcher {
+    pub(super) fn forget(&self, folder: &Folder) {
+        lock(&self.watches).clear();
+        lock(&folder.events).watched = false;
+    }
+}

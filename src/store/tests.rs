@@ -4,10 +4,8 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::{
-    model::{Blame, ClientId, Reference, Service, UnitPath, UnixTime, UserId},
-    policy::{Grant, GrantKey, GrantState, Question, explain, file},
-};
+use crate::model::{Blame, ClientId, Reference, Service, UnitPath, UnixTime, UserId};
+use crate::policy::{Grant, GrantKey, GrantState, Question, explain, file};
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 
@@ -522,4 +520,33 @@ async fn many_changes_at_once_are_one_entry_of_the_feed_and_pages_lose_nobody() 
         assert_eq!(ask(store, "u333", "x", Service::Imap, NOW), "yes");
     }
     assert_eq!(two.read(|directory| directory.unit_of(&user("u20999"))), Some(UnitPath::root()));
+}
+
+/// Slow in a debug build, so run by name: `cargo test --release -- --ignored a_million_users`.
+#[tokio::test]
+#[ignore = "takes a minute in a debug build"]
+async fn a_million_users_are_loaded_in_under_twenty_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let count = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)";
+    for insert in [
+        "INSERT INTO users (address, unit, suspended, managed_by) \
+         SELECT 'person' || i || '@example.com', '/u' || (i % 10000), 0, 'scim' FROM n",
+        "INSERT INTO group_members (address, name, managed_by) \
+         SELECT 'person' || i || '@example.com', 'g' || (i % 1000), 'scim' FROM n",
+        "INSERT INTO grants (address, owner, app, number, state, made_at, changed_at, changed_by) \
+         SELECT 'person' || i || '@example.com', 'person' || i || '@example.com', 'x', i, 'active', 0, 0, '' FROM n",
+    ] {
+        let (columns, rows) = insert.split_once("SELECT").unwrap();
+        let sql = format!("{columns} {count} SELECT{rows}");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&store.pool).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let start = Instant::now();
+    let store = open(dir.path()).await;
+    let took = start.elapsed();
+    println!("loaded in {took:?}");
+    let counts = store.read(Directory::counts);
+    assert_eq!((counts.users, counts.grants), (1_000_000, 1_000_000));
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }

@@ -105,7 +105,7 @@ fn folder(path: &std::path::Path) -> Dir {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Whatever happens to a folder, the index remembers it; and cut off at any byte, it remembers the state after
     /// one of the commits, with a UIDNEXT that none of them passed.

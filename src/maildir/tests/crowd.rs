@@ -141,6 +141,46 @@ async fn a_view_that_rests_is_put_away_and_comes_back() {
     assert_eq!(view.store_flags(&[1, 2], FlagOp::Add, Flags::SEEN, &[]).await.unwrap(), [1, 2]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn without_inotify_a_delivery_is_seen_by_polling() {
+    let world = World::new().await;
+    let mut view = world.inbox().await;
+    view.unwatch();
+    world.deliver("1.mta", b"x");
+    assert_eq!(news(&mut view).await, [Update::Exists(1), Update::Recent(1)]);
+    world.deliver("2.mta", b"x");
+    view.poll().await.unwrap();
+    assert_eq!(view.sync(true), [Update::Exists(2), Update::Recent(2)]);
+}
+
+/// Two processes on one Maildir: here two stores that know nothing of each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_on_one_mailbox_agree_on_uids() {
+    let world = World::new().await;
+    let (_other, theirs) = open(world.dir.path(), None).await;
+    let append = |mail: Maildir, text: String| async move {
+        let mut appending = mail.append("INBOX").await.unwrap();
+        appending.write(text.as_bytes()).await.unwrap();
+        appending.finish(Flags::NONE, &[], None).await.unwrap()
+    };
+    let mut tasks = Vec::new();
+    for n in 0..40 {
+        let mail = if n % 2 == 0 { world.mail.clone() } else { theirs.clone() };
+        let text = format!("message {n}");
+        tasks.push((text.clone(), tokio::spawn(append(mail, text))));
+    }
+    let mut uids = BTreeSet::new();
+    for (text, task) in tasks {
+        let (_, uid) = task.await.unwrap();
+        assert!(uids.insert(uid), "{text} has a UID twice given");
+        for mail in [&world.mail, &theirs] {
+            let view = mail.view("INBOX", Mode::ReadOnly).await.unwrap();
+            assert_eq!(bytes(&view, view.seq(uid).unwrap()).await, text.as_bytes());
+        }
+    }
+    assert_eq!(world.files("").len(), 40);
+}
+
 /// Not a promise but figures: `cargo test --release --lib maildir::tests::crowd::figures -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints figures"]

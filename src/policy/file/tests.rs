@@ -1,9 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 use super::*;
-use crate::{
-    model::UnixTime,
-    policy::{Access, Setting, Trust},
-};
+use crate::model::UnixTime;
+use crate::policy::{Access, Setting, Trust};
 
 const EXAMPLE: &str = include_str!("../../../config/policy.toml");
 

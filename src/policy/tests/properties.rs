@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{app, question, user};
-use crate::{
-    model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId},
-    policy::{
-        Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Question, Refusal,
-        Setting, Settings, Trust, Unit, User,
-        decide::{Asked, judge_silently},
-        explain,
-    },
+use crate::model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::policy::{
+    Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Question, Refusal, Setting,
+    Settings, Trust, Unit, User,
+    decide::{Asked, judge_silently},
+    explain,
 };
 
 const APPS: [&str; 4] = ["a", "b", "c", "d"];

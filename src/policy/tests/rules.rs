@@ -1,14 +1,11 @@
 //! Product.md section 2, rule by rule.
 
 use super::{NOW, app, directory, question, user};
-use crate::{
-    model::{GroupId, Place, Service, UnitPath, UnixTime},
-    policy::{
-        Access, Directory, Edit, Grant, GrantKey, GrantState, Question, Setting, Settings, Unit, User, decide,
-        explain,
-    },
-    token::{Fingerprint, Identity, Rules, from_introspection},
+use crate::model::{GroupId, Place, Service, UnitPath, UnixTime};
+use crate::policy::{
+    Access, Directory, Edit, Grant, GrantKey, GrantState, Question, Setting, Settings, Unit, User, decide, explain,
 };
+use crate::token::{Fingerprint, Identity, Rules, from_introspection};
 use Service::{Imap, Pop};
 
 /// `yes`, or the cause word and the place.
