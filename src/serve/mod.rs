@@ -62,11 +62,13 @@ pub struct Server {
 impl Server {
     /// Reads and builds everything; binds last, so that a wrong file never takes a port.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let seen = reload::look(config).await;
         let resolver = Resolver::new(reload::certificates(config)?);
         let issuers =
             Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
         let store = Store::open(&config.store_settings()).await?;
-        let reload = reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers));
+        let reload =
+            reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers), seen);
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
