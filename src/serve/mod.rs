@@ -9,7 +9,7 @@ mod reload;
 pub use check::check;
 
 use std::{
-    io,
+    io::{self, IsTerminal},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -172,7 +172,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Sends logs to standard error as the config says; `RUST_LOG` wins where it is set.
 pub fn start_log(log: &Log) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let done = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
