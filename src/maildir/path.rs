@@ -11,7 +11,8 @@
 use std::fmt::Write;
 
 use super::error::MailError;
-use crate::{imap::mutf7, model::UserId};
+use crate::imap::mutf7;
+use crate::model::UserId;
 
 /// Longest folder name that is ever read, in bytes. What may be made has its own limits: `Limits`.
 pub const MAX_NAME: usize = 1000;
