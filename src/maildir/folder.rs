@@ -13,7 +13,13 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::{
-    deliver::Waiting, disk::Dir, error::MailError, index::Index, root::{Limits, Shared}, state::State, watch::Events,
+    deliver::Waiting,
+    disk::Dir,
+    error::MailError,
+    index::Index,
+    root::{Limits, Shared},
+    state::State,
+    watch::Events,
 };
 
 mod exclusive;
