@@ -9,7 +9,7 @@ mod reload;
 pub use check::check;
 
 use std::{
-    io,
+    io::{self, IsTerminal},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -62,6 +62,7 @@ pub struct Server {
 impl Server {
     /// Reads and builds everything; binds last, so that a wrong file never takes a port.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let seen = reload::look(config).await;
         let resolver = Resolver::new(reload::certificates(config)?);
         let issuers =
             Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
@@ -71,7 +72,8 @@ impl Server {
             reload::policy_document(file)?;
         }
         let store = Store::open(&config.store_settings()).await?;
-        let reload = reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers));
+        let reload =
+            reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers), seen);
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
@@ -192,7 +194,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Sends logs to standard error as the config says; `RUST_LOG` wins where it is set.
 pub fn start_log(log: &Log) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let done = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
