@@ -47,8 +47,15 @@ impl Arguments {
             limit: self.limit,
             ..AuditFilter::default()
         };
+        let settings = config.store_settings();
+        if !settings.is_made()? {
+            bail!(
+                "{}: there is no database yet, so there is no audit log; `portcullis serve` makes it at its first start",
+                config.data_dir.display()
+            );
+        }
         let rows = super::block_on(async {
-            let log = AuditLog::open(&config.store_settings()).await?;
+            let log = AuditLog::open(&settings).await?;
             Ok(log.recent(&filter).await?)
         })?;
         for row in rows.iter().rev() {

@@ -7,7 +7,11 @@ use crate::serve;
 
 /// Validate the config, the policy, certificates, keys and folders, and change nothing
 ///
-/// Exit code 0: `serve` would start with these. 2: something is wrong; the message says where and what to do.
+/// Looks at what `serve` would read: the config, certificates and keys, issuers' key files, the policy, the database
+/// and the mail folder. No socket is bound, no file is made. Warnings are about what clients will stumble over.
+/// Exit code 0: `serve` would start with these. 2: something is wrong; each message says where and what to do.
+///
+/// Example:  portcullis check --config config/portcullis.toml
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -17,7 +21,7 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let config = self.config.read()?;
-        for line in serve::check(&config)? {
+        for line in super::block_on(serve::check(&config))? {
             println!("{line}");
         }
         Ok(ExitCode::SUCCESS)

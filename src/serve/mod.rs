@@ -66,6 +66,11 @@ impl Server {
         let resolver = Resolver::new(reload::certificates(config)?);
         let issuers =
             Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
+        check::folders(config)?;
+        if let Some(file) = &config.policy_file {
+            // Read before anything is made: a policy that is wrong changes nothing, not even an empty data_dir.
+            reload::policy_document(file)?;
+        }
         let store = Store::open(&config.store_settings()).await?;
         let reload =
             reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers), seen);
@@ -108,6 +113,7 @@ impl Server {
             }
         }
         let drain_limit = Duration::from_secs(config.limits.drain_s);
+        log_limits(config);
         Ok(Self { bound, doors, gate, store, issuers, reload, sessions, drain, drain_limit })
     }
 
@@ -156,6 +162,22 @@ impl Server {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Every limit in force, a line for each section of the config.
+fn log_limits(config: &Config) {
+    let list = |values: &mut dyn Iterator<Item = (&'static str, u64)>| {
+        values.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    info!(
+        "[limits] {} sessions_end_with_token={} trusted_networks={:?}",
+        list(&mut config.limits.values()),
+        config.sessions_end_with_token,
+        config.trusted_networks
+    );
+    info!("[jwks] {}", list(&mut config.jwks.values()));
+    info!("[database] grace_s={}", config.database.grace_s);
+    info!("[audit] required={} {}", config.audit.required, list(&mut config.audit.limits.values()));
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
@@ -34,7 +34,14 @@ pub(super) struct Dialog {
 }
 
 /// One IMAP session from its greeting on.
-pub(super) async fn run(wire: Wire, visitor: Visitor, spot: Spot, house: Arc<House>, drain: CancellationToken) {
+pub(super) async fn run(
+    wire: Wire,
+    visitor: Visitor,
+    spot: Spot,
+    house: Arc<House>,
+    drain: CancellationToken,
+    deadline: Instant,
+) {
     let mut dialog = Dialog {
         wire,
         framer: Framer::new(house.limits.frame.clone()),
@@ -46,11 +53,10 @@ pub(super) async fn run(wire: Wire, visitor: Visitor, spot: Spot, house: Arc<Hou
         failed: 0,
     };
     write::greeting(&mut dialog.wire.out, &format!("{} Portcullis ready", dialog.house.hostname));
-    let limit = dialog.house.limits.login;
     let arrival = tokio::select! {
         biased;
         () = spot.evicted() => Err(Ending::Evicted),
-        arrival = Caught::new(timeout(limit, dialog.come_in())) => match arrival {
+        arrival = Caught::new(timeout_at(deadline, dialog.come_in())) => match arrival {
             Ok(Ok(arrival)) => arrival,
             Ok(Err(_)) => Err(Ending::Evicted),
             Err(Panicked) => Err(Ending::Panicked),
@@ -100,7 +106,7 @@ impl Dialog {
                 Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => {
                     self.anytime(&tag, command)?;
                 }
-                Command::Login => self.refuse_password(&tag, "LOGIN").await?,
+                Command::Login { user } => self.refuse_password(&tag, "LOGIN", user.as_deref()).await?,
                 Command::Authenticate { mechanism, initial } => {
                     if let Some(admission) = self.authenticate(&tag, &mechanism, initial).await? {
                         return Ok(admission);
@@ -168,7 +174,7 @@ impl Dialog {
         let Some(known) = Mechanism::from_name(mechanism) else {
             if sasl::is_password_mechanism(mechanism) {
                 let how = format!("AUTHENTICATE {mechanism}");
-                self.refuse_password(tag, &how).await?;
+                self.refuse_password(tag, &how, None).await?;
             } else {
                 let text = "Mechanism not offered; use XOAUTH2 or OAUTHBEARER";
                 write::tagged(&mut self.wire.out, tag, Status::No, Some(&Code::Cannot), text);
@@ -245,9 +251,9 @@ impl Dialog {
         }
     }
 
-    async fn refuse_password(&mut self, tag: &str, how: &str) -> Result<(), Ending> {
-        let denial = self.house.gate.refuse_password(&self.visitor, how, None);
-        self.deny(tag, &denial, None).await
+    async fn refuse_password(&mut self, tag: &str, how: &str, user: Option<&str>) -> Result<(), Ending> {
+        let denial = self.house.gate.refuse_password(&self.visitor, how, user);
+        self.deny(tag, &denial, user).await
     }
 
     async fn deny(&mut self, tag: &str, denial: &Denial, claimed: Option<&str>) -> Result<(), Ending> {

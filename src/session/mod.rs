@@ -9,7 +9,7 @@ mod wire;
 
 use std::{future::pending, io, sync::Arc, time::Duration};
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ pub struct House {
 /// The bounds of one session; defaults are those of `config/portcullis.toml`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// From the handshake to the sign-in.
+    /// From the accept to the sign-in.
     pub login: Duration,
     /// Silence within a SASL exchange.
     pub sasl: Duration,
@@ -69,18 +69,20 @@ const FAREWELL_GRACE: Duration = Duration::from_millis(600);
 /// How long the last line may take to reach the peer.
 const FAREWELL_SEND: Duration = Duration::from_millis(300);
 
-/// Runs one session to its end.
+/// Runs one session to its end; `arrived` is when the connection was accepted.
 pub async fn run(
     stream: TlsStream<TcpStream>,
     visitor: Visitor,
     spot: Spot,
     house: Arc<House>,
     drain: CancellationToken,
+    arrived: Instant,
 ) {
+    let deadline = arrived + house.limits.login;
     let wire = Wire::new(stream, &house.limits);
     match visitor.service {
-        Service::Imap => imap::run(wire, visitor, spot, house, drain).await,
-        Service::Pop => pop::run(wire, visitor, spot, house, drain).await,
+        Service::Imap => imap::run(wire, visitor, spot, house, drain, deadline).await,
+        Service::Pop => pop::run(wire, visitor, spot, house, drain, deadline).await,
     }
 }
 

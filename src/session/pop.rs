@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -42,15 +42,21 @@ struct Held {
 }
 
 /// One POP3 session from its greeting on.
-pub(super) async fn run(wire: Wire, visitor: Visitor, spot: Spot, house: Arc<House>, drain: CancellationToken) {
+pub(super) async fn run(
+    wire: Wire,
+    visitor: Visitor,
+    spot: Spot,
+    house: Arc<House>,
+    drain: CancellationToken,
+    deadline: Instant,
+) {
     let talk = pop3::Dialog::new(MECHANISMS, house.limits.pop);
     let mut dialog = Dialog { wire, talk, visitor, house, seat: None, drain };
     dialog.wire.out.extend_from_slice(GREETING.as_bytes());
-    let limit = dialog.house.limits.login;
     let arrival = tokio::select! {
         biased;
         () = spot.evicted() => Err(Ending::Evicted),
-        arrival = Caught::new(timeout(limit, dialog.come_in())) => match arrival {
+        arrival = Caught::new(timeout_at(deadline, dialog.come_in())) => match arrival {
             Ok(Ok(arrival)) => arrival,
             Ok(Err(_)) => Err(Ending::Evicted),
             Err(Panicked) => Err(Ending::Panicked),

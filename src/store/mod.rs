@@ -9,6 +9,7 @@ mod audit;
 mod difference;
 mod error;
 mod event;
+mod examine;
 mod feed;
 mod grants;
 mod open;
@@ -32,6 +33,7 @@ pub use apply::Applied;
 pub use audit::{AuditFilter, AuditFull, AuditLog};
 pub use error::StoreError;
 pub use event::AuditEvent;
+pub use examine::{Examined, examine};
 
 use crate::model::UnixTime;
 use crate::policy::Directory;

@@ -9,6 +9,7 @@ mod codec;
 mod fetch;
 mod grammar;
 mod list;
+pub(super) mod login;
 mod messages;
 mod search;
 
@@ -48,8 +49,12 @@ pub enum Command {
     Id(Vec<(String, Option<String>)>),
     /// ENABLE: the wishes, in upper case.
     Enable(Vec<String>),
-    /// LOGIN: only that it was tried. Neither name nor password is kept, or even read where they are literals.
-    Login,
+    /// LOGIN: only that it was tried, and for whom where the name is no literal. The password is not kept, nor even
+    /// read where it is a literal.
+    Login {
+        /// The user's name as sent, at most 256 bytes.
+        user: Option<String>,
+    },
     /// AUTHENTICATE
     Authenticate {
         /// The mechanism in upper case, known to us or not.
@@ -171,7 +176,7 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
         "MOVE" => messages::r#move(arguments, false),
         "UID" => uid(arguments, limits),
         "AUTHENTICATE" => codec::authenticate(bytes),
-        "LOGIN" => Ok(Command::Login),
+        "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
         "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "SELECT" | "EXAMINE" | "DELETE" | "RENAME"
         | "SUBSCRIBE" | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK"

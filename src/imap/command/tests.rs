@@ -109,8 +109,8 @@ fn sign_in_commands_give_away_no_secret() {
     assert_eq!(command("authenticate oauthbearer bixhPQ=="), authenticate("OAUTHBEARER", Some("bixhPQ==")));
     assert_eq!(command("AUTHENTICATE PLAIN ="), authenticate("PLAIN", Some("")));
     assert_eq!(command("AUTHENTICATE cram-md5 no!base64"), authenticate("CRAM-MD5", Some("no!base64")));
-    assert_eq!(command("LOGIN ann secret"), Command::Login);
-    assert_eq!(command("LOGIN \"ann"), Command::Login);
+    assert_eq!(command("LOGIN ann secret"), Command::Login { user: Some("ann".into()) });
+    assert_eq!(command("LOGIN \"ann"), Command::Login { user: None });
     let shown = format!("{:?}", command("AUTHENTICATE XOAUTH2 dG9wIHNlY3JldA=="));
     assert!(!shown.contains("dG9w"), "{shown}");
     for line in ["AUTHENTICATE", "AUTHENTICATE ", "AUTHENTICATE X Y Z", "AUTHENTICATE X ", "AUTHENTICATE (X) Y"] {
