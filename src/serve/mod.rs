@@ -3,7 +3,7 @@
 
 mod accept;
 mod check;
-mod proxy;
+pub mod proxy;
 mod reload;
 
 pub use check::check;
