@@ -7,6 +7,7 @@ pub mod proxy;
 mod reload;
 
 pub use check::check;
+pub use reload::policy_document;
 
 use std::{
     io::{self, IsTerminal},
