@@ -78,13 +78,16 @@ impl Gate {
         // Decided and seated under one hold of the directory: a change committed after this finds the seat, one
         // committed before is in the decision.
         let (permit, seat) = self.store.read(|directory| {
-            let permit = decide(who, &owner, visitor.service, directory, at).map_err(Cause::Policy)?;
-            match self.live.sit(visitor, who, &owner, limit, at) {
-                Some(seat) => Ok((permit, seat)),
-                None => Err(Cause::TooManySessions { user: who.user().to_string(), limit }),
-            }
+            let verdict = || decide(who, &owner, visitor.service, directory, now()).map_err(Cause::Policy);
+            verdict()?;
+            let Some(seat) = self.live.sit(visitor, who, &owner, limit, now()) else {
+                return Err(Cause::TooManySessions { user: who.user().to_string(), limit });
+            };
+            let seat = SeatGuard::new(Arc::clone(self), seat);
+            // Decided again with the clock read after the seat was taken: what runs out later finds the seat, what ran
+            // out before, while an issuer was asked for example, is in this verdict.
+            Ok((verdict()?, seat))
         })?;
-        let seat = SeatGuard::new(Arc::clone(self), seat);
         if !self.issuers.holds(who) {
             return Err(Cause::KeyWithdrawn { issuer: who.issuer().into(), key: who.key().into() });
         }
