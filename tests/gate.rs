@@ -188,6 +188,17 @@ async fn every_no_has_its_own_cause() {
 }
 
 #[tokio::test]
+async fn a_name_as_long_as_a_line_makes_no_long_row_and_no_long_log_line() {
+    let house = House::build(limits()).await;
+    let (how, claimed) = (format!("AUTHENTICATE SCRAM-{}", "ö".repeat(30_000)), "ü".repeat(30_000));
+    let denial = house.gate.refuse_password(&house.visitor(Service::Imap), &how, Some(&claimed));
+    assert!(denial.cause.to_string().len() < 300);
+    let filter = AuditFilter { reference: Some(denial.reference), ..AuditFilter::default() };
+    let rows = house.store.audit_recent(&filter).await.unwrap();
+    assert!(rows[0].claimed.as_ref().is_some_and(|claimed| (250..=256).contains(&claimed.len())));
+}
+
+#[tokio::test]
 async fn a_reference_finds_the_audit_row() {
     let house = House::build(limits()).await;
     let denial = house.knock("eve@example.com", "mailer", "eve@example.com", Service::Imap).await.err().unwrap();
