@@ -277,6 +277,17 @@ fn offlineimap_shows_why_it_is_refused() {
     shows_every_refusal("offlineimap", false, |home| offlineimap(home, "offlineimap.rc"));
 }
 
+#[test]
+fn offlineimap_with_a_password_finds_no_way_in_and_does_not_send_it() {
+    if !program::have("offlineimap") {
+        return;
+    }
+    let gate = Gate::start();
+    let outcome = offlineimap(&Home::for_user(&gate, ANN, ""), "offlineimap-password.rc");
+    outcome.expect_text("offlineimap with a password", "ERROR");
+    assert!(!gate.log().contains("hunter2"));
+}
+
 // ---- getmail ----
 
 fn getmail(home: &Home, config: &str) -> Outcome {

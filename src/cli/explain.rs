@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::model::{ClientId, Secret, Service, UnixTime, UserId};
 use crate::policy::{self, Question};
+use crate::serve;
 use crate::store::Store;
 use crate::token::Identity;
 
@@ -144,14 +145,20 @@ impl Arguments {
 
 async fn decision(config: &Config, question: &Question) -> anyhow::Result<ExitCode> {
     let settings = config.store_settings();
-    if !settings.is_made()? {
-        bail!(
+    let explanation = match (settings.is_made()?, &config.policy_file) {
+        (true, _) => {
+            let store = Store::open(&settings).await?;
+            store.read(|directory| policy::explain(question, directory, now()))
+        }
+        (false, Some(file)) => {
+            eprintln!("portcullis: there is no database yet; this is what {} says", file.display());
+            policy::explain(question, &serve::policy_document(file)?.to_directory(), now())
+        }
+        (false, None) => bail!(
             "{}: there is no database yet, so nobody can tell; `portcullis serve` makes it at its first start",
             config.data_dir.display()
-        );
-    }
-    let store = Store::open(&settings).await?;
-    let explanation = store.read(|directory| policy::explain(question, directory, now()));
+        ),
+    };
     print!("{explanation}");
     Ok(match explanation.verdict {
         Ok(()) => {

@@ -98,6 +98,7 @@ impl Config {
             sessions_end_with_token: self.sessions_end_with_token,
             audit_required: self.audit.required,
             database_grace: Duration::from_secs(self.database.grace_s),
+            clock_skew: Duration::from_secs(self.limits.clock_skew_s),
         }
     }
 

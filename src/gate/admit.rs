@@ -61,6 +61,13 @@ impl Gate {
         if let Some(cause) = self.without_database() {
             return Err(cause);
         }
+        if at + self.limits.clock_skew < self.store.last_commit() {
+            return Err(Cause::Unavailable {
+                detail: format!("the clock shows {at}, before the last change at {}", self.store.last_commit()),
+                reason: "unavailable_clock",
+                blame: Blame::Dependency,
+            });
+        }
         let who = self.issuers.identify(&bearer.token, at).await.map_err(Cause::from)?;
         let who = known.insert(who);
         if !self.issuers.scope_suffices(who, visitor.service) {

@@ -3,10 +3,11 @@
 
 mod accept;
 mod check;
-mod proxy;
+pub mod proxy;
 mod reload;
 
 pub use check::check;
+pub use reload::policy_document;
 
 use std::{
     io::{self, IsTerminal},

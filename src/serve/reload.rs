@@ -188,7 +188,7 @@ pub(super) fn certificates(config: &Config) -> anyhow::Result<Certificates> {
 }
 
 /// Reads and parses the policy file.
-pub(super) fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
+pub fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("{name}: cannot read the policy file; correct policy.file in the config"))?;
