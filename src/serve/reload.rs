@@ -13,13 +13,11 @@ use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::{signal::unix::Signal, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::in_one_line;
 use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::policy;
@@ -38,6 +36,7 @@ pub(super) struct Reload {
     store: Arc<Store>,
     issuers: Arc<Issuers>,
     seen: Seen,
+    hangup: Signal,
 }
 
 impl Reload {
@@ -48,8 +47,9 @@ impl Reload {
         store: Arc<Store>,
         issuers: Arc<Issuers>,
         seen: Seen,
+        hangup: Signal,
     ) -> Self {
-        Self { config: config.clone(), resolver, store, issuers, seen }
+        Self { config: config.clone(), resolver, store, issuers, seen, hangup }
     }
 
     /// Applies the policy file, if there is one, as one transaction.
@@ -75,14 +75,11 @@ impl Reload {
                 None
             }
         };
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            return error!("cannot listen for SIGHUP");
-        };
         loop {
             let mut asked = false;
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = hangup.recv() => asked = true,
+                _ = self.hangup.recv() => asked = true,
                 _ = told.recv() => tokio::time::sleep(SETTLE).await,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
@@ -97,7 +94,7 @@ impl Reload {
             if (asked || now.differs(&self.seen, Kind::Policy))
                 && let Err(error) = self.apply_policy().await
             {
-                error!("policy not applied, nothing changed: {error:#}");
+                error!("policy not applied, nothing changed: {}", in_one_line(&error));
             }
             self.seen = now;
         }
@@ -109,13 +106,13 @@ impl Reload {
                 self.resolver.replace(certificates);
                 info!("certificates read again");
             }
-            Err(error) => error!("certificates not read again, the old ones stay: {error:#}"),
+            Err(error) => error!("certificates not read again, the old ones stay: {}", in_one_line(&error)),
         }
     }
 
     fn reload_keys(&self) {
         for error in self.issuers.reload(SystemTime::now().into()) {
-            error!("issuer keys not read again, the old ones stay: {error:#}");
+            error!("issuer keys not read again, the old ones stay: {error}");
         }
         info!("issuer keys read again");
     }
