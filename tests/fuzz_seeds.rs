@@ -5,7 +5,18 @@
 #[path = "fuzz/targets/mod.rs"]
 mod targets;
 
-use std::{fs, panic::catch_unwind, path::Path};
+use std::{
+    fs,
+    panic::catch_unwind,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use portcullis::{
+    config::Config,
+    message::{Keep, Scanner, addresses, decode_header, header_fields},
+    policy::file,
+};
 
 #[test]
 fn every_seed_and_every_mended_crash_keeps_the_promises_of_its_target() {
@@ -49,4 +60,54 @@ fn each_target_has_a_binary_and_a_folder_of_seeds() {
     names.sort();
     assert_eq!(listed("bins"), names);
     assert_eq!(listed("seeds"), names);
+}
+
+/// Shapes for which work that grows with the square of the size takes minutes, each in its size.
+#[test]
+fn a_large_input_of_a_hostile_shape_costs_little_more_than_a_large_input() {
+    let numbered = |count: usize, one: &dyn Fn(usize) -> String, between: &str| {
+        (0..count).map(one).collect::<Vec<_>>().join(between)
+    };
+    let policy = |text: String| drop(file::parse(&text).map_err(|error| error.to_string()));
+    let config = |text: String| drop(Config::parse(&text, Path::new("/x")).map_err(|error| error.to_string()));
+    let table: [(&str, &dyn Fn()); 9] = [
+        ("header fields: many names, many lines", &|| {
+            let names: Vec<String> = (0..20_000).map(|number| format!("x{number}")).collect();
+            header_fields("Y: z\r\n".repeat(100_000).as_bytes(), &names, Keep::Named);
+        }),
+        ("header: starts of encoded words", &|| drop(decode_header("=?a?q?".repeat(50_000).as_bytes()))),
+        ("addresses: brackets that stay open", &|| drop(addresses("(<[\"".repeat(50_000).as_bytes(), 10_000))),
+        ("message: a multipart in a multipart", &|| {
+            let mut scanner = Scanner::default();
+            scanner.feed("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n".repeat(5_000).as_bytes());
+            scanner.finish();
+        }),
+        ("policy: client IDs in a list", &|| {
+            let ids = numbered(50_000, &|n| format!("\"a{n}\""), ", ");
+            policy(format!("[unit.\"/A\"]\nimap = [{ids}]\n"));
+        }),
+        ("policy: client IDs in a string", &|| {
+            policy(format!("[unit.\"/A\"]\nimap = \"{}\"\n", numbered(50_000, &|n| format!("a{n}"), ",")));
+        }),
+        ("policy: users in units that do not exist", &|| {
+            let units = numbered(10_000, &|n| format!("[unit.\"/A{n}\"]"), "\n");
+            policy(format!(
+                "{units}\n{}",
+                numbered(10_000, &|n| format!("[user.\"u{n}@x\"]\nunit = \"/B{n}\""), "\n")
+            ));
+        }),
+        ("policy: mistakes in one line", &|| {
+            policy(format!("unit = {{ {} }}", numbered(30_000, &|n| format!("k{n}=1"), ",")))
+        }),
+        ("config: mistakes in one line", &|| {
+            config(format!("listen = {{ {} }}", numbered(30_000, &|n| format!("k{n}=1"), ",")));
+        }),
+    ];
+    for (name, work) in table {
+        let start = Instant::now();
+        work();
+        let took = start.elapsed();
+        println!("{name}: {took:?}");
+        assert!(took < Duration::from_secs(10), "{name} took {took:?}");
+    }
 }

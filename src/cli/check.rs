@@ -9,10 +9,12 @@ use crate::serve;
 ///
 /// Looks at what `serve` would read: the config, certificates and keys, issuers' key files, the policy, the database
 /// and the mail folder. No socket is bound, no file is made. Warnings are about what clients will stumble over.
-/// Exit code 0: `serve` would start with these. 2: something is wrong; each message says where and what to do.
-///
-/// Example:  portcullis check --config config/portcullis.toml
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 `serve` would start with these; 2 something is wrong, and each message says where and what to do.
+
+Example:
+    portcullis check --config config/portcullis.toml")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,

@@ -23,8 +23,14 @@ const MAX_TOKEN: u64 = 1024 * 1024;
 /// Explain a decision step by step
 ///
 /// Walks the very code that decides at the gate, over the state in the database. With --token - a token is read from
-/// standard input and checked first; user and app then come from it. Exit code 0: yes. 1: no. 2: cannot tell.
+/// standard input and checked first; user and app then come from it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 yes; 1 no; 2 cannot tell.
+
+Examples:
+    portcullis explain --config config/portcullis.toml --user ann@example.com --app CLIENT-ID --service imap
+    portcullis explain --config config/portcullis.toml --service pop --token - < token.txt")]
 #[command(group = clap::ArgGroup::new("who").required(true).multiple(true).args(["user", "token"]))]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::policy::file::{Problem, Text};
+use crate::policy::file::{FileError, Problem, Text};
 
 type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -68,7 +68,10 @@ impl<'text> Reader<'text> {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Option<T> {
-        self.problems.push(self.text.problem(span, what, remedy));
+        // Each shows its line, which may be long: without a bound a file of one line takes minutes.
+        if self.problems.len() < FileError::MOST * 2 {
+            self.problems.push(self.text.problem(span, what, remedy));
+        }
         None
     }
 

@@ -5,7 +5,10 @@ use std::{fs, io, path::Path, time::SystemTime};
 use anyhow::{Context, bail};
 use rustix::fs::Access;
 
-use super::reload::{lines, policy_document};
+use super::{
+    in_one_line,
+    reload::{lines, policy_document},
+};
 use crate::config::{Config, Issuer};
 use crate::issuer::Issuers;
 use crate::store::{Examined, examine};
@@ -26,7 +29,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     }
     let mut note = |outcome: anyhow::Result<Option<String>>| match outcome {
         Ok(line) => found.extend(line),
-        Err(error) => wrong.push(format!("{error:#}")),
+        Err(error) => wrong.push(in_one_line(&error)),
     };
     note(issuers(config));
     config.issuers.iter().for_each(|issuer| note(private_key(issuer)));

@@ -19,7 +19,7 @@ use std::{
 use anyhow::Context;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -58,11 +58,17 @@ pub struct Server {
     sessions: TaskTracker,
     drain: CancellationToken,
     drain_limit: Duration,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Server {
     /// Reads and builds everything; binds last, so that a wrong file never takes a port.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        // From here on these signals are ours: one that comes during the start is answered as soon as it is over.
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
         let seen = reload::look(config).await;
         let resolver = Resolver::new(reload::certificates(config)?);
         let issuers =
@@ -73,8 +79,14 @@ impl Server {
             reload::policy_document(file)?;
         }
         let store = Store::open(&config.store_settings()).await?;
-        let reload =
-            reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers), seen);
+        let reload = reload::Reload::new(
+            config,
+            Arc::clone(&resolver),
+            Arc::clone(&store),
+            Arc::clone(&issuers),
+            seen,
+            hangup,
+        );
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
@@ -115,7 +127,7 @@ impl Server {
         }
         let drain_limit = Duration::from_secs(config.limits.drain_s);
         log_limits(config);
-        Ok(Self { bound, doors, gate, store, issuers, reload, sessions, drain, drain_limit })
+        Ok(Self { bound, doors, gate, store, issuers, reload, sessions, drain, drain_limit, terminate, interrupt })
     }
 
     /// The bound sockets.
@@ -124,11 +136,7 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT, then tells every session and waits for them.
-    pub async fn run(self) -> anyhow::Result<()> {
-        // Whoever listens for these signals from here on owns them; before, they end the process as usual.
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let closed = CancellationToken::new();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -141,8 +149,8 @@ impl Server {
             doors.spawn(door.stand_open(closed.clone()));
         }
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: telling every session"),
-            _ = interrupt.recv() => info!("SIGINT: telling every session"),
+            _ = self.terminate.recv() => info!("SIGTERM: telling every session"),
+            _ = self.interrupt.recv() => info!("SIGINT: telling every session"),
             Some(ended) = tasks.join_next() => {
                 // None of them ends by itself; without one of them the gate would not keep its promises.
                 closed.cancel();
@@ -159,10 +167,26 @@ impl Server {
         }
         stop.cancel();
         while tasks.join_next().await.is_some() {}
-        self.store.flush().await?;
+        // Closed in order, the database is one file again, without a log beside it.
+        self.store.close().await?;
         info!("stopped");
         Ok(())
     }
+}
+
+/// An error and its causes in one line; a cause that an error's own text tells already is not told again.
+pub fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
 }
 
 /// Every limit in force, a line for each section of the config.

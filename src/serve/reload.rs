@@ -14,14 +14,12 @@ use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::{signal::unix::Signal, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
+use super::in_one_line;
 use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::model::Blame;
@@ -41,6 +39,7 @@ pub(super) struct Reload {
     store: Arc<Store>,
     issuers: Arc<Issuers>,
     seen: Seen,
+    hangup: Signal,
 }
 
 impl Reload {
@@ -51,8 +50,9 @@ impl Reload {
         store: Arc<Store>,
         issuers: Arc<Issuers>,
         seen: Seen,
+        hangup: Signal,
     ) -> Self {
-        Self { config: config.clone(), resolver, store, issuers, seen }
+        Self { config: config.clone(), resolver, store, issuers, seen, hangup }
     }
 
     /// Applies the policy file, if there is one, as one transaction.
@@ -79,9 +79,6 @@ impl Reload {
                 None
             }
         };
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            return error!("cannot listen for SIGHUP");
-        };
         // A policy that was read and that the database could not take just then: tried again, or it would stay unknown
         // until somebody saves the file once more.
         let mut owed = false;
@@ -89,7 +86,7 @@ impl Reload {
             let mut asked = false;
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = hangup.recv() => asked = true,
+                _ = self.hangup.recv() => asked = true,
                 _ = told.recv() => tokio::time::sleep(SETTLE).await,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
@@ -105,7 +102,7 @@ impl Reload {
                 let applied = self.apply_policy().await;
                 owed = applied.as_ref().is_err_and(waits_for_database);
                 if let Err(error) = applied {
-                    error!("policy not applied, nothing changed: {error:#}");
+                    error!("policy not applied, nothing changed: {}", in_one_line(&error));
                 }
             }
             self.seen = now;
@@ -118,13 +115,13 @@ impl Reload {
                 self.resolver.replace(certificates);
                 info!("certificates read again");
             }
-            Err(error) => error!("certificates not read again, the old ones stay: {error:#}"),
+            Err(error) => error!("certificates not read again, the old ones stay: {}", in_one_line(&error)),
         }
     }
 
     fn reload_keys(&self) {
         for error in self.issuers.reload(SystemTime::now().into()) {
-            error!("issuer keys not read again, the old ones stay: {error:#}");
+            error!("issuer keys not read again, the old ones stay: {error}");
         }
         info!("issuer keys read again");
     }

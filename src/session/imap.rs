@@ -121,7 +121,9 @@ impl Dialog {
     pub(super) fn anytime(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
         let out = &mut self.wire.out;
         match command {
-            Command::Capability => write::capability(out, self.seat.is_some()),
+            Command::Capability => {
+                write::capability(out, self.seat.is_some().then_some(self.house.limits.frame.append));
+            }
             Command::Logout => {
                 write::untagged(out, Status::Bye, None, "Goodbye");
                 write::tagged(out, tag, Status::Ok, None, "LOGOUT done");
@@ -210,7 +212,7 @@ impl Dialog {
                 self.seat = Some(admission.seat.shared());
                 self.framer.signed_in();
                 self.bad = 0;
-                let code = Code::Capability { signed_in: true };
+                let code = Code::Capability { append: Some(self.house.limits.frame.append) };
                 write::tagged(&mut self.wire.out, tag, Status::Ok, Some(&code), &text);
                 Ok(Some(admission))
             }

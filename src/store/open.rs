@@ -33,8 +33,9 @@ pub(super) async fn open(settings: &Settings) -> Result<(AnyPool, PathBuf), Stor
     // A connection of its own first: the pool would try a hopeless file again and again.
     let failed = |error| StoreError::sql("opening it", &path, error);
     let mut first = AnyConnection::connect(&url).await.map_err(failed)?;
-    prepare(&mut first).await.map_err(failed)?;
+    // Whose it is comes first: the pragmas leave a mark in the file.
     check_owner(&mut first, &path).await?;
+    prepare(&mut first).await.map_err(failed)?;
     migrate(&mut first, &path).await?;
     first.close().await.map_err(failed)?;
 

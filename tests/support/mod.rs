@@ -195,9 +195,10 @@ impl Gate {
     /// The rows that `portcullis audit --json` prints, oldest first; none is not an error.
     pub fn audit(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
         let run = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["audit", "--json", "--limit", "1000", "--config"])
+            .args(["audit", "--json", "--config"])
             .arg(self.config())
             .args(arguments)
+            .args(if arguments.contains(&"--limit") { &[][..] } else { &["--limit", "1000"] })
             .output()
             .unwrap();
         assert!(matches!(run.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&run.stderr));

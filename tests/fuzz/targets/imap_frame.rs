@@ -157,6 +157,9 @@ pub(super) fn check_answer(bad: &portcullis::imap::bad::Bad) {
 fn literals_are_data(setup: &Setup, dialog: &[u8]) {
     const TRAP: &[u8] = b"\r\nEVIL NOOP\r\nEVIL LOGOUT\r\nEVIL SELECT {5+}\r\nEVIL NOOP\r\n";
     let start: Vec<u8> = dialog.iter().copied().filter(|b| *b != b'\r').collect();
+    if memchr::memmem::find(&start, b"EVIL").is_some() || memchr::memmem::find(&start, b"zz").is_some() {
+        return;
+    }
     for (open, plus, waits) in [("{", "+", false), ("~{", "+", false), ("{", "", true)] {
         let mut framer = Framer::new(setup.limits.clone());
         if setup.signed_in {
