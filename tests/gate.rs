@@ -3,6 +3,9 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpListener,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -73,6 +76,11 @@ fn limits() -> gate::Limits {
 
 impl House {
     async fn build(limits: gate::Limits) -> Self {
+        Self::with_keys(limits, |jwks| KeySource::File(jwks.to_owned())).await
+    }
+
+    /// `source` says where the issuer's keys are had from; they lie in the file it is given.
+    async fn with_keys(limits: gate::Limits, source: impl FnOnce(&Path) -> KeySource) -> Self {
         let dir = TempDir::new().unwrap();
         let key = SigningKey::generate(&SystemRandom::new()).unwrap();
         let jwks = dir.path().join("jwks.json");
@@ -80,7 +88,7 @@ impl House {
         let mut rules = Rules::new(ISSUER, ["portcullis"]);
         rules.scope_imap = vec!["mail".into()];
         rules.scope_pop = vec!["mail".into()];
-        let issuers = Issuers::new(vec![issuer::Settings::new(rules, Some(KeySource::File(jwks)))]).unwrap();
+        let issuers = Issuers::new(vec![issuer::Settings::new(rules, Some(source(&jwks)))]).unwrap();
         let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), limits);
         let stop = CancellationToken::new();
@@ -177,6 +185,17 @@ async fn every_no_has_its_own_cause() {
     let token = Secret::new("eyJhbGciOiJub25lIn0.e30.");
     let outcome = house.gate.admit(&house.visitor(imap), Bearer { user: None, token }).await;
     assert!(reason(outcome).starts_with("token_"));
+}
+
+#[tokio::test]
+async fn a_name_as_long_as_a_line_makes_no_long_row_and_no_long_log_line() {
+    let house = House::build(limits()).await;
+    let (how, claimed) = (format!("AUTHENTICATE SCRAM-{}", "ö".repeat(30_000)), "ü".repeat(30_000));
+    let denial = house.gate.refuse_password(&house.visitor(Service::Imap), &how, Some(&claimed));
+    assert!(denial.cause.to_string().len() < 300);
+    let filter = AuditFilter { reference: Some(denial.reference), ..AuditFilter::default() };
+    let rows = house.store.audit_recent(&filter).await.unwrap();
+    assert!(rows[0].claimed.as_ref().is_some_and(|claimed| (250..=256).contains(&claimed.len())));
 }
 
 #[tokio::test]
@@ -286,6 +305,33 @@ async fn an_exception_ends_its_sessions_when_it_runs_out_by_itself() {
     assert_eq!(falls(&open).await.1, "policy_service_off");
     let late = ends.until(now());
     assert!(late < Duration::from_secs(1), "told {late:?} after the end");
+}
+
+/// An issuer that takes its time for every answer; where it hands out the keys in this file.
+fn slow_issuer(jwks: &Path, pause: Duration) -> KeySource {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+    let keys = fs::read_to_string(jwks).unwrap();
+    std::thread::spawn(move || {
+        for mut peer in listener.incoming().map_while(Result::ok) {
+            let _ = peer.read(&mut [0; 4096]);
+            std::thread::sleep(pause);
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", keys.len());
+            let _ = peer.write_all(format!("{head}{keys}").as_bytes());
+        }
+    });
+    KeySource::Url(url)
+}
+
+#[tokio::test]
+async fn an_exception_that_runs_out_while_the_issuer_is_asked_lets_nobody_in() {
+    let house = House::with_keys(limits(), |jwks| slow_issuer(jwks, Duration::from_millis(2500))).await;
+    let until = UnixTime::from_secs((now() + Duration::from_millis(1500)).secs());
+    let exception = format!("[user.\"eve@example.com\"]\nimap = {{ apps = \"any\", until = {until} }}\n");
+    house.apply(&POLICY.replace("[user.\"eve@example.com\"]\n", &exception)).await;
+    let outcome = house.knock("eve@example.com", "any-app", "eve@example.com", Service::Imap).await;
+    assert!(now() >= until, "the issuer answered too early for this test");
+    assert_eq!(reason(outcome), "policy_service_off");
 }
 
 #[tokio::test]

@@ -309,6 +309,23 @@ fn a_login_that_races_the_change_loses() {
 }
 
 #[test]
+fn a_policy_that_the_database_could_not_take_is_applied_when_it_can() {
+    let gate = gate();
+    let (mut imap, _tag) = idle(&gate, FAY, APP);
+    let database = format!("sqlite://{}", gate.dir().join("data/portcullis.db").display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    sqlx::any::install_default_drivers();
+    let pool = runtime.block_on(sqlx::AnyPool::connect(&database)).unwrap();
+    // As another process would hold it, for longer than the gate waits for its turn.
+    let held = runtime.block_on(pool.begin_with("BEGIN IMMEDIATE")).unwrap();
+    gate.set_policy(&policy("\"off\"", "\"any\"", ""));
+    gate.wait_for_log("policy not applied");
+    runtime.block_on(held.rollback()).unwrap();
+    let (text, _) = imap.bye();
+    assert!(text.contains("IMAP access is disabled for your domain."), "{text}");
+}
+
+#[test]
 fn a_policy_file_that_is_wrong_changes_nothing() {
     let gate = gate();
     let stays = idle(&gate, FAY, APP);

@@ -65,10 +65,9 @@ impl Arguments {
             Ok(log.recent(&filter).await?)
         })?;
         for row in rows.iter().rev() {
-            if self.json {
-                println!("{}", row.to_json());
-            } else {
-                println!("{}", line(row));
+            let line = if self.json { row.to_json().to_string() } else { line(row) };
+            if !super::say(&line)? {
+                break;
             }
         }
         if rows.is_empty() {

@@ -24,7 +24,7 @@ impl Arguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let config = self.config.read()?;
         for line in super::block_on(serve::check(&config))? {
-            println!("{line}");
+            super::say(&line)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -103,16 +103,16 @@ impl Arguments {
         let diagnosis = match issuers.diagnose(&token, now()).await {
             Ok(diagnosis) => diagnosis,
             Err(unavailable) => {
-                println!("??  token       {unavailable}");
+                super::say(&format!("??  token       {unavailable}"))?;
                 return Ok(Err(ExitCode::from(EXIT_WRONG)));
             }
         };
         for step in &diagnosis.steps {
-            println!("{step}");
+            super::say(&step.to_string())?;
         }
         match diagnosis.verdict {
             Err(error) => {
-                println!("\nno: the token is not believed: {error}");
+                super::say(&format!("\nno: the token is not believed: {error}"))?;
                 Ok(Err(ExitCode::from(1)))
             }
             Ok(who) => self.scope(&issuers, who, service),
@@ -127,11 +127,14 @@ impl Arguments {
     ) -> anyhow::Result<Result<Question, ExitCode>> {
         let (wanted, _) = issuers.hint(Some(&who), service);
         if !issuers.scope_suffices(&who, service) {
-            println!("NO  scope       the token has {:?}, and needs one of {wanted:?}", who.scopes().join(" "));
-            println!("\nno: the token's scope does not cover {service}");
+            super::say(&format!(
+                "NO  scope       the token has {:?}, and needs one of {wanted:?}\n\nno: the token's scope does not cover \
+                 {service}",
+                who.scopes().join(" ")
+            ))?;
             return Ok(Err(ExitCode::from(1)));
         }
-        println!("ok  scope       {:?} covers {service}", who.scopes().join(" "));
+        super::say(&format!("ok  scope       {:?} covers {service}", who.scopes().join(" ")))?;
         Ok(Ok(Question {
             owner: self.owner(who.user())?,
             user: who.user().clone(),
@@ -159,19 +162,21 @@ async fn decision(config: &Config, question: &Question) -> anyhow::Result<ExitCo
             config.data_dir.display()
         ),
     };
-    print!("{explanation}");
+    for step in &explanation.steps {
+        super::say(&step.to_string())?;
+    }
     Ok(match explanation.verdict {
         Ok(()) => {
-            println!(
+            super::say(&format!(
                 "\nyes: {} may read {} by {} with {}",
                 question.user, question.owner, question.service, question.app
-            );
+            ))?;
             ExitCode::SUCCESS
         }
         Err(refusal) => {
-            println!("\nno: {refusal}");
+            super::say(&format!("\nno: {refusal}"))?;
             if let Some(place) = refusal.place() {
-                println!("to change it: {place}");
+                super::say(&format!("to change it: {place}"))?;
             }
             ExitCode::from(1)
         }

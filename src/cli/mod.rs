@@ -9,7 +9,11 @@ mod manual;
 mod serve;
 mod token;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -84,6 +88,15 @@ pub fn main() -> ExitCode {
         eprintln!("portcullis: {}", crate::serve::in_one_line(&error));
         ExitCode::from(EXIT_WRONG)
     })
+}
+
+/// Prints one line; false once nobody reads any more (`| head`, `| grep -q`), which is no fault.
+fn say(line: &str) -> io::Result<bool> {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A runtime for the commands that ask the database or an issuer once.

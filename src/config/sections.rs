@@ -170,10 +170,12 @@ fn database(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Database {
     let section = reader.section(top, "database", "database");
     reader.only(section, &["url", "grace_s"]);
     let url = reader.string(section, "url").and_then(|At { value, span }| {
-        let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme));
-        // The value is not repeated in the message: it may hold a password.
-        let remedy = "write \"sqlite:portcullis.db\" (in data_dir) or \"postgres://..\"";
-        if known {
+        // The value is not repeated in a message: it may hold a password.
+        let remedy = "write \"sqlite:portcullis.db\" (a file in data_dir) or \"sqlite:/path/to/file\"";
+        if ["postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme)) {
+            return reader.wrong(span, "database.url names PostgreSQL, which this version does not have", remedy);
+        }
+        if value.starts_with("sqlite:") {
             Some(Secret::new(value))
         } else {
             reader.wrong(span, "database.url is of no known kind", remedy)

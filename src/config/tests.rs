@@ -333,9 +333,18 @@ fn a_file_that_is_not_there_is_told_by_name() {
 
 #[test]
 fn a_config_does_not_print_its_secrets() {
-    let text = format!("{LEAST}[database]\nurl = \"postgres://gate:hunter2@db/gate\"\n");
-    let printed = format!("{:?}", parse(&text).unwrap());
+    let kept = format!("{LEAST}[database]\nurl = \"sqlite:hunter2\"\n");
+    let printed = format!("{:?}", parse(&kept).unwrap());
     assert!(!printed.contains("hunter2"), "{printed}");
+    for wrong in [
+        "[database]\nurl = \"postgres://gate:hunter2@db/gate\"\n",
+        "[database]\nurl = \"mysql://gate:hunter2@db/gate\"\n",
+        "[issuer.introspection]\nclient_secret = \"hunter2\n",
+        "[issuer.introspection]\nclient_secret = [\"hunter2\"]\n",
+    ] {
+        let told = error(&format!("{LEAST}{wrong}"));
+        assert!(told.contains("portcullis.toml:") && !told.contains("hunter2"), "{told}");
+    }
 }
 
 #[test]

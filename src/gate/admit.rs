@@ -17,6 +17,9 @@ use crate::policy::{Permit, Refusal, decide};
 use crate::sasl::{Bearer, SaslError};
 use crate::token::Identity;
 
+/// Most bytes of a name that is logged although nothing has proved it: a peer may claim one as long as a literal.
+const MOST_LOGGED: usize = 256;
+
 /// The database is asked every half second; a silence shorter than this is no outage.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -78,13 +81,16 @@ impl Gate {
         // Decided and seated under one hold of the directory: a change committed after this finds the seat, one
         // committed before is in the decision.
         let (permit, seat) = self.store.read(|directory| {
-            let permit = decide(who, &owner, visitor.service, directory, at).map_err(Cause::Policy)?;
-            match self.live.sit(visitor, who, &owner, limit, at) {
-                Some(seat) => Ok((permit, seat)),
-                None => Err(Cause::TooManySessions { user: who.user().to_string(), limit }),
-            }
+            let verdict = || decide(who, &owner, visitor.service, directory, now()).map_err(Cause::Policy);
+            verdict()?;
+            let Some(seat) = self.live.sit(visitor, who, &owner, limit, now()) else {
+                return Err(Cause::TooManySessions { user: who.user().to_string(), limit });
+            };
+            let seat = SeatGuard::new(Arc::clone(self), seat);
+            // Decided again with the clock read after the seat was taken: what runs out later finds the seat, what ran
+            // out before, while an issuer was asked for example, is in this verdict.
+            Ok((verdict()?, seat))
         })?;
-        let seat = SeatGuard::new(Arc::clone(self), seat);
         if !self.issuers.holds(who) {
             return Err(Cause::KeyWithdrawn { issuer: who.issuer().into(), key: who.key().into() });
         }
@@ -129,6 +135,7 @@ impl Gate {
     /// Refuses a password way in. The password itself never reaches this room.
     pub fn refuse_password(&self, visitor: &Visitor, how: &str, claimed: Option<&str>) -> Denial {
         let facts = Facts { claimed, ..Facts::default() };
+        let how = how.get(..how.floor_char_boundary(MOST_LOGGED)).unwrap_or_default();
         self.deny(visitor, &facts, Cause::Password { how: how.to_owned() })
     }
 
@@ -148,6 +155,7 @@ impl Gate {
             warn!(session = %visitor.session, reference = %denial.reference, "audit queue full: a refusal is not recorded");
         }
         let user = facts.who.as_ref().map(|who| who.user().as_str()).or(facts.claimed).unwrap_or("-");
+        let user = user.get(..user.floor_char_boundary(MOST_LOGGED)).unwrap_or_default();
         let (session, reference, reason) = (visitor.session, denial.reference, denial.cause.reason());
         match denial.cause.blame() {
             Blame::Peer => info!(%session, %reference, reason, user = ?user, cause = %denial.cause, "refused"),

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Gate, denial::Cause, live::Seat, now};
-use crate::policy::decide;
+use crate::model::UnixTime;
+use crate::policy::{Directory, decide};
 
 /// Sessions decided under one hold of the directory, so that a writer never waits long.
 const BATCH: usize = 512;
@@ -23,8 +24,9 @@ pub async fn watch(gate: Arc<Gate>, stop: CancellationToken) {
     let mut withdrawals = gate.issuers.withdrawals();
     // Whatever was committed before this task first looked is looked at now.
     changes.mark_changed();
+    let mut looked = now();
     loop {
-        let next_end = gate.store.read(|directory| directory.next_end(now()));
+        let next_end = gate.store.read(|directory| next_end(directory, looked, now()));
         let nap = match next_end {
             Some(end) => now().until(end).min(TICK),
             None => TICK,
@@ -42,11 +44,18 @@ pub async fn watch(gate: Arc<Gate>, stop: CancellationToken) {
             continue;
         }
         let began = Instant::now();
+        looked = now();
         look_again(&gate);
         // Many small changes in a row are looked at together: looking takes a fifth of one core at most.
         let took = began.elapsed();
         tokio::time::sleep((took * 4).min(TICK / 2)).await;
     }
+}
+
+/// The next moment at which a time-boxed setting runs out that no look has seen. One that ran out since the last look
+/// began, while that went on or while its pause lasted, is still to come; so is one that a clock set back comes to again.
+fn next_end(directory: &Directory, looked: UnixTime, at: UnixTime) -> Option<UnixTime> {
+    directory.next_end(looked.min(at))
 }
 
 /// Decides every live session once more.
@@ -69,7 +78,7 @@ fn look_again(gate: &Gate) {
     }
 }
 
-fn still_may(gate: &Gate, seat: &Seat, directory: &crate::policy::Directory) -> Result<(), Cause> {
+fn still_may(gate: &Gate, seat: &Seat, directory: &Directory) -> Result<(), Cause> {
     let at = now();
     if seat.fall().is_some() {
         return Ok(());
@@ -94,5 +103,27 @@ impl Gate {
         info!(session = %seat.session, user = %seat.who.user(), app = %seat.who.app(), reference = %denial.reference,
             reason = denial.cause.reason(), "session has to leave");
         seat.fell(denial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::policy::file;
+
+    #[test]
+    fn an_end_is_due_until_a_look_that_began_after_it() {
+        let text = "[unit.\"/\"]\nimap = { apps = \"any\", until = 1970-01-01T00:00:10Z }\n";
+        let directory = file::parse(text).unwrap().to_directory();
+        let end = UnixTime::from_secs(10);
+        for (name, looked_ms, at_ms, expected) in [
+            ("ahead", 9_000, 9_500, Some(end)),
+            ("passed while the last look went on", 9_999, 10_200, Some(end)),
+            ("seen by the last look", 10_000, 10_200, None),
+            ("seen, and then the clock was set back", 10_000, 9_000, Some(end)),
+        ] {
+            assert_eq!(next_end(&directory, UnixTime(looked_ms), UnixTime(at_ms)), expected, "{name}");
+        }
     }
 }

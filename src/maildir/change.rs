@@ -38,12 +38,13 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
     let given = table.numbers(&wanted, &ex.folder.limits, &mut records)?;
     let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
     let (mut changed, mut renamed_in, mut failed) = (Vec::new(), HashSet::new(), None);
-    let found: Vec<Message> = ex.read(|s| uids.iter().filter_map(|uid| s.find(*uid).cloned()).collect())?;
-    for message in found {
+    for uid in uids {
+        // As it stands now: a look at the disk for an earlier one may have found this one's new name too.
+        let Some(message) = ex.read(|s| s.find(*uid).cloned())? else { continue };
         let flags = message.flags.changed(store.op, store.flags);
         let keywords = combine(&message.keywords, store.op, &given);
         if flags != message.flags {
-            match rename(ex, &message, flags, &new, &cur) {
+            match rename(ex, &message, store, &new, &cur) {
                 Ok(Some((from, name))) => {
                     renamed_in.extend([from, Place::Cur]);
                     records.push(Record::Renamed { uid: message.uid, place: Place::Cur, name });
@@ -76,16 +77,17 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
     failed.map_or(Ok(changed), Err)
 }
 
-/// Renames one message's file for its new flags. Nothing if the message is gone.
+/// Renames one message's file for its new flags: those its name has by now, changed. Nothing if the message is gone.
 fn rename(
     ex: &Exclusive,
     message: &Message,
-    flags: Flags,
+    store: &Store,
     new: &Dir,
     cur: &Dir,
 ) -> Result<Option<(Place, Vec<u8>)>, MailError> {
     let mut known = (message.place, message.name.to_vec());
     for _ in 0..3 {
+        let flags = filename::flags(filename::info(&known.1)).changed(store.op, store.flags);
         let name = filename::with_flags(&known.1, flags);
         let from = if known.0 == Place::New { new } else { cur };
         if known.0 == Place::Cur && name == known.1 {

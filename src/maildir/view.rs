@@ -81,7 +81,7 @@ pub struct View {
     seen: u64,
     /// Changes of this session's own, which it need not be told: UID and mod-sequence.
     own: Vec<(u32, u64)>,
-    /// UIDs that are `\Recent` here: ranges, the end not included.
+    /// UIDs that are `\Recent` here: ranges in ascending order, the end not included.
     recent: Vec<(u32, u32)>,
     /// Removals that could not be told yet.
     held_back: bool,
@@ -230,7 +230,8 @@ impl View {
     }
 
     fn is_recent(&self, uid: u32) -> bool {
-        self.recent.iter().any(|(first, end)| (*first..*end).contains(&uid))
+        let at = self.recent.partition_point(|(_, end)| *end <= uid);
+        self.recent.get(at).is_some_and(|(first, _)| *first <= uid)
     }
 
     /// Whether the folder was deleted, or its index lost: the session has to leave it.

@@ -105,13 +105,12 @@ impl Watcher {
 
     /// Hands what the kernel has to say to the folders it is about, and returns those.
     pub(super) fn drain(&self) -> Vec<Arc<Folder>> {
-        let mut told: Vec<Arc<Folder>> = Vec::new();
+        // By address: an overflow tells every folder that is open.
+        let mut told: HashMap<*const Folder, Arc<Folder>> = HashMap::new();
         let mut tell = |folder: &Weak<Folder>, event: &dyn Fn(&mut Events)| {
             let Some(folder) = folder.upgrade() else { return };
             event(&mut lock(&folder.events));
-            if !told.iter().any(|f| Arc::ptr_eq(f, &folder)) {
-                told.push(folder);
-            }
+            told.insert(Arc::as_ptr(&folder), folder);
         };
         let mut buffer = [std::mem::MaybeUninit::uninit(); 16 * 1024];
         let mut watches = lock(&self.watches);
@@ -135,7 +134,7 @@ impl Watcher {
                 tell(folder, &|events| events.push(*place, name.to_bytes()));
             }
         }
-        told
+        told.into_values().collect()
     }
 }
 

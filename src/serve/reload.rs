@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
+use aws_lc_rs::digest;
 use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
@@ -16,12 +17,14 @@ use notify::{
 use tokio::{signal::unix::Signal, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use super::in_one_line;
 use crate::config::Config;
 use crate::issuer::Issuers;
+use crate::model::Blame;
 use crate::policy;
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreError};
 use crate::tls::{Certificates, Resolver};
 
 /// An editor writes a file in several steps; what comes within this time is one change.
@@ -54,9 +57,10 @@ impl Reload {
 
     /// Applies the policy file, if there is one, as one transaction.
     pub(super) async fn apply_policy(&self) -> anyhow::Result<()> {
-        let Some(file) = &self.config.policy_file else { return Ok(()) };
+        let Some(file) = self.config.policy_file.clone() else { return Ok(()) };
         let name = file.display().to_string();
-        let document = policy_document(file)?;
+        // A file of a million users takes seconds: not on a thread that sessions wait for.
+        let document = tokio::task::spawn_blocking(move || policy_document(&file)).await??;
         let applied = self.store.apply(&document, &name).await?;
         let store::Applied { number, added, changed, removed } = applied;
         info!(file = name, number, added, changed, removed, "policy applied");
@@ -75,6 +79,9 @@ impl Reload {
                 None
             }
         };
+        // A policy that was read and that the database could not take just then: tried again, or it would stay unknown
+        // until somebody saves the file once more.
+        let mut owed = false;
         loop {
             let mut asked = false;
             tokio::select! {
@@ -91,10 +98,12 @@ impl Reload {
             if asked || now.differs(&self.seen, Kind::Keys) {
                 self.reload_keys();
             }
-            if (asked || now.differs(&self.seen, Kind::Policy))
-                && let Err(error) = self.apply_policy().await
-            {
-                error!("policy not applied, nothing changed: {}", in_one_line(&error));
+            if asked || owed || now.differs(&self.seen, Kind::Policy) {
+                let applied = self.apply_policy().await;
+                owed = applied.as_ref().is_err_and(waits_for_database);
+                if let Err(error) = applied {
+                    error!("policy not applied, nothing changed: {}", in_one_line(&error));
+                }
             }
             self.seen = now;
         }
@@ -163,15 +172,24 @@ fn files(config: &Config) -> [(Kind, Vec<PathBuf>); 3] {
     ]
 }
 
-/// The bytes of all files as they are now; an unreadable one is none.
+/// What all files hold now.
 pub(super) async fn look(config: &Config) -> Seen {
-    let mut seen = Vec::new();
-    for (kind, files) in files(config) {
-        for file in files {
-            seen.push((kind, tokio::fs::read(file).await.ok()));
-        }
-    }
-    Seen(seen)
+    let files = files(config);
+    let look = move || {
+        let each = files.into_iter().flat_map(|(kind, files)| files.into_iter().map(move |file| (kind, file)));
+        Seen(each.map(|(kind, file)| (kind, contents(&file))).collect())
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+/// A digest of the file, so that neither a private key nor a large policy stays in memory; none if it cannot be read.
+fn contents(file: &Path) -> Option<digest::Digest> {
+    Some(digest::digest(&digest::SHA256, &Zeroizing::new(std::fs::read(file).ok()?)))
+}
+
+/// Whether the same policy may well be taken later.
+fn waits_for_database(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<StoreError>().is_some_and(|error| error.blame() == Blame::Dependency)
 }
 
 /// Reads the certificates; warnings go to the log.
@@ -208,13 +226,16 @@ enum Kind {
     Policy,
 }
 
-/// File contents, to tell a real change from a touch.
-#[derive(PartialEq, Eq)]
-pub(super) struct Seen(Vec<(Kind, Option<Vec<u8>>)>);
+/// What the files hold, to tell a real change from a touch.
+#[derive(Default)]
+pub(super) struct Seen(Vec<(Kind, Option<digest::Digest>)>);
 
 impl Seen {
     /// Whether a file of this kind has other contents than in `before`.
     fn differs(&self, before: &Seen, kind: Kind) -> bool {
-        self.0.iter().zip(&before.0).any(|(now, then)| now.0 == kind && now.1 != then.1)
+        let bytes = |seen: &Option<digest::Digest>| seen.as_ref().map(|digest| digest.as_ref().to_vec());
+        let mut pairs = self.0.iter().zip(&before.0);
+        self.0.len() != before.0.len()
+            || pairs.any(|(now, then)| now.0 == kind && bytes(&now.1) != bytes(&then.1))
     }
 }

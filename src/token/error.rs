@@ -121,7 +121,7 @@ pub enum TokenError {
     },
     /// The token is bound to a key or certificate (`cnf`), so it is no bearer token. Source: RFC 8705 section 3,
     /// RFC 9449.
-    #[error("the token is bound to a key or certificate ({method}) that this connection did not prove")]
+    #[error("the token is bound to a key or certificate ({method:?}) that this connection did not prove")]
     Bound {
         /// The member of `cnf`: `x5t#S256`, `jkt`, ...
         method: String,

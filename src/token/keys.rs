@@ -50,7 +50,7 @@ enum Material {
 
 /// A key that was left out, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("key {position} ({}) skipped: {problem}", .kid.as_deref().unwrap_or("no kid"))]
+#[error("key {position} (kid {kid:?}) skipped: {problem}")]
 pub struct SkippedKey {
     /// Its place in the set, from 1.
     pub position: usize,

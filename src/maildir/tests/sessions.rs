@@ -138,3 +138,21 @@ async fn keywords_have_a_limit_and_no_letter_case() {
         assert!(view.store_flags(&[1], FlagOp::Add, Flags::NONE, &[bad]).await.is_err(), "{bad:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flag_another_program_has_just_set_is_not_undone_by_a_store() {
+    let world = World::new().await;
+    for n in 1..=3 {
+        world.deliver(&format!("{n}.mta"), b"x");
+    }
+    let mut inbox = world.inbox().await;
+    inbox.unwatch();
+    for n in 1..=3 {
+        let name = |flags| world.home().join(format!("cur/{n}.mta:2,{flags}"));
+        std::fs::rename(name(""), name("F")).unwrap();
+    }
+    assert_eq!(inbox.store_flags(&[1, 2, 3], FlagOp::Add, Flags::SEEN, &[]).await.unwrap(), [1, 2, 3]);
+    assert_eq!(world.files(""), ["1.mta:2,FS", "2.mta:2,FS", "3.mta:2,FS"]);
+    let both = Flags::SEEN.union(Flags::FLAGGED);
+    assert!((1..=3).all(|seq| inbox.message(seq).unwrap().flags == both));
+}

@@ -79,6 +79,12 @@ impl<'t> Text<'t> {
         let rest = text.get(line_start..).unwrap_or("");
         let line_text = rest.split('\n').next().unwrap_or("").trim_end_matches('\r');
         let column = text.get(line_start..start).unwrap_or("").chars().count();
+        let (what, remedy) = (what.into(), remedy.into());
+        if may_hold_a_secret(line_text) {
+            let key = line_text.split('=').next().unwrap_or("").trim();
+            let excerpt = format!("{key} = (not shown: it may hold a secret)");
+            return Problem { line, column: column + 1, what, remedy, excerpt, caret: (0, key.chars().count().max(1)) };
+        }
         let marked = text.get(start..end).unwrap_or("");
         let width = marked.split('\n').next().unwrap_or("").chars().count().max(1);
 
@@ -90,12 +96,17 @@ impl<'t> Text<'t> {
         Problem {
             line,
             column: column + 1,
-            what: what.into(),
-            remedy: remedy.into(),
+            what,
+            remedy,
             excerpt: excerpt.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
             caret: (caret_at, width.min(room)),
         }
     }
+}
+
+/// `client_secret = ".."` and `url = "postgres://user:password@host"`, well-formed or not: messages end up in logs.
+fn may_hold_a_secret(line: &str) -> bool {
+    line.replace("client_secret_file", "").contains("client_secret") || (line.contains("://") && line.contains('@'))
 }
 
 /// `config/policy.toml:12:9: unit "/Slaes" is not in this file: add [unit."/Slaes"] ...`, with the line and a caret.

@@ -276,6 +276,31 @@ fn an_explanation_lists_every_check_and_agrees_with_the_verdict() {
 }
 
 #[test]
+fn nothing_a_token_says_begins_a_line_of_its_own_in_a_log_or_an_explanation() {
+    let evil = "x\nINFO signed in\u{1b}[2J";
+    let members =
+        ["iss", "aud", "exp", "nbf", "azp", "client_id", "email", "scope", "token_use", "typ", "nonce", "sub"];
+    let mut tokens: Vec<String> = members.iter().map(|name| changed(json!({}), json!({ *name: evil }))).collect();
+    tokens.extend([
+        changed(json!({}), json!({"cnf": {evil: "x"}})),
+        changed(json!({}), json!({evil: {evil: evil}})),
+        changed(json!({"kid": evil}), json!({})),
+        changed(json!({"alg": evil}), json!({})),
+        changed(json!({"typ": evil}), json!({})),
+        raw(&format!("{{{0:?}:1,{0:?}:2}}", "x\n"), "{}"),
+    ]);
+    for token in tokens {
+        let told = diagnose(&token, &rules(), &KEYS, NOW);
+        let error = told.verdict.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        for line in told.steps.iter().map(ToString::to_string).chain([error]) {
+            assert!(!line.contains(char::is_control), "{line:?}");
+        }
+    }
+    let key = json!({"keys": [{"kty": "oct", "kid": evil}]}).to_string();
+    assert!(!KeySet::parse(key.as_bytes()).unwrap_err().to_string().contains(char::is_control));
+}
+
+#[test]
 fn no_error_text_holds_the_token() {
     let secret = "s3cr3tpayload";
     for token in [
