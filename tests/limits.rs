@@ -296,3 +296,46 @@ fn every_limit_in_force_is_told_at_start() {
         assert!(log.contains(word), "{word}: {log}");
     }
 }
+
+/// Resident memory of the gate, in bytes.
+fn memory(gate: &Gate) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Once all items of a FETCH for one message were written before any was sent.
+#[test]
+fn a_peer_that_asks_for_much_and_reads_nothing_holds_one_buffer() {
+    let gate = limited("");
+    let part =
+        "--b\r\nContent-Type: text/plain; name=\"a rather long name of a part that says little.txt\"\r\n\r\nx\r\n";
+    let message = format!(
+        "Subject: many parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{}--b--\r\n",
+        part.repeat(3000)
+    );
+    gate.deliver(ANN, message.as_bytes());
+    let mut imap = gate.imap(ANN, APP);
+    imap.ok("SELECT INBOX");
+    // Once for whatever is made at first use.
+    let one = imap.ok("FETCH 1 (BODYSTRUCTURE)").untagged.iter().map(Vec::len).sum::<usize>();
+    assert!(one > 300_000, "the answer is too small to tell anything: {one}");
+    let before = memory(&gate);
+    let tag = imap.send(&format!("FETCH 1 (BODYSTRUCTURE{})", " BODYSTRUCTURE".repeat(199)));
+    let mut most = 0;
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(100));
+        most = most.max(memory(&gate).saturating_sub(before));
+    }
+    assert!(most < 10 * 1024 * 1024, "{most} bytes are held for an answer of {} bytes", one * 200);
+    // Whoever reads gets all of it.
+    let (mut read, mut tail) = (0, Vec::new());
+    while !tail.ends_with(format!("{tag} OK FETCH done\r\n").as_bytes()) {
+        let piece = imap.wire.some();
+        assert!(!piece.is_empty(), "closed after {read} bytes");
+        read += piece.len();
+        tail.extend_from_slice(&piece);
+        tail.drain(..tail.len().saturating_sub(100));
+    }
+    assert!(read > one * 150, "{read} bytes");
+}
