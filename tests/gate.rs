@@ -196,8 +196,10 @@ async fn each_yes_in_the_audit_log_has_its_end_there_also_when_no_session_came_o
         let session = admission.seat.session;
         if began {
             admission.seat.left("logout", 1, 2);
+        } else {
+            // As where another POP3 session holds the mailbox.
+            drop(admission);
         }
-        // Otherwise dropped, as where another POP3 session holds the mailbox.
         let rows = house.store.audit_recent(&AuditFilter::default()).await.unwrap();
         let of: Vec<_> = rows.iter().rev().filter(|row| row.session == Some(session)).collect();
         let told: Vec<_> = of.iter().map(|row| (&*row.event, row.reason.as_deref())).collect();
