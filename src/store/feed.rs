@@ -5,13 +5,13 @@
 //! is changed under one lock, in the order of the numbers, and its number is told only afterwards: whoever hears of
 //! a change through `Store::changes` finds it in the snapshot.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
 use sqlx::{Any, AnyConnection, Row, Transaction};
-use tokio::sync::MutexGuard;
+use tokio::{sync::MutexGuard, time::timeout};
 
 use super::{
-    Store, StoreError,
+    POLL, Store, StoreError,
     rows::{self, Failed},
 };
 use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
@@ -187,10 +187,24 @@ pub(super) async fn last_time(connection: &mut AnyConnection) -> Result<UnixTime
 
 impl Store {
     /// Brings in what other processes committed. Cheap when there is nothing: one look at the end of the feed.
+    ///
+    /// While this process itself writes, which takes a minute for a large policy, it waits for its turn; that the database
+    /// answers meanwhile is noted all the same.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
-        let doing = "reading the change feed";
-        self.follow().await.map_err(|error| error.at(doing, &self.path))?;
+        let failed = |error: Failed| error.at("reading the change feed", &self.path);
+        let mut turn = pin!(self.turn.lock());
+        let _turn = loop {
+            match timeout(POLL, &mut turn).await {
+                Ok(turn) => break turn,
+                Err(_) => {
+                    last_number(&mut *self.pool.acquire().await.map_err(|error| failed(error.into()))?)
+                        .await
+                        .map_err(failed)?;
+                    self.note_contact();
+                }
+            }
+        };
+        self.follow().await.map_err(failed)?;
         self.note_contact();
         Ok(())
     }

@@ -450,6 +450,20 @@ async fn a_damaged_row_stops_the_start_and_says_which() {
 }
 
 #[tokio::test]
+async fn a_long_write_of_our_own_is_no_silence_of_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let stop = CancellationToken::new();
+    let run = tokio::spawn(Arc::clone(&store).run(stop.clone()));
+    let write = feed::Write::begin(&store, "testing").await.unwrap();
+    tokio::time::sleep(POLL * 5).await;
+    assert!(store.silence() < POLL * 3, "{:?}", store.silence());
+    drop(write);
+    stop.cancel();
+    run.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_locked_database_is_an_error_that_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
