@@ -208,7 +208,7 @@ async fn each_yes_in_the_audit_log_has_its_end_there_also_when_no_session_came_o
     }
     assert_eq!(reason(house.knock("eve@example.com", "mailer", ann, Service::Pop).await), "not_member");
     let rows = house.store.audit_recent(&AuditFilter::default()).await.unwrap();
-    assert_eq!(&*rows[0].event, "login", "no end without a beginning");
+    assert_eq!(&*rows.first().unwrap().event, "login", "no end without a beginning");
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn a_name_as_long_as_a_line_makes_no_long_row_and_no_long_log_line() {
     assert!(denial.cause.to_string().len() < 300);
     let filter = AuditFilter { reference: Some(denial.reference), ..AuditFilter::default() };
     let rows = house.store.audit_recent(&filter).await.unwrap();
-    assert!(rows[0].claimed.as_ref().is_some_and(|claimed| (250..=256).contains(&claimed.len())));
+    assert!(rows.first().unwrap().claimed.as_ref().is_some_and(|claimed| (250..=256).contains(&claimed.len())));
 }
 
 #[tokio::test]
