@@ -1,0 +1,145 @@
+//! An OpenID provider that no one here wrote (npm `oidc-provider`, certified) and the gate: keys by discovery, a token
+//! from a real authorization code flow, key rotation, and a provider that goes away.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+use support::{
+    ANN, Gate, Setup,
+    program::{self, Home},
+    wire::{Imap, Pop, oauthbearer, xoauth2},
+};
+
+/// The provider, in a process of its own.
+struct Provider {
+    issuer: String,
+    child: Child,
+    says: ChildStdin,
+    hears: Receiver<String>,
+    _home: Home,
+}
+
+impl Provider {
+    fn start() -> Self {
+        let home = Home::new();
+        let mut command = home.node("openid_provider.js");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (said, hears) = channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line)));
+        let says = child.stdin.take().unwrap();
+        let mut provider = Self { issuer: String::new(), child, says, hears, _home: home };
+        provider.issuer = provider.next("ready ");
+        provider
+    }
+
+    /// A token by authorization code.
+    fn token(&mut self, user: &str) -> String {
+        self.ask(&format!("token {user}"), "token ")
+    }
+
+    fn ask(&mut self, command: &str, answer: &str) -> String {
+        writeln!(self.says, "{command}").unwrap();
+        self.next(answer)
+    }
+
+    fn next(&mut self, start: &str) -> String {
+        let line = self.hears.recv_timeout(Duration::from_secs(30)).expect("the provider says nothing");
+        line.strip_prefix(start).unwrap_or_else(|| panic!("the provider says {line}")).to_owned()
+    }
+
+    fn gate(&self) -> Gate {
+        let issuer = format!(
+            r#"[[issuer]]
+url = "{}"
+audience = ["portcullis"]
+token_type = "at+jwt"
+scope = {{ imap = ["mail"], pop = ["mail"] }}
+"#,
+            self.issuer
+        );
+        let more = "[jwks]\nforced_refresh_gap_s = 1\nrefresh_s = 10\n".to_owned();
+        Gate::with(Setup { issuer: Some(issuer), more, ..Setup::default() })
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn sign_in(gate: &Gate, token: &str) -> String {
+    Imap::connect(gate).command(&format!("AUTHENTICATE XOAUTH2 {}", xoauth2(ANN, token))).status
+}
+
+#[test]
+fn a_token_by_authorization_code_opens_the_mailbox_with_keys_found_by_discovery() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let mut provider = Provider::start();
+    let gate = provider.gate();
+    let token = provider.token(ANN);
+    let status = sign_in(&gate, &token);
+    assert!(status.starts_with("OK"), "{status}");
+    let reply = Pop::connect(&gate).authenticate("OAUTHBEARER", &oauthbearer(ANN, &token));
+    assert!(reply.starts_with("+OK"), "{reply}");
+
+    // Another's token does not open ann's mailbox, and an ID token opens nothing.
+    let status = sign_in(&gate, &provider.token("olaf@example.com"));
+    assert!(status.starts_with("NO [AUTHORIZATIONFAILED]"), "{status}");
+    let id_token = provider.ask(&format!("id-token {ANN}"), "token ");
+    let status = sign_in(&gate, &id_token);
+    assert!(status.starts_with("NO [AUTHENTICATIONFAILED]"), "{status}");
+}
+
+#[test]
+fn a_rotated_key_is_found_at_once_and_the_old_one_ends_its_sessions() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let mut provider = Provider::start();
+    let gate = provider.gate();
+    let old = provider.token(ANN);
+    let mut idle = Imap::connect(&gate);
+    idle.xoauth2(ANN, &old);
+    idle.ok("SELECT INBOX");
+    idle.idle();
+
+    std::thread::sleep(Duration::from_millis(1100)); // the gap that the gate keeps between two forced refreshes
+    provider.ask("rotate", "rotated ");
+    let new = provider.token(ANN);
+    let began = Instant::now();
+    let status = sign_in(&gate, &new);
+    assert!(status.starts_with("OK"), "{status}");
+    // That sign-in made the gate read the keys again; the session of the withdrawn key goes.
+    let (text, at) = idle.bye();
+    assert!(at - began < Duration::from_secs(2), "took {:?}", at - began);
+    assert!(text.starts_with("[AUTHENTICATIONFAILED]"), "{text}");
+    let status = sign_in(&gate, &old);
+    assert!(status.starts_with("NO [AUTHENTICATIONFAILED]"), "{status}");
+}
+
+#[test]
+fn known_keys_stay_good_while_the_provider_is_away() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let mut provider = Provider::start();
+    let gate = provider.gate();
+    let (first, second) = (provider.token(ANN), provider.token(ANN));
+    let status = sign_in(&gate, &first);
+    assert!(status.starts_with("OK"), "{status}");
+    provider.ask("down", "down");
+    let status = sign_in(&gate, &second); // not seen before, so its signature is checked
+    assert!(status.starts_with("OK"), "{status}");
+}

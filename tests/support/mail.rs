@@ -1,0 +1,145 @@
+//! Messages for mailboxes: the hard cases in `tests/mail` and `tests/clients/mail`, kept there as they go over the
+//! wire (CRLF), and the comparison of what a program fetched with what was delivered.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// One message in wire form.
+#[derive(Clone)]
+pub struct Mail {
+    /// Name of its file.
+    pub name: String,
+    /// Its bytes, every line end CRLF.
+    pub wire: Vec<u8>,
+}
+
+/// The messages that every program must carry unharmed, in the order of their names.
+pub fn hard_cases() -> Vec<Mail> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder("tests/clients/mail")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "eml"));
+    files.sort();
+    assert!(!files.is_empty());
+    files.iter().map(|file| read(file)).collect()
+}
+
+/// The message in file `name` of `tests/mail` or `tests/clients/mail`.
+pub fn by_name(name: &str) -> Vec<u8> {
+    ["tests/mail", "tests/clients/mail"]
+        .iter()
+        .map(|place| folder(place).join(name))
+        .find(|file| file.exists())
+        .map_or_else(|| panic!("no message {name}"), |file| read(&file).wire)
+}
+
+fn read(file: &Path) -> Mail {
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    // Through LF and back: whatever a checkout did to the line ends, this is what a delivered file reads as.
+    Mail { name, wire: with_crlf(&with_lf(&fs::read(file).unwrap())) }
+}
+
+fn folder(place: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(place)
+}
+
+/// A name no other message of this machine has.
+pub fn unique_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}.M{:06}P{}Q{count}.test", now.as_secs(), now.subsec_micros(), std::process::id())
+}
+
+/// The bytes with each CRLF made LF: how a mail transfer agent stores a message.
+pub fn with_lf(wire: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(wire.len());
+    for (at, &byte) in wire.iter().enumerate() {
+        if byte != b'\r' || wire.get(at + 1) != Some(&b'\n') {
+            out.push(byte);
+        }
+    }
+    out
+}
+
+/// The bytes with each bare LF made CRLF: how a stored message reads on the wire.
+pub fn with_crlf(stored: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(stored.len() + stored.len() / 32);
+    let mut before = 0;
+    for &byte in stored {
+        if byte == b'\n' && before != b'\r' {
+            out.push(b'\r');
+        }
+        out.push(byte);
+        before = byte;
+    }
+    out
+}
+
+/// Every message of a folder tree that a program wrote, in wire form: files of `cur` and `new` in any depth.
+pub fn from_maildirs(root: &Path) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(root) else { return found };
+    for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        if path.ends_with("cur") || path.ends_with("new") {
+            for file in fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()) {
+                found.push(with_crlf(&fs::read(file).unwrap()));
+            }
+        } else {
+            found.extend(from_maildirs(&path));
+        }
+    }
+    found
+}
+
+/// Checks that `got` holds exactly the messages `want`, in any order.
+pub fn assert_same(program: &str, mut got: Vec<Vec<u8>>, want: &[Mail]) {
+    let mut missing = Vec::new();
+    for mail in want {
+        match got.iter().position(|bytes| *bytes == mail.wire) {
+            Some(at) => drop(got.swap_remove(at)),
+            None => missing.push(mail),
+        }
+    }
+    if missing.is_empty() && got.is_empty() {
+        return;
+    }
+    let mut story = format!("{program}: {} not as delivered, {} others instead", missing.len(), got.len());
+    for mail in missing {
+        let nearest = got.iter().max_by_key(|bytes| common(bytes, &mail.wire));
+        let at = nearest.map_or(0, |bytes| common(bytes, &mail.wire));
+        story += &format!(
+            "\n{}: {} octets, differs from octet {at}\n want ..{}",
+            mail.name,
+            mail.wire.len(),
+            near(&mail.wire, at)
+        );
+        if let Some(bytes) = nearest {
+            story += &format!("\n  got ..{} ({} octets)", near(bytes, at), bytes.len());
+        }
+    }
+    panic!("{story}");
+}
+
+/// The message without the lines that start with `name`.
+pub fn without_header(bytes: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        if !line.starts_with(name) {
+            out.extend_from_slice(line);
+        }
+    }
+    out
+}
+
+fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+fn near(bytes: &[u8], at: usize) -> String {
+    let end = bytes.len().min(at + 60);
+    bytes[at.saturating_sub(30).min(end)..end].escape_ascii().to_string()
+}
