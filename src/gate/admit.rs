@@ -1,6 +1,6 @@
 //! From a bearer token to a permit and a seat, or to a denial with its audit row. Called by `session`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tracing::{error, info, warn};
 
@@ -10,29 +10,15 @@ use super::{
     live::SeatGuard,
     now,
     record::Facts,
+    visitor::Visitor,
 };
-use crate::model::{Blame, Place, Reference, Service, SessionId, UserId};
+use crate::model::{Blame, Place, Reference, Service, UserId};
 use crate::policy::{Permit, Refusal, decide};
 use crate::sasl::{Bearer, SaslError};
 use crate::token::Identity;
 
 /// The database is asked every half second; a silence shorter than this is no outage.
 const SILENCE: Duration = Duration::from_secs(5);
-
-/// What is known of a session before anybody has signed in.
-#[derive(Clone, Debug)]
-pub struct Visitor {
-    /// Which session.
-    pub session: SessionId,
-    /// The protocol spoken.
-    pub service: Service,
-    /// Where it comes from: the address in the PROXY header where one is trusted.
-    pub peer: SocketAddr,
-    /// `TLSv1.2` or `TLSv1.3`.
-    pub tls: &'static str,
-    /// What the program calls itself (IMAP `ID`, RFC 2971), if it said so.
-    pub program: Option<String>,
-}
 
 /// A yes: the permit opens the mailbox, the seat stays with the session until it ends.
 pub struct Admission {

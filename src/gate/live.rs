@@ -8,7 +8,7 @@ use std::{
 use dashmap::DashMap;
 use tokio_util::sync::CancellationToken;
 
-use super::{admit::Visitor, denial::Denial};
+use super::{denial::Denial, visitor::Visitor};
 use crate::model::{Service, SessionId, UnixTime, UserId};
 use crate::token::Identity;
 

@@ -7,6 +7,7 @@ mod live;
 mod lobby;
 mod record;
 mod slow;
+mod visitor;
 mod watch;
 
 use std::{
@@ -17,11 +18,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use admit::{Admission, Visitor};
+pub use admit::Admission;
 pub use denial::{Cause, Denial, Hint};
 pub use live::{Live, Seat, SeatGuard};
 pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot};
 pub use slow::network;
+pub use visitor::Visitor;
 pub use watch::watch;
 
 use crate::issuer::Issuers;

@@ -2,10 +2,10 @@
 
 use super::{
     Gate,
-    admit::Visitor,
     denial::{Cause, Denial},
     live::Seat,
     now,
+    visitor::Visitor,
 };
 use crate::model::{Secret, UserId};
 use crate::policy::Permit;

@@ -177,7 +177,11 @@ pub(super) async fn deliver(folder: &Arc<Folder>, messages: Vec<Ready>) -> Resul
     let commits = Arc::clone(folder);
     // A task of its own: it finishes, or undoes, what it began although the session that waits goes away.
     tokio::spawn(async move {
-        let done = commits.exclusively("delivering messages", |ex| Ok(commit_waiting(ex))).await;
+        let commit = |ex: &Exclusive| {
+            commit_waiting(ex);
+            Ok(())
+        };
+        let done = commits.exclusively("delivering messages", commit).await;
         if let Err(error) = done {
             for waiting in std::mem::take(&mut *lock(&commits.waiting)) {
                 drop(waiting.reply.send(Err(error.clone())));

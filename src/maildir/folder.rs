@@ -6,29 +6,20 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::{
-    deliver::Waiting,
-    disk::Dir,
-    error::MailError,
-    index::Index,
-    record::{Marks, Record},
-    root::Shared,
-    scan,
-    state::State,
-    watch::Events,
+    deliver::Waiting, disk::Dir, error::MailError, index::Index, root::Shared, state::State, watch::Events,
 };
 
-/// How long to wait for another process that holds the folder's lock.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+mod exclusive;
+
+pub(super) use exclusive::Exclusive;
+
 /// A directory changed less than this ago may change again without its time stamp showing it.
 const SETTLED: Duration = Duration::from_millis(50);
 
@@ -240,141 +231,6 @@ impl Core {
     }
 }
 
-/// The only writer of a folder, on a blocking thread. Unlocks when dropped.
-pub(super) struct Exclusive<'a> {
-    pub folder: &'a Arc<Folder>,
-    pub dir: Dir,
-}
-
-impl<'a> Exclusive<'a> {
-    fn begin(folder: &'a Arc<Folder>) -> Result<Self, MailError> {
-        if folder.is_gone() {
-            return Err(MailError::FolderGone);
-        }
-        let dir = folder.dir()?;
-        lock_dir(&dir)?;
-        let ex = Self { folder, dir };
-        ex.catch_up(&folder.spot())?;
-        Ok(ex)
-    }
-
-    /// Loads the index unless what is loaded is still what stands on disk; makes one where there is none.
-    fn catch_up(&self, spot: &Spot) -> Result<(), MailError> {
-        let known = { lock(&self.folder.core).loaded.as_ref().map(|l| l.index.clone()) };
-        if let Some(index) = known
-            && (index.needs_rewrite() || index.is_current(&self.dir)?)
-        {
-            return Ok(());
-        }
-        for name in ["cur", "new", "tmp"] {
-            if self.dir.stat(name.as_bytes())?.is_none() {
-                self.dir.make(name.as_bytes())?;
-                self.dir.sync()?;
-            }
-        }
-        let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-        let (index, state) = match Index::load(&self.dir)? {
-            Some(found) => found,
-            None => {
-                let state = State::empty(shared.next_uid_validity(&spot.owner)?);
-                (Index::create(&self.dir, &state)?, state)
-            }
-        };
-        let mut core = lock(&self.folder.core);
-        // The index was lost under open views: what they know by UID is void.
-        if core.uid_validity != 0 && core.uid_validity != state.uid_validity {
-            core.gone = true;
-            drop(core);
-            self.folder.announce();
-            return Err(MailError::FolderGone);
-        }
-        // Loaded again after a rest, nothing changed; otherwise another process wrote, and the disk needs a look.
-        let rested = core.loaded.is_none() && core.uid_validity != 0;
-        core.scanned = core.scanned.filter(|_| rested);
-        core.put(self.dir.clone(), index, state);
-        drop(core);
-        self.folder.announce();
-        Ok(())
-    }
-
-    /// Asks the state, which is loaded while this lives.
-    pub(super) fn read<T>(&self, question: impl FnOnce(&State) -> T) -> Result<T, MailError> {
-        let core = lock(&self.folder.core);
-        core.loaded.as_ref().map(|loaded| question(&loaded.state)).ok_or(MailError::FolderGone)
-    }
-
-    /// Writes the records to the index, durably, and only then lets anyone see them.
-    pub(super) fn commit(&self, records: Vec<Record>) -> Result<(), MailError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let (mut index, marks) = {
-            let core = lock(&self.folder.core);
-            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
-            (loaded.index.clone(), next_marks(&loaded.state, &records))
-        };
-        let done = if index.needs_rewrite() { Ok(()) } else { index.commit(&self.dir, marks, &records) };
-        if let Err(error) = done {
-            if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-                loaded.index = index;
-            }
-            return Err(error);
-        }
-        if index.wants_rewrite() {
-            // From a copy, so that readers are not held up by the disk.
-            let mut next = self.read(State::clone)?;
-            merge(&mut next, marks, records.clone());
-            match Index::create(&self.dir, &next) {
-                Ok(made) => index = made,
-                // The frame is in the old file already: it just stays long.
-                Err(error) if !index.needs_rewrite() => tracing::warn!(%error, "an index stays uncompacted"),
-                Err(error) => return Err(error),
-            }
-        }
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            merge(&mut loaded.state, marks, records);
-            loaded.index = index;
-        }
-        self.folder.announce();
-        Ok(())
-    }
-
-    /// Takes over what the disk shows although it could not be recorded (a full disk must not stop reading). The index
-    /// is written anew before the next commit.
-    pub(super) fn adopt(&self, records: Vec<Record>) {
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            let marks = next_marks(&loaded.state, &records);
-            merge(&mut loaded.state, marks, records);
-            loaded.index.distrust();
-        }
-        self.folder.announce();
-    }
-
-    /// When `new` and `cur` changed last.
-    pub(super) fn stamps(&self) -> Result<Stamps, MailError> {
-        stamps(&self.dir)
-    }
-
-    /// Remembers that the state shows the directories as they were at `stamps`; nothing if that can not be told.
-    pub(super) fn scanned(&self, stamps: Option<Stamps>) {
-        lock(&self.folder.core).scanned = stamps.filter(|s| s.are_settled());
-    }
-
-    /// Looks at the directories if they changed since the last look.
-    pub(super) fn refresh(&self) -> Result<(), MailError> {
-        self.refresh_settling(false)
-    }
-
-    /// The same, moving what it finds in `new` to `cur` if asked to.
-    pub(super) fn refresh_settling(&self, settle: bool) -> Result<(), MailError> {
-        let known = { lock(&self.folder.core).scanned };
-        if known.is_some() && known == Some(stamps(&self.dir)?) {
-            return Ok(());
-        }
-        scan::all(self, settle)
-    }
-}
-
 impl Stamps {
     fn are_settled(self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -386,12 +242,6 @@ impl Stamps {
     }
 }
 
-impl Drop for Exclusive<'_> {
-    fn drop(&mut self) {
-        let _ = flock(self.dir.fd(), FlockOperation::Unlock);
-    }
-}
-
 fn stamps(dir: &Dir) -> Result<Stamps, MailError> {
     let at = |name: &[u8]| -> Result<(i64, i64), MailError> {
         let missing = MailError::Io { doing: "looking at a folder", source: Errno::NOENT };
@@ -399,38 +249,4 @@ fn stamps(dir: &Dir) -> Result<Stamps, MailError> {
         Ok((stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)))
     };
     Ok(Stamps([at(b"new")?, at(b"cur")?]))
-}
-
-/// Waits for the lock that keeps other processes of ours out. A file system without such locks goes without.
-fn lock_dir(dir: &Dir) -> Result<(), MailError> {
-    let start = Instant::now();
-    loop {
-        match flock(dir.fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) | Err(Errno::NOLCK | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS | Errno::BADF) => return Ok(()),
-            Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < LOCK_WAIT => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Err(Errno::WOULDBLOCK) => return Err(MailError::Locked),
-            Err(errno) => return Err(MailError::io("locking a folder", errno)),
-        }
-    }
-}
-
-fn next_marks(state: &State, records: &[Record]) -> Marks {
-    let top =
-        records.iter().filter_map(|r| if let Record::Message { uid, .. } = r { Some(*uid) } else { None }).max();
-    let uid_next = top.map_or(0, |uid| uid.saturating_add(1)).max(state.marks.uid_next);
-    Marks { modseq: state.marks.modseq + 1, uid_next, recent: state.marks.recent }
-}
-
-fn merge(state: &mut State, marks: Marks, records: Vec<Record>) {
-    let sweep = records.iter().any(|r| matches!(r, Record::Expunged { .. }));
-    for record in records {
-        state.apply(record, marks.modseq);
-    }
-    if sweep {
-        state.sweep();
-    }
-    let recent = state.marks.recent.max(marks.recent);
-    state.marks = Marks { recent, ..marks };
 }

@@ -28,6 +28,7 @@ mod flags;
 mod folder;
 mod index;
 mod keywords;
+mod listing;
 mod lock;
 mod path;
 mod pool;
@@ -45,8 +46,9 @@ pub use deliver::Appending;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use keywords::{MAX_KEYWORD, MAX_KEYWORDS};
+pub use listing::{Folder, SpecialUse};
 pub use root::{Limits, Mail, Settings};
-pub use tree::{Folder, Maildir, SpecialUse, Status};
+pub use tree::{Maildir, Status};
 pub use view::{CopyUid, Meta, Mode, Update, View};
 pub use wire::{CHUNK, MessageReader};
 

@@ -11,7 +11,8 @@
 use std::fmt::Write;
 
 use super::error::MailError;
-use crate::{imap::mutf7, model::UserId};
+use crate::imap::mutf7;
+use crate::model::UserId;
 
 /// Longest folder name, in bytes.
 pub const MAX_NAME: usize = 1000;

@@ -1,7 +1,7 @@
 //! The store as a whole: its root, the folders that are open, the threads and watches they share.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex, Weak, atomic::Ordering},
     time::Duration,
@@ -14,17 +14,20 @@ use super::{
     error::{MailError, io},
     filename,
     folder::{Folder, Spot, lock, now_s},
-    path,
+    listing, path,
     pool::Pool,
     tree::{self, Maildir},
     watch::{self, Watcher},
 };
-use crate::{model::UserId, policy::Permit};
+use crate::model::UserId;
+use crate::policy::Permit;
 
 /// How often folders without a watch are looked at, and old watches dropped.
 const TICK: Duration = Duration::from_secs(1);
 /// How many ticks a folder with a watch goes without a look at its time stamps (a network file system has no news).
 const SLOW: u64 = 60;
+/// How many folders are kept in mind although nobody has them open.
+const KEPT: usize = 1000;
 /// A folder nobody asked about for this long is forgotten until somebody does.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -66,6 +69,8 @@ pub(super) struct Shared {
     pub limits: Limits,
     pub watcher: Option<Watcher>,
     folders: Mutex<HashMap<Spot, Weak<Folder>>>,
+    /// Folders used last, kept although nobody has them open: the next STATUS or SELECT finds them known.
+    kept: Mutex<VecDeque<Arc<Folder>>>,
     /// Held while a UIDVALIDITY is being given out.
     validity: Mutex<()>,
     /// Held while subscriptions change.
@@ -95,6 +100,7 @@ impl Mail {
             limits: settings.limits,
             watcher,
             folders: Mutex::default(),
+            kept: Mutex::default(),
             validity: Mutex::default(),
             subscriptions: Mutex::default(),
         });
@@ -146,19 +152,19 @@ impl Shared {
 
     /// Makes the owner's directory, with the folders mail programs look for, unless it is there. It appears whole.
     fn make_home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<(), MailError> {
-        if self.root.make(owner.0.as_bytes())? {
+        if self.root.stat(owner.0.as_bytes())?.is_none() && self.root.make(owner.0.as_bytes())? {
             self.root.sync()?;
         }
         let domain = self.root.sub(owner.0.as_bytes())?;
         if domain.stat(owner.1.as_bytes())?.is_some() {
-            return domain.sub(owner.1.as_bytes()).map(drop);
+            return self.clean_home(owner, &domain.sub(owner.1.as_bytes())?);
         }
         // `%n` is the start of no escaped name.
         let building = format!("%new-{}", filename::unique());
         domain.make(building.as_bytes())?;
         let home = domain.sub(building.as_bytes())?;
         tree::make_inside(&home)?;
-        for (name, _) in tree::FIRST_FOLDERS {
+        for (name, _) in listing::FIRST_FOLDERS {
             let dir = format!(".{name}");
             home.make(dir.as_bytes())?;
             let folder = home.sub(dir.as_bytes())?;
@@ -176,6 +182,19 @@ impl Shared {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Removes what a crash in the middle of CREATE or DELETE left.
+    fn clean_home(&self, owner: &(Arc<str>, Arc<str>), home: &Dir) -> Result<(), MailError> {
+        for name in home.names(rustix::fs::FileType::Directory)? {
+            let Ok(name) = String::from_utf8(name) else { continue };
+            let unfinished = name.starts_with("portcullis-new-")
+                && home.stat(name.as_bytes())?.is_some_and(|s| s.st_ctime < now_s() - 3600);
+            if unfinished || name.starts_with("portcullis-gone-") {
+                self.remove_tree(&owner.0, &format!("{}/{name}", owner.1));
+            }
+        }
+        Ok(())
     }
 
     /// Removes a directory that nothing names any more, as well as possible. Links are removed, not followed.
@@ -213,6 +232,11 @@ impl Shared {
         }
         let folder = Arc::new(Folder::new(self, spot.clone()));
         folders.insert(spot.clone(), Arc::downgrade(&folder));
+        let mut kept = lock(&self.kept);
+        kept.push_back(Arc::clone(&folder));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
         folder
     }
 
@@ -242,6 +266,7 @@ async fn housekeeping(shared: Weak<Shared>) {
             folders.values().filter_map(Weak::upgrade).collect()
         };
         for folder in open {
+            folder.put_away(IDLE);
             if folder.views.load(Ordering::Acquire) == 0 {
                 continue;
             }
@@ -253,7 +278,6 @@ async fn housekeeping(shared: Weak<Shared>) {
                     drop(folder.exclusively("polling a folder", |ex| ex.refresh()).await);
                 }
             }
-            folder.put_away(IDLE);
         }
         shared.watcher.iter().for_each(Watcher::prune);
     }

@@ -40,8 +40,8 @@ pub(super) fn all(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
         }
     }
     found.fresh = listing.into_values().collect();
-    found.commit(ex, settle)?;
-    ex.scanned(Some(before));
+    let whole = found.commit(ex, settle)?;
+    ex.scanned(Some(before).filter(|_| whole));
     Ok(())
 }
 
@@ -68,8 +68,8 @@ pub(super) fn named(ex: &Exclusive, names: &[(Place, Vec<u8>)]) -> Result<(), Ma
         }
     }
     found.fresh = listing.into_values().collect();
-    found.commit(ex, false)?;
-    ex.scanned(Some(before));
+    let whole = found.commit(ex, false)?;
+    ex.scanned(Some(before).filter(|_| whole));
     Ok(())
 }
 
@@ -107,7 +107,8 @@ impl Found {
         });
     }
 
-    fn commit(mut self, ex: &Exclusive, settle: bool) -> Result<(), MailError> {
+    /// Whether all of it is known now: a full disk must not stop reading, but keeps new messages out.
+    fn commit(mut self, ex: &Exclusive, settle: bool) -> Result<bool, MailError> {
         let mut known = Vec::new();
         for (uid, place, name) in std::mem::take(&mut self.renamed) {
             // Two files of one message (a restored backup, a crash between link and unlink): the known one stays.
@@ -131,9 +132,9 @@ impl Found {
             if !known.is_empty() {
                 ex.adopt(known);
             }
-            return Ok(());
+            return Ok(false);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The new messages as records, in order of delivery.

@@ -6,13 +6,11 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::watch;
 
 use super::{
-    change::{self, Store},
-    deliver::{self, Ready},
+    deliver,
     error::MailError,
     filename::Place,
-    flags::{FlagOp, Flags},
-    folder::{Exclusive, Folder},
-    keywords,
+    flags::Flags,
+    folder::{Exclusive, Folder, lock},
     lock::PopLock,
     scan,
     state::{Message, State},
@@ -20,6 +18,11 @@ use super::{
     wire::MessageReader,
 };
 use crate::model::UnixTime;
+
+mod edit;
+
+pub use edit::CopyUid;
+pub(super) use edit::copy_uids;
 
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,19 +63,10 @@ pub enum Update {
     Expunged(u32),
     /// There are this many messages.
     Exists(u32),
-    /// This many are `\Recent`.
+    /// This many are `\Recent`. Told with `Exists` only, as RFC 3501 section 7.3.2 asks.
     Recent(u32),
     /// Another session or program changed this message's flags or keywords.
     Flags(u32),
-}
-
-/// Where messages went (RFC 4315 section 3): `COPYUID`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyUid {
-    /// The target's UIDVALIDITY.
-    pub uid_validity: u32,
-    /// UID here, UID there.
-    pub uids: Vec<(u32, u32)>,
 }
 
 /// A folder as one session sees it.
@@ -102,7 +96,7 @@ impl View {
         maildir: Maildir,
         folder: Arc<Folder>,
         mode: Mode,
-        lock: Option<PopLock>,
+        held: Option<PopLock>,
     ) -> Result<Self, MailError> {
         folder.views.fetch_add(1, Ordering::AcqRel);
         let changes = folder.subscribe();
@@ -118,7 +112,7 @@ impl View {
             held_back: false,
             changes,
             told: 0,
-            _lock: lock,
+            _lock: held,
         };
         let settle = mode == Mode::ReadWrite;
         view.folder.exclusively("opening a folder", move |ex| begin(ex, settle)).await?;
@@ -290,15 +284,14 @@ impl View {
             }
             return updates;
         }
-        let claimed = if self.mode == Mode::ReadWrite { Some(folder.claim_recent()) } else { None };
+        let claimed = self.claim();
         folder.read(|state| self.compare(state, allow_expunge, claimed, &mut updates));
         updates
     }
 
     fn compare(&mut self, state: &State, allow_expunge: bool, claimed: Option<u32>, updates: &mut Vec<Update>) {
-        let before = self.uids.len();
-        let recent = self.recent();
         self.held_back = false;
+        self.own.sort_unstable();
         let mut there = state.messages.iter().map(|m| m.uid).peekable();
         let mut gone = Vec::new();
         for (at, uid) in self.uids.iter().enumerate() {
@@ -327,17 +320,11 @@ impl View {
         {
             self.add_recent(first, state.marks.uid_next);
         }
-        if self.uids.len() > kept || self.uids.len() != before {
-            if self.uids.len() > kept {
-                updates.push(Update::Exists(self.len()));
-            }
-            let now = self.recent();
-            if now != recent || self.uids.len() > kept {
-                updates.push(Update::Recent(now));
-            }
+        if self.uids.len() > kept {
+            updates.extend([Update::Exists(self.len()), Update::Recent(self.recent())]);
         }
         for message in state.messages.iter().filter(|m| m.modseq > self.seen) {
-            let own = self.own.contains(&(message.uid, message.modseq));
+            let own = self.own.binary_search(&(message.uid, message.modseq)).is_ok();
             let told = self.uids.binary_search(&message.uid).ok().filter(|at| *at < kept && !own);
             updates.extend(told.and_then(|at| u32::try_from(at + 1).ok()).map(Update::Flags));
         }
@@ -376,96 +363,6 @@ impl View {
             other => other,
         }
     }
-
-    fn writable(&self) -> Result<(), MailError> {
-        if self.mode == Mode::ReadOnly { Err(MailError::ReadOnly) } else { Ok(()) }
-    }
-
-    fn uids_of(&self, seqs: &[u32]) -> Vec<u32> {
-        seqs.iter().filter_map(|seq| self.uid(*seq)).collect()
-    }
-
-    /// STORE: changes flags and keywords, durably; the sequence numbers of messages that were changed by it. Messages
-    /// that are gone are left out. This view is not told of its own changes by [`View::sync`].
-    ///
-    /// # Errors
-    /// `ReadOnly`, `Limit` (keywords), `InvalidName` (a keyword), or what the disk says: then some of the messages may
-    /// have changed, and `sync` tells which.
-    pub async fn store_flags(
-        &mut self,
-        seqs: &[u32],
-        op: FlagOp,
-        flags: Flags,
-        keywords: &[&str],
-    ) -> Result<Vec<u32>, MailError> {
-        self.writable()?;
-        let store = Store { op, flags, keywords: keywords::checked(keywords)? };
-        let uids = self.uids_of(seqs);
-        let changed = self
-            .folder
-            .exclusively("storing flags", move |ex| {
-                let changed = change::store(ex, &uids, &store)?;
-                let of = |s: &State, uid: u32| s.find(uid).map(|m| (m.uid, m.modseq));
-                ex.read(|s| changed.iter().filter_map(|uid| of(s, *uid)).collect::<Vec<_>>())
-            })
-            .await?;
-        let seqs = changed.iter().filter_map(|(uid, _)| self.seq(*uid)).collect();
-        self.own.extend(changed);
-        Ok(seqs)
-    }
-
-    /// EXPUNGE, or UID EXPUNGE with a list of UIDs: removes the messages that have `\Deleted`, durably.
-    /// `sync(true)` then tells of them. How many were removed.
-    ///
-    /// # Errors
-    /// `ReadOnly`, or what the disk says: then some may be gone, and `sync` tells which.
-    pub async fn expunge(&mut self, among: Option<&[u32]>) -> Result<usize, MailError> {
-        let chosen = |uid: u32| self.seq(uid).is_some() && among.is_none_or(|list| list.contains(&uid));
-        let deleted = self.folder.read(|s| {
-            let deleted = s.messages.iter().filter(|m| m.flags.contains(Flags::DELETED)).map(|m| m.uid);
-            deleted.filter(|uid| chosen(*uid)).collect::<Vec<_>>()
-        });
-        self.remove_uids(deleted.ok_or(MailError::FolderGone)?).await
-    }
-
-    /// Removes these messages, `\Deleted` or not, durably: what POP3 does at QUIT. How many.
-    ///
-    /// # Errors
-    /// As [`View::expunge`].
-    pub async fn remove(&mut self, seqs: &[u32]) -> Result<usize, MailError> {
-        self.remove_uids(self.uids_of(seqs)).await
-    }
-
-    async fn remove_uids(&mut self, uids: Vec<u32>) -> Result<usize, MailError> {
-        self.writable()?;
-        let count = uids.len();
-        if count > 0 {
-            self.folder.exclusively("removing messages", move |ex| change::expunge(ex, &uids)).await?;
-        }
-        Ok(count)
-    }
-
-    /// COPY: all of the messages or none, durably.
-    ///
-    /// # Errors
-    /// `TryCreate`, `Gone` if another session expunged one of them, `Limit`, or what the disk says.
-    pub async fn copy(&self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
-        let target = self.maildir.target(to).await?;
-        let uids = self.uids_of(seqs);
-        copy_uids(&self.folder, uids, &target).await
-    }
-
-    /// MOVE (RFC 6851): copies, durably, then removes. Cut in half it leaves messages in both folders, never in
-    /// neither. `sync(true)` tells of those that left.
-    ///
-    /// # Errors
-    /// As [`View::copy`], and `ReadOnly`.
-    pub async fn move_to(&mut self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
-        self.writable()?;
-        let copied = self.copy(seqs, to).await?;
-        self.remove_uids(copied.uids.iter().map(|(here, _)| *here).collect()).await?;
-        Ok(copied)
-    }
 }
 
 impl Drop for View {
@@ -483,52 +380,26 @@ fn begin(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
     }
     deliver::clean(&ex.dir.sub(b"tmp")?)?;
     let waiting = ex.read(|s| s.messages.iter().any(|m| m.place == Place::New))?;
-    if settle && waiting { scan::all(ex, true) } else { ex.refresh_settling(settle) }
+    let news = !lock(&ex.folder.events).is_empty();
+    if news || (settle && waiting) { scan::all(ex, settle) } else { ex.refresh_settling(settle) }
 }
 
-/// Copies messages of one folder into another, all or none: what they have become there.
-pub(super) async fn copy_uids(
-    from: &Arc<Folder>,
-    uids: Vec<u32>,
-    target: &Arc<Folder>,
-) -> Result<CopyUid, MailError> {
-    if uids.is_empty() {
-        return Ok(CopyUid { uid_validity: 0, uids: Vec::new() });
+#[cfg(test)]
+impl View {
+    /// A look at the whole folder, whatever inotify says.
+    pub(super) async fn folder_scan(&self) {
+        let scanned = self.folder.exclusively("testing", |ex| scan::all(ex, false)).await;
+        assert_eq!(scanned, Ok(()));
     }
-    target.wake().await?;
-    let (list, to) = (uids.clone(), Arc::clone(target));
-    let ready = from
-        .exclusively("copying messages", move |ex| {
-            let tmp = to.dir()?.sub(b"tmp")?;
-            list.iter().map(|uid| copy_one(ex, *uid, &tmp)).collect::<Result<Vec<Ready>, _>>()
-        })
-        .await?;
-    let (uid_validity, there) = deliver::deliver(target, ready).await?;
-    Ok(CopyUid { uid_validity, uids: uids.into_iter().zip(there).collect() })
-}
 
-fn copy_one(ex: &Exclusive, uid: u32, tmp: &super::disk::Dir) -> Result<Ready, MailError> {
-    let gone = MailError::Gone { uid };
-    let (message, keywords) = ex
-        .read(|s| {
-            let message = s.find(uid)?.clone();
-            let keywords = message.keywords.iter().filter_map(|k| s.keywords.get(usize::from(*k)).cloned());
-            Some((message.clone(), keywords.collect()))
-        })?
-        .ok_or_else(|| gone.clone())?;
-    let (mut place, mut name) = (message.place, message.name.to_vec());
-    let mut tries = 0;
-    let file = loop {
-        let dir = ex.dir.sub(place.dir().as_bytes())?;
-        match deliver::duplicate(&dir, &name, tmp) {
-            Ok(file) => break file,
-            Err(error) if error.is_missing() && tries < 3 => {
-                (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
-                tries += 1;
-            }
-            Err(error) => return Err(error),
+    pub(super) fn put_away(&self) {
+        self.folder.put_away(std::time::Duration::ZERO);
+    }
+
+    /// As on a system without inotify.
+    pub(super) fn unwatch(&self) {
+        if let Some(watcher) = self.folder.shared.upgrade().as_ref().and_then(|s| s.watcher.as_ref()) {
+            watcher.forget(&self.folder);
         }
-    };
-    let Message { flags, size, bare, date, .. } = message;
-    Ok(Ready { file, flags, keywords, size, bare, date })
+    }
 }

@@ -50,7 +50,8 @@ impl Events {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing happened.
+    pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty() && !self.all
     }
 }
@@ -87,6 +88,8 @@ impl Watcher {
 
     /// Ends the watches of folders nobody has open.
     pub(super) fn prune(&self) {
+        // What was said before a watch ends must not be lost: time stamps alone might not show it.
+        self.drain().into_iter().for_each(look_later);
         lock(&self.watches).retain(|watch, (folder, _)| {
             let folder = folder.upgrade();
             let open = folder.as_ref().is_some_and(|f| f.views.load(Ordering::Acquire) > 0);
@@ -191,5 +194,13 @@ impl Folder {
             }
         });
         done.await.inspect_err(|error| tracing::warn!(%error, "could not look at a folder"))
+    }
+}
+
+#[cfg(test)]
+impl Watcher {
+    pub(super) fn forget(&self, folder: &Folder) {
+        lock(&self.watches).clear();
+        lock(&folder.events).watched = false;
     }
 }

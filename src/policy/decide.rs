@@ -101,7 +101,7 @@ pub(super) fn judge(
     let own = judge.setting_of_user(user, trace);
     judge.service_on(&own)?;
     judge.not_off_by_user(user, trace)?;
-    let user_unit = directory.unit_path(user.unit);
+    let user_unit = directory.unit_path(user.unit());
     judge.app_listed(&own, &user_unit, trace)?;
 
     let mailbox_unit = match mailbox_unit {
@@ -115,7 +115,7 @@ pub(super) fn judge(
         }
     };
     judge.app_trusted(&user_unit, mailbox_unit.as_ref(), trace)?;
-    let grant_is_new = judge.granted(trace)?;
+    let grant_is_new = judge.granted(user, trace)?;
     Ok(Yes { unit: user_unit, set_at: own.place(asked.user), grant_is_new })
 }
 
@@ -158,7 +158,7 @@ impl<'a> Judge<'a> {
             return Err(Refusal::UserUnknown { user: user.clone(), at: Place::User(user.clone()) });
         };
         trace.note(|| {
-            let unit = self.directory.unit_path(row.unit);
+            let unit = self.directory.unit_path(row.unit());
             Step::fact("user", format!("{user} is in unit {unit}"), Place::User(user.clone()))
         });
         Ok(row)
@@ -205,7 +205,8 @@ impl<'a> Judge<'a> {
             }
         }
         let by_group = directory.groups.effective(row.groups, service, self.now);
-        for group in directory.groups.of_set(row.groups) {
+        let told = trace.listens();
+        for group in directory.groups.of_set(row.groups).filter(|_| told) {
             trace.note(|| {
                 let place = Place::Group(group.id.clone());
                 let what = format!("group {} (priority {})", group.id, group.priority);
@@ -222,7 +223,7 @@ impl<'a> Judge<'a> {
             });
             return InForce { rule: Some(rule), source: Source::Group(&group.id) };
         }
-        self.setting_of_unit(row.unit, trace)
+        self.setting_of_unit(row.unit(), trace)
     }
 
     fn setting_of_mailbox(&self, unit: u32, trace: &mut impl Trace) -> InForce<'a> {
@@ -270,11 +271,11 @@ impl<'a> Judge<'a> {
 
     fn not_off_by_user(&self, row: UserRow, trace: &mut impl Trace) -> Result<(), Refusal> {
         let Asked { user, service, .. } = *self.asked;
-        let at = Place::User(user.clone());
+        let at = || Place::User(user.clone());
         if row.own_off(service) {
-            return Err(Refusal::ServiceOffByUser { service, user: user.clone(), at });
+            return Err(Refusal::ServiceOffByUser { service, user: user.clone(), at: at() });
         }
-        trace.note(|| Step::fact("own switch", format!("{user} has not turned {service} off"), at));
+        trace.note(|| Step::fact("own switch", format!("{user} has not turned {service} off"), at()));
         Ok(())
     }
 
@@ -284,12 +285,17 @@ impl<'a> Judge<'a> {
             trace.note(|| Step::fact("app", format!("any app may use {service}"), found.place(user)));
             return Ok(());
         };
-        let row = self.app_row();
-        let name = row.and_then(|row| row.name.clone());
+        let name = || self.app_row().and_then(|row| row.name.clone());
         if self.asked.service_account {
+            let row = self.app_row();
             let delegated = row.and_then(|row| row.entry.as_ref()).map(|entry| &*entry.delegation);
             if !delegated.unwrap_or_default().iter().any(|above| covers(above, unit)) {
-                return Err(Refusal::ServiceAccount { app: app.clone(), name, service, at: found.place(user) });
+                return Err(Refusal::ServiceAccount {
+                    app: app.clone(),
+                    name: name(),
+                    service,
+                    at: found.place(user),
+                });
             }
             trace.note(|| {
                 let finding = format!("service account {app} has delegation for unit {unit}");
@@ -298,7 +304,7 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         if !self.app.is_some_and(|app| list.contains(&app)) {
-            return Err(Refusal::AppNotListed { app: app.clone(), name, service, at: found.place(user) });
+            return Err(Refusal::AppNotListed { app: app.clone(), name: name(), service, at: found.place(user) });
         }
         trace.note(|| Step::fact("app", format!("{} is on the list", self.app_title()), found.place(user)));
         Ok(())
@@ -339,9 +345,10 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether a yes would make a new grant, or an old one active again.
-    fn granted(&self, trace: &mut impl Trace) -> Result<bool, Refusal> {
+    fn granted(&self, row: UserRow, trace: &mut impl Trace) -> Result<bool, Refusal> {
         let Asked { user, owner, app, issued_at, .. } = *self.asked;
-        let Some(grant) = self.directory.grant(user, owner, app) else {
+        let shared = (owner != user).then_some(owner);
+        let Some(grant) = self.app.and_then(|app| self.directory.grant_of(row, shared, app)) else {
             trace.note(|| Step {
                 check: "grant",
                 finding: "none yet: the first login makes it".to_owned(),

@@ -1,8 +1,8 @@
 //! The snapshot that decisions read: the whole directory in memory, kept fresh row by row. Filled by `store`, read by
 //! `decide` and `explain`.
 //!
-//! Layout, for a million users: names are shared `Arc<str>`; a user's row is 16 bytes; units, groups and apps are
-//! numbers; grants are 24 bytes each. `benches/decide.rs` prints what a user costs in all.
+//! Layout, for a million users: names are shared `Arc<str>`; units, groups and apps are numbers; a user's row is 16
+//! bytes with the first grant in it; further grants are 24 bytes each. `benches/decide.rs` prints what a user costs.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,7 +27,9 @@ pub struct Directory {
     /// Rules of users who have some of their own, by user number: few do.
     exceptions: HashMap<u32, Rules>,
     mailboxes: HashMap<UserId, MailboxRow>,
+    /// Grants that are not in their user's row.
     grants: HashMap<GrantNumber, GrantRow>,
+    inline_grants: usize,
     ends: Ends,
     next_user: u32,
     next_mailbox: u32,
@@ -38,22 +40,40 @@ pub struct Directory {
 /// A user in 16 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UserRow {
-    pub(super) unit: u32,
+    /// Eight bits of flags above a unit's number of 24 bits.
+    unit_and_bits: u32,
     pub(super) groups: u32,
     number: u32,
-    bits: u8,
+    /// The app of one grant for the user's own mailbox that is active and was never removed, as nearly all are;
+    /// other grants are in the directory's table.
+    granted_app: u32,
 }
 
-impl UserRow {
-    const LISTED: u8 = 1;
-    const SUSPENDED: u8 = 2;
-    const IMAP_OFF: u8 = 4;
-    const POP_OFF: u8 = 8;
-    const EXCEPTION: u8 = 16;
-    const GRANTS: u8 = 32;
+/// "No app" in [`UserRow::granted_app`].
+const NO_APP: u32 = u32::MAX;
 
-    fn has(self, bit: u8) -> bool {
-        self.bits & bit != 0
+impl UserRow {
+    const LISTED: u32 = 1 << 24;
+    const SUSPENDED: u32 = 1 << 25;
+    const IMAP_OFF: u32 = 1 << 26;
+    const POP_OFF: u32 = 1 << 27;
+    const EXCEPTION: u32 = 1 << 28;
+    /// Some grants are in the directory's table.
+    const GRANTS: u32 = 1 << 29;
+    const UNIT: u32 = (1 << 24) - 1;
+
+    /// Nobody in particular: not listed.
+    fn unknown(number: u32) -> Self {
+        Self { unit_and_bits: 0, groups: NO_GROUPS, number, granted_app: NO_APP }
+    }
+
+    fn has(self, bit: u32) -> bool {
+        self.unit_and_bits & bit != 0
+    }
+
+    /// The unit's number. Past 16 million units there is none, and then every service is off.
+    pub(super) fn unit(self) -> u32 {
+        self.unit_and_bits & Self::UNIT
     }
 
     pub(super) fn suspended(self) -> bool {
@@ -87,14 +107,37 @@ struct GrantNumber {
 
 const OWN: u32 = u32::MAX;
 
-/// `removed_at` as milliseconds, [`NEVER`] for none: 16 bytes with the state.
+/// A grant in 8 bytes: the state in the two lowest bits below `removed_at` in milliseconds, [`NEVER`] for none.
 #[derive(Clone, Copy, Debug)]
-struct GrantRow {
-    removed_at: i64,
-    state: GrantState,
+struct GrantRow(i64);
+
+const NEVER: i64 = i64::MIN >> 2;
+
+impl GrantRow {
+    fn new(grant: Grant) -> Self {
+        let state = match grant.state {
+            GrantState::Active => 0,
+            GrantState::Disabled => 1,
+            GrantState::Removed => 2,
+        };
+        // Two bits less still reach 73 million years.
+        let removed_at = grant.removed_at.map_or(NEVER, |at| at.0.clamp(NEVER + 1, i64::MAX >> 2));
+        Self(removed_at << 2 | state)
+    }
+
+    fn grant(self) -> Grant {
+        let removed_at = self.0 >> 2;
+        let state = match self.0 & 3 {
+            0 => GrantState::Active,
+            1 => GrantState::Disabled,
+            _ => GrantState::Removed,
+        };
+        Grant { state, removed_at: (removed_at != NEVER).then_some(UnixTime(removed_at)) }
+    }
 }
 
-const NEVER: i64 = i64::MIN;
+/// What [`UserRow::granted_app`] stands for.
+const ACTIVE: Grant = Grant { state: GrantState::Active, removed_at: None };
 
 impl Directory {
     /// An empty directory.
@@ -134,7 +177,7 @@ impl Directory {
         let unit = self.tree.intern(&user.unit);
         let groups = self.groups.take_set(&user.groups);
         let rules = Rules::new(&user.settings, &mut self.apps);
-        let mut bits = UserRow::LISTED;
+        let mut bits = UserRow::LISTED | unit.min(UserRow::UNIT);
         for (set, bit) in [
             (user.suspended, UserRow::SUSPENDED),
             (user.own_off.imap, UserRow::IMAP_OFF),
@@ -145,7 +188,7 @@ impl Directory {
         }
         let row = self.row_of(id);
         let old = *row;
-        *row = UserRow { unit, groups, number: old.number, bits: bits | old.bits & UserRow::GRANTS };
+        *row = UserRow { unit_and_bits: bits | old.unit_and_bits & UserRow::GRANTS, groups, ..old };
         self.groups.leave_set(old.groups);
         self.listed_users += usize::from(!old.has(UserRow::LISTED));
         self.put_exception(old, rules);
@@ -155,8 +198,8 @@ impl Directory {
     pub fn remove_user(&mut self, id: &UserId) {
         let Some(row) = self.users.get_mut(id) else { return };
         let old = *row;
-        if old.has(UserRow::GRANTS) {
-            *row = UserRow { unit: 0, groups: NO_GROUPS, number: old.number, bits: UserRow::GRANTS };
+        if old.has(UserRow::GRANTS) || old.granted_app != NO_APP {
+            *row = UserRow { unit_and_bits: old.unit_and_bits & UserRow::GRANTS, groups: NO_GROUPS, ..old };
         } else {
             self.users.remove(id);
         }
@@ -197,17 +240,25 @@ impl Directory {
         let app = self.apps.intern(&key.app);
         let owner = if key.owner == key.user { OWN } else { self.mailbox_row(&key.owner).number };
         let row = self.row_of(&key.user);
-        row.bits |= UserRow::GRANTS;
         let number = GrantNumber { user: row.number, owner, app };
-        match grant {
-            Some(Grant { state, removed_at }) => {
-                let removed_at = removed_at.map_or(NEVER, |at| at.0);
-                self.grants.insert(number, GrantRow { removed_at, state });
-            }
-            None => {
-                self.grants.remove(&number);
-            }
+        let was_inline = owner == OWN && row.granted_app == app;
+        let room = was_inline || (row.granted_app == NO_APP && !row.has(UserRow::GRANTS));
+        if owner == OWN && grant == Some(ACTIVE) && room {
+            row.granted_app = app;
+            self.inline_grants += usize::from(!was_inline);
+            return;
         }
+        if was_inline {
+            row.granted_app = NO_APP;
+        }
+        if grant.is_some() {
+            row.unit_and_bits |= UserRow::GRANTS;
+        }
+        self.inline_grants -= usize::from(was_inline);
+        match grant {
+            Some(grant) => self.grants.insert(number, GrantRow::new(grant)),
+            None => self.grants.remove(&number),
+        };
     }
 
     /// The row of a user, made if need be: unlisted, so as good as unknown.
@@ -215,7 +266,7 @@ impl Directory {
         let next = &mut self.next_user;
         self.users.entry(id.clone()).or_insert_with(|| {
             *next += 1;
-            UserRow { unit: 0, groups: NO_GROUPS, number: *next, bits: 0 }
+            UserRow::unknown(*next)
         })
     }
 
@@ -262,11 +313,19 @@ impl Directory {
 
     /// How a grant stands; `None` if the user never let this app in.
     pub fn grant(&self, user: &UserId, owner: &UserId, app: &ClientId) -> Option<Grant> {
-        let row = self.users.get(user).copied().filter(|row| row.has(UserRow::GRANTS))?;
-        let owner = if owner == user { OWN } else { self.mailboxes.get(owner)?.number };
-        let number = GrantNumber { user: row.number, owner, app: self.apps.number(app)? };
-        let GrantRow { removed_at, state } = *self.grants.get(&number)?;
-        Some(Grant { state, removed_at: (removed_at != NEVER).then_some(UnixTime(removed_at)) })
+        self.grant_of(*self.users.get(user)?, (owner != user).then_some(owner), self.apps.number(app)?)
+    }
+
+    /// The same for a row and an app's number; `shared` is the mailbox if it is not the user's own.
+    pub(super) fn grant_of(&self, row: UserRow, shared: Option<&UserId>, app: u32) -> Option<Grant> {
+        if shared.is_none() && row.granted_app == app {
+            return Some(ACTIVE);
+        }
+        if !row.has(UserRow::GRANTS) {
+            return None;
+        }
+        let owner = shared.map_or(Some(OWN), |mailbox| Some(self.mailboxes.get(mailbox)?.number))?;
+        Some(self.grants.get(&GrantNumber { user: row.number, owner, app })?.grant())
     }
 
     /// Whether a user of this name is listed.
@@ -276,7 +335,7 @@ impl Directory {
 
     /// The unit of a listed user.
     pub fn unit_of(&self, user: &UserId) -> Option<UnitPath> {
-        self.user(user).map(|row| self.unit_path(row.unit))
+        self.user(user).map(|row| self.unit_path(row.unit()))
     }
 
     /// Whether a unit has a row of its own; the root always counts as having one.
@@ -303,7 +362,7 @@ impl Directory {
             users: self.listed_users,
             units: self.tree.len(),
             groups: self.groups.len(),
-            grants: self.grants.len(),
+            grants: self.grants.len() + self.inline_grants,
         }
     }
 

@@ -66,16 +66,27 @@ impl Refusal {
 
 /// Takes notes while judging; [`Silent`] takes none, and then no note is even made.
 pub(super) trait Trace {
+    /// Whether notes are taken at all.
+    fn listens(&self) -> bool;
+
     fn note(&mut self, step: impl FnOnce() -> Step);
 }
 
 pub(super) struct Silent;
 
 impl Trace for Silent {
+    fn listens(&self) -> bool {
+        false
+    }
+
     fn note(&mut self, _: impl FnOnce() -> Step) {}
 }
 
 impl Trace for Vec<Step> {
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn note(&mut self, step: impl FnOnce() -> Step) {
         self.push(step());
     }

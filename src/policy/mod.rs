@@ -23,3 +23,6 @@ pub use facts::{
 };
 pub use permit::{Permit, decide};
 pub use refusal::Refusal;
+
+#[cfg(test)]
+mod tests;

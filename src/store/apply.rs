@@ -3,22 +3,19 @@
 //! The file owns the rows it names (`managed_by = 'file'`) and takes over those it names that others made. Rows it
 //! no longer names are removed; rows of others stay. Users' own switches and grants are not the file's.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, time::SystemTime};
 
 use sqlx::{AnyConnection, Row};
 
 use super::{
     AuditEvent, Store, StoreError, audit,
+    difference::{Difference, MailboxRow, Member, Words},
     feed::{Touched, Write},
     rows::{self, Failed},
 };
 use crate::model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId};
 use crate::policy::{
-    App, Edit, Group, Settings, Unit,
+    App, Edit, Group, Unit,
     file::{Document, FileError, FileUser},
 };
 
@@ -113,37 +110,6 @@ struct Told {
     after: String,
 }
 
-/// What is stored beside what is wanted.
-struct Difference<'w, K, V> {
-    wanted: &'w BTreeMap<K, V>,
-    same: BTreeSet<&'w K>,
-    changed: Vec<(&'w K, &'w V, V)>,
-    gone: Vec<(K, V)>,
-}
-
-impl<'w, K: Ord, V: PartialEq> Difference<'w, K, V> {
-    fn new(wanted: &'w BTreeMap<K, V>) -> Self {
-        Self { wanted, same: BTreeSet::new(), changed: Vec::new(), gone: Vec::new() }
-    }
-
-    fn stored(&mut self, key: K, value: V) {
-        match self.wanted.get_key_value(&key) {
-            Some((key, wanted)) if *wanted == value => {
-                self.same.insert(key);
-            }
-            Some((key, wanted)) => {
-                self.same.insert(key);
-                self.changed.push((key, wanted, value));
-            }
-            None => self.gone.push((key, value)),
-        }
-    }
-
-    fn added(&self) -> impl Iterator<Item = (&'w K, &'w V)> {
-        self.wanted.iter().filter(|(key, _)| !self.same.contains(key))
-    }
-}
-
 struct Work<'w> {
     tx: &'w mut AnyConnection,
     touched: &'w mut Touched,
@@ -195,7 +161,7 @@ impl Work<'_> {
                 difference.stored(path, unit);
             }
         }
-        for (path, unit) in puts(&difference) {
+        for (path, unit) in difference.puts() {
             let (imap, imap_until) = rows::setting_columns(unit.settings.imap.as_ref());
             let (pop, pop_until) = rows::setting_columns(unit.settings.pop.as_ref());
             sqlx::query(
@@ -238,7 +204,7 @@ impl Work<'_> {
                 difference.stored(name, group);
             }
         }
-        for (name, group) in puts(&difference) {
+        for (name, group) in difference.puts() {
             let (imap, imap_until) = rows::setting_columns(group.settings.imap.as_ref());
             let (pop, pop_until) = rows::setting_columns(group.settings.pop.as_ref());
             sqlx::query(
@@ -286,7 +252,7 @@ impl Work<'_> {
                 difference.stored(UserId::parse(row.try_get(0)?)?, user);
             }
         }
-        for (id, user) in puts(&difference) {
+        for (id, user) in difference.puts() {
             let (imap, imap_until) = rows::setting_columns(user.settings.imap.as_ref());
             let (pop, pop_until) = rows::setting_columns(user.settings.pop.as_ref());
             sqlx::query(
@@ -344,7 +310,7 @@ impl Work<'_> {
                 difference.stored(key, member);
             }
         }
-        for ((user, name), _) in puts(&difference) {
+        for ((user, name), _) in difference.puts() {
             let query = sqlx::query(
                 "INSERT INTO group_members (address, name, managed_by) VALUES ($1, $2, 'file') \
                  ON CONFLICT (address, name) DO UPDATE SET managed_by = excluded.managed_by",
@@ -375,7 +341,7 @@ impl Work<'_> {
             let unit = row.try_get::<Option<String>, _>(2)?.map(|unit| UnitPath::parse(&unit)).transpose()?;
             difference.stored(UserId::parse(row.try_get(0)?)?, MailboxRow { name: row.try_get(1)?, unit });
         }
-        for (id, mailbox) in puts(&difference) {
+        for (id, mailbox) in difference.puts() {
             let query = sqlx::query(
                 "INSERT INTO mailboxes (address, name, unit, managed_by) VALUES ($1, $2, $3, 'file') \
                  ON CONFLICT (address) DO UPDATE SET name = excluded.name, unit = excluded.unit, \
@@ -410,7 +376,7 @@ impl Work<'_> {
             let member = Member(key.1.clone());
             difference.stored(key, member);
         }
-        for ((id, user), _) in puts(&difference) {
+        for ((id, user), _) in difference.puts() {
             let query = sqlx::query(
                 "INSERT INTO mailbox_members (mailbox, address, managed_by) VALUES ($1, $2, 'file') \
                  ON CONFLICT (mailbox, address) DO UPDATE SET managed_by = excluded.managed_by",
@@ -435,7 +401,7 @@ impl Work<'_> {
                 difference.stored(id, app);
             }
         }
-        for (id, app) in puts(&difference) {
+        for (id, app) in difference.puts() {
             let (trust, units, delegation) = rows::app_columns(app);
             let query = sqlx::query(
                 "INSERT INTO apps (id, name, trust, units, delegation, managed_by) VALUES ($1, $2, $3, $4, $5, 'file') \
@@ -452,88 +418,6 @@ impl Work<'_> {
             self.touched.apps.insert(id.clone());
         }
         self.tell(&difference, |id| Place::App(id.clone()));
-        Ok(())
-    }
-}
-
-/// The rows to write: new ones and changed ones.
-fn puts<'d, 'w, K: Ord, V: PartialEq>(
-    difference: &'d Difference<'w, K, V>,
-) -> impl Iterator<Item = (&'w K, &'w V)> + use<'d, 'w, K, V> {
-    difference.added().chain(difference.changed.iter().map(|(key, value, _)| (*key, *value)))
-}
-
-/// A membership has no more to say.
-#[derive(PartialEq)]
-struct Member(UserId);
-
-/// A shared mailbox without its members.
-#[derive(PartialEq)]
-struct MailboxRow {
-    name: Option<String>,
-    unit: Option<UnitPath>,
-}
-
-/// A row in few words, for the audit log.
-trait Words {
-    fn words(&self) -> String;
-}
-
-impl Words for Member {
-    fn words(&self) -> String {
-        format!("member {}", self.0)
-    }
-}
-
-impl Words for MailboxRow {
-    fn words(&self) -> String {
-        format!("name {:?}, unit {:?}", self.name, self.unit)
-    }
-}
-
-impl Words for Unit {
-    fn words(&self) -> String {
-        SettingsWords(&self.settings).to_string()
-    }
-}
-
-impl Words for Group {
-    fn words(&self) -> String {
-        format!("priority {}, {}", self.priority, SettingsWords(&self.settings))
-    }
-}
-
-impl Words for FileUser {
-    fn words(&self) -> String {
-        let suspended = if self.suspended { ", suspended" } else { "" };
-        format!("unit {}, {}{suspended}", self.unit, SettingsWords(&self.settings))
-    }
-}
-
-impl Words for App {
-    fn words(&self) -> String {
-        let (trust, units, delegation) = rows::app_columns(self);
-        let mut words = format!("name {:?}, {trust}", self.name);
-        for (what, paths) in [("in", units), ("delegation in", delegation)] {
-            if !paths.is_empty() {
-                words.push_str(&format!(" {what} {}", paths.replace('\n', " ")));
-            }
-        }
-        words
-    }
-}
-
-struct SettingsWords<'s>(&'s Settings);
-
-impl fmt::Display for SettingsWords<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, setting, comma) in [("imap", &self.0.imap, ""), ("pop", &self.0.pop, ", ")] {
-            let (text, until) = rows::setting_columns(setting.as_ref());
-            write!(f, "{comma}{name} {}", text.as_deref().unwrap_or("inherits"))?;
-            if let Some(until) = until {
-                write!(f, " until {}", UnixTime(until))?;
-            }
-        }
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::{model::Blame, policy::file::FileError};
+use crate::model::Blame;
+use crate::policy::file::FileError;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]

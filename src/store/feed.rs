@@ -124,6 +124,7 @@ impl<'s> Write<'s> {
         self.tx.commit().await.map_err(|source| StoreError::sql(doing, &store.path, source))?;
         // No await from here on: the future may be dropped before, and then the poll brings the change in.
         store.take_in(news, number);
+        store.note_contact();
         Ok(number)
     }
 

@@ -6,7 +6,9 @@
 
 mod apply;
 mod audit;
+mod difference;
 mod error;
+mod event;
 mod feed;
 mod grants;
 mod open;
@@ -27,8 +29,9 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use apply::Applied;
-pub use audit::{AuditEvent, AuditFilter, AuditFull, AuditLog};
+pub use audit::{AuditFilter, AuditFull, AuditLog};
 pub use error::StoreError;
+pub use event::AuditEvent;
 
 use crate::policy::Directory;
 

@@ -4,16 +4,16 @@ use super::*;
 async fn a_message_appended_is_read_back_byte_for_byte() {
     let world = World::new().await;
     let text = b"Subject: hello\r\n\r\nbody\nwith a bare LF\r\n";
-    let date = Some(UnixTime::from_secs(1_000_000_000));
+    let date = UnixTime::from_secs(1_000_000_000);
     let mut appending = world.mail.append("inbox").await.unwrap();
     for piece in text.chunks(5) {
         appending.write(piece).await.unwrap();
     }
-    let (validity, uid) = appending.finish(Flags::SEEN, &["$Label1"], date).await.unwrap();
+    let (validity, uid) = appending.finish(Flags::SEEN, &["$Label1"], Some(date)).await.unwrap();
     let view = world.inbox().await;
     let meta = view.message(1).unwrap();
     assert_eq!((view.uid_validity(), view.len(), meta.uid, uid), (validity, 1, 1, 1));
-    assert_eq!((meta.flags, meta.size, meta.internal_date), (Flags::SEEN, text.len() as u64, date.unwrap()));
+    assert_eq!((meta.flags, meta.size, meta.internal_date), (Flags::SEEN, text.len() as u64, date));
     assert_eq!(meta.keywords, ["$Label1".into()]);
     assert_eq!(bytes(&view, 1).await, text);
 }
@@ -53,7 +53,7 @@ async fn a_range_read_is_a_slice_of_the_whole() {
         let mut reader = view.read(seq).await.unwrap();
         assert_eq!(reader.size(), length);
         let ranges =
-            [0..length, 5..6, 65_535..65_537, 100..200_000, 0..0, length - 1..length + 9, 7..3, 300_000..300_001];
+            [0..length, 5..6, 65_535..65_537, 100..200_000, 0..0, length - 1..length + 9, 300_000..300_001];
         for range in ranges {
             reader.select(range.clone());
             let (start, end) = (range.start.min(length) as usize, range.end.min(length) as usize);

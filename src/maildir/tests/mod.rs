@@ -12,6 +12,10 @@ use super::*;
 use crate::model::{UnixTime, UserId};
 
 mod basics;
+mod crowd;
+mod faults;
+mod folders;
+mod sessions;
 
 /// A store in a directory of its own, with Ann's mail open.
 struct World {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 pub use problem::{FileError, Problem, Text};
 
-use super::{App, Mailbox, Settings, Unit};
+use super::{App, Directory, Group, Mailbox, Settings, Unit, User};
 use crate::model::{ClientId, GroupId, UnitPath, UserId};
 
 /// A whole policy file, consistent in itself.
@@ -35,6 +35,36 @@ pub struct Document {
     pub apps: BTreeMap<ClientId, App>,
     /// Members that are no users of this file, each with the problem it is if the database does not know them either.
     pub elsewhere: Vec<(UserId, Problem)>,
+}
+
+impl Document {
+    /// The directory this file alone would make: for `check`, `explain` and tests without a database.
+    pub fn to_directory(&self) -> Directory {
+        let mut directory = Directory::new();
+        let mut groups: BTreeMap<&UserId, Vec<GroupId>> = BTreeMap::new();
+        for (name, group) in &self.groups {
+            let row = Group { priority: group.priority, settings: group.settings.clone() };
+            directory.put_group(name, Some(&row));
+            for member in &group.members {
+                groups.entry(member).or_default().push(name.clone());
+            }
+        }
+        for (path, unit) in &self.units {
+            directory.put_unit(path, Some(unit));
+        }
+        for (id, user) in &self.users {
+            let FileUser { unit, suspended, settings } = user.clone();
+            let groups = groups.remove(id).unwrap_or_default();
+            directory.put_user(id, &User { suspended, settings, groups, ..User::in_unit(unit) });
+        }
+        for (id, mailbox) in &self.mailboxes {
+            directory.put_mailbox(id, Some(mailbox));
+        }
+        for (id, app) in &self.apps {
+            directory.put_app(id, Some(app.clone()));
+        }
+        directory
+    }
 }
 
 /// A group of the file.

@@ -1,0 +1,165 @@
+//! What a session changes through its view: flags, keywords, removal, copies. Each call returns when it is durable.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::View;
+use crate::maildir::{
+    change::{self, Store},
+    deliver::{self, Ready},
+    disk::Dir,
+    error::MailError,
+    flags::{FlagOp, Flags},
+    folder::{Exclusive, Folder},
+    keywords,
+    state::{Message, State},
+    view::Mode,
+};
+
+/// Where messages went (RFC 4315 section 3): `COPYUID`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyUid {
+    /// The target's UIDVALIDITY.
+    pub uid_validity: u32,
+    /// UID here, UID there.
+    pub uids: Vec<(u32, u32)>,
+}
+
+impl View {
+    fn writable(&self) -> Result<(), MailError> {
+        if self.mode == Mode::ReadOnly { Err(MailError::ReadOnly) } else { Ok(()) }
+    }
+
+    fn uids_of(&self, seqs: &[u32]) -> Vec<u32> {
+        seqs.iter().filter_map(|seq| self.uid(*seq)).collect()
+    }
+
+    /// STORE: changes flags and keywords, durably; the sequence numbers of messages that were changed by it. Messages
+    /// that are gone are left out. This view is not told of its own changes by [`View::sync`].
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Limit` (keywords), `InvalidName` (a keyword), or what the disk says: then some of the messages may
+    /// have changed, and `sync` tells which.
+    pub async fn store_flags(
+        &mut self,
+        seqs: &[u32],
+        op: FlagOp,
+        flags: Flags,
+        keywords: &[&str],
+    ) -> Result<Vec<u32>, MailError> {
+        self.writable()?;
+        let store = Store { op, flags, keywords: keywords::checked(keywords)? };
+        let uids = self.uids_of(seqs);
+        let changed = self
+            .folder
+            .exclusively("storing flags", move |ex| {
+                let changed = change::store(ex, &uids, &store)?;
+                let of = |s: &State, uid: u32| s.find(uid).map(|m| (m.uid, m.modseq));
+                ex.read(|s| changed.iter().filter_map(|uid| of(s, *uid)).collect::<Vec<_>>())
+            })
+            .await?;
+        let seqs = changed.iter().filter_map(|(uid, _)| self.seq(*uid)).collect();
+        self.own.extend(changed);
+        Ok(seqs)
+    }
+
+    /// EXPUNGE, or UID EXPUNGE with a list of UIDs: removes the messages that have `\Deleted`, durably.
+    /// `sync(true)` then tells of them. How many were removed.
+    ///
+    /// # Errors
+    /// `ReadOnly`, or what the disk says: then some may be gone, and `sync` tells which.
+    pub async fn expunge(&mut self, among: Option<&[u32]>) -> Result<usize, MailError> {
+        let among: Option<HashSet<u32>> = among.map(|list| list.iter().copied().collect());
+        let chosen = |uid: u32| self.seq(uid).is_some() && among.as_ref().is_none_or(|list| list.contains(&uid));
+        let deleted = self.folder.read(|s| {
+            let deleted = s.messages.iter().filter(|m| m.flags.contains(Flags::DELETED)).map(|m| m.uid);
+            deleted.filter(|uid| chosen(*uid)).collect::<Vec<_>>()
+        });
+        self.remove_uids(deleted.ok_or(MailError::FolderGone)?).await
+    }
+
+    /// Removes these messages, `\Deleted` or not, durably: what POP3 does at QUIT. How many.
+    ///
+    /// # Errors
+    /// As [`View::expunge`].
+    pub async fn remove(&mut self, seqs: &[u32]) -> Result<usize, MailError> {
+        self.remove_uids(self.uids_of(seqs)).await
+    }
+
+    async fn remove_uids(&mut self, uids: Vec<u32>) -> Result<usize, MailError> {
+        self.writable()?;
+        let count = uids.len();
+        if count > 0 {
+            self.folder.exclusively("removing messages", move |ex| change::expunge(ex, &uids)).await?;
+        }
+        Ok(count)
+    }
+
+    /// COPY: all of the messages or none, durably.
+    ///
+    /// # Errors
+    /// `TryCreate`, `Gone` if another session expunged one of them, `Limit`, or what the disk says.
+    pub async fn copy(&self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
+        let target = self.maildir.target(to).await?;
+        let uids = self.uids_of(seqs);
+        copy_uids(&self.folder, uids, &target).await
+    }
+
+    /// MOVE (RFC 6851): copies, durably, then removes. Cut in half it leaves messages in both folders, never in
+    /// neither. `sync(true)` tells of those that left.
+    ///
+    /// # Errors
+    /// As [`View::copy`], and `ReadOnly`.
+    pub async fn move_to(&mut self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
+        self.writable()?;
+        let copied = self.copy(seqs, to).await?;
+        self.remove_uids(copied.uids.iter().map(|(here, _)| *here).collect()).await?;
+        Ok(copied)
+    }
+}
+
+/// Copies messages of one folder into another, all or none: what they have become there.
+pub(in crate::maildir) async fn copy_uids(
+    from: &Arc<Folder>,
+    uids: Vec<u32>,
+    target: &Arc<Folder>,
+) -> Result<CopyUid, MailError> {
+    if uids.is_empty() {
+        return Ok(CopyUid { uid_validity: 0, uids: Vec::new() });
+    }
+    target.wake().await?;
+    let (list, to) = (uids.clone(), Arc::clone(target));
+    let ready = from
+        .exclusively("copying messages", move |ex| {
+            let tmp = to.dir()?.sub(b"tmp")?;
+            list.iter().map(|uid| copy_one(ex, *uid, &tmp)).collect::<Result<Vec<Ready>, _>>()
+        })
+        .await?;
+    let (uid_validity, there) = deliver::deliver(target, ready).await?;
+    Ok(CopyUid { uid_validity, uids: uids.into_iter().zip(there).collect() })
+}
+
+fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
+    let gone = MailError::Gone { uid };
+    let (message, keywords) = ex
+        .read(|s| {
+            let message = s.find(uid)?.clone();
+            let keywords = message.keywords.iter().filter_map(|k| s.keywords.get(usize::from(*k)).cloned());
+            Some((message.clone(), keywords.collect()))
+        })?
+        .ok_or_else(|| gone.clone())?;
+    let (mut place, mut name) = (message.place, message.name.to_vec());
+    let mut tries = 0;
+    let file = loop {
+        let dir = ex.dir.sub(place.dir().as_bytes())?;
+        match deliver::duplicate(&dir, &name, tmp) {
+            Ok(file) => break file,
+            Err(error) if error.is_missing() && tries < 3 => {
+                (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let Message { flags, size, bare, date, .. } = message;
+    Ok(Ready { file, flags, keywords, size, bare, date })
+}
