@@ -3,7 +3,7 @@
 
 mod caught;
 mod commands;
-mod imap;
+mod login;
 mod pop;
 mod wire;
 
@@ -77,7 +77,7 @@ pub async fn run(
 ) {
     let wire = Wire::new(stream, house.limits.no_output);
     match visitor.service {
-        Service::Imap => imap::run(wire, visitor, spot, house, drain).await,
+        Service::Imap => login::run(wire, visitor, spot, house, drain).await,
         Service::Pop => pop::run(wire, visitor, spot, house, drain).await,
     }
 }

@@ -7,7 +7,7 @@ use crate::imap::{
     write::{self, Code},
 };
 use crate::maildir::{Appending, MailError, Maildir};
-use crate::session::{Ending, imap::Dialog};
+use crate::session::{Ending, login::Dialog};
 
 pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead) -> Answer {
     if head.size == 0 {

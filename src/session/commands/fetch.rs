@@ -11,7 +11,7 @@ use crate::imap::{
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Mode, View};
 use crate::message::{self, Keep, Scanner, Structure};
-use crate::session::{Ending, imap::Dialog};
+use crate::session::{Ending, login::Dialog};
 
 /// Longest header that is read to answer a question about it. In bytes. Source: threats.md section 6.
 const MAX_HEADER: usize = 10 * 1024 * 1024;

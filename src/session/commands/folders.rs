@@ -10,7 +10,7 @@ use crate::imap::{
     write::{self, Code, ListLine},
 };
 use crate::maildir::{Folder, Maildir};
-use crate::session::imap::Dialog;
+use crate::session::login::Dialog;
 
 pub(super) async fn list(dialog: &mut Dialog, mail: &Maildir, list: List) -> Answer {
     if !list.extended && list.patterns.iter().all(Pattern::is_empty) {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Answer, Reply, mailbox_gone, tell_news};
 use crate::imap::{frame::Line, write};
 use crate::maildir::View;
-use crate::session::{Ending, imap::Dialog};
+use crate::session::{Ending, login::Dialog};
 
 pub(super) async fn idle(dialog: &mut Dialog, mut view: Option<&mut View>) -> Answer {
     write::continuation(&mut dialog.wire.out, "idling");

@@ -8,7 +8,7 @@ use crate::imap::{
     write::{self, Code, FetchLine, Status},
 };
 use crate::maildir::{FlagOp, Mode, View};
-use crate::session::imap::Dialog;
+use crate::session::login::Dialog;
 
 /// What STORE is to do.
 pub(super) struct Change<'a> {

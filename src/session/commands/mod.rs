@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use tracing::{error, warn};
 
-use super::{Ending, imap::Dialog};
+use super::{Ending, login::Dialog};
 use crate::imap::{
     command::{Command, Flag, Tagged},
     frame::Step,

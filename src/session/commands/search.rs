@@ -13,7 +13,7 @@ use crate::imap::{
 };
 use crate::maildir::{Flags, MailError, MessageReader, Meta, View};
 use crate::message::{self, Needle, Piece, Scanner, TextDecoder};
-use crate::session::imap::Dialog;
+use crate::session::login::Dialog;
 
 /// Most decoded bytes of one text part that are searched. In bytes.
 const MAX_TEXT: u64 = 10 * 1024 * 1024;

@@ -6,7 +6,7 @@ use crate::imap::{
     write::{self, Code, Status},
 };
 use crate::maildir::{Flags, Maildir, Mode, View};
-use crate::session::{Ending, imap::Dialog};
+use crate::session::{Ending, login::Dialog};
 
 /// Opens a mailbox; the untagged answers are written, the tagged one is given back with the view.
 pub(super) async fn select(
