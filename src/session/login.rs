@@ -45,7 +45,8 @@ impl Dialogue for Dialog {
         loop {
             let Tagged { tag, command } = match self.framer.next() {
                 Step::Read => {
-                    self.hear(self.link.house.limits.login).await?;
+                    // `course` ends the wait for a sign-in.
+                    self.hear(self.link.house.limits.login * 2).await?;
                     continue;
                 }
                 Step::Continue => {

@@ -246,7 +246,8 @@ impl Dialog {
             (Some(_), _, _) => limits.pop_idle,
             (None, true, _) => limits.sasl_answer,
             (None, false, true) => limits.sasl,
-            (None, false, false) => limits.login,
+            // `course` ends the wait for a sign-in.
+            (None, false, false) => limits.login * 2,
         };
         match self.link.hear(self.talk.buffer(), limit).await {
             Err(Ending::Idle) if self.talk.awaits_answer() => {

@@ -151,6 +151,34 @@ impl Gate {
         self.child.id()
     }
 
+    /// Kills the gate as a power cut would, and starts it again on the same directory.
+    pub fn crash_and_restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        (self.child, self.imaps, self.pop3s, self.log) = launch(self.dir.path());
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let done = Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits until the gate has ended by itself; whether it said that all is well.
+    pub fn ended_well(&mut self) -> bool {
+        self.child.wait().unwrap().success()
+    }
+
+    /// The most memory the gate ever held, and what it holds now, in KiB (VmHWM and VmRSS).
+    pub fn memory(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (of("VmHWM:"), of("VmRSS:"))
+    }
+
     /// What the gate has written to standard output and standard error so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
