@@ -106,7 +106,7 @@ impl Door {
             },
         };
         let visitor = self.visitor(&tls, peer);
-        Box::pin(session::run(tls, visitor, spot, Arc::clone(&self.house), self.drain.clone())).await;
+        session::run(tls, visitor, spot, Arc::clone(&self.house), self.drain.clone()).await;
     }
 
     fn visitor(&self, tls: &TlsStream<TcpStream>, peer: SocketAddr) -> Visitor {

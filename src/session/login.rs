@@ -43,6 +43,7 @@ impl Dialogue for Dialog {
     /// Before the sign-in (RFC 3501 section 3.1).
     async fn come_in(&mut self) -> Result<(SeatGuard, Permit), Ending> {
         loop {
+            self.link.wire.push().await?;
             let Tagged { tag, command } = match self.framer.next() {
                 Step::Read => {
                     // `course` ends the wait for a sign-in.

@@ -11,7 +11,7 @@ mod login;
 mod pop;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -68,19 +68,19 @@ pub struct Limits {
     pub message: crate::message::Limits,
 }
 
-/// Runs one session to its end.
-pub async fn run(
+/// Runs one session to its end. No `async fn`: the future would keep the room of its arguments for as long as it lives.
+pub fn run(
     stream: TlsStream<TcpStream>,
     visitor: Visitor,
     spot: Spot,
     house: Arc<House>,
     drain: CancellationToken,
-) {
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let service = visitor.service;
     let link = Link::new(Wire::new(stream, house.limits.no_output), visitor, house, drain);
     match service {
-        Service::Imap => course::run(login::Dialog::new(link), spot).await,
-        Service::Pop => course::run(pop::Dialog::new(link), spot).await,
+        Service::Imap => Box::pin(course::run(login::Dialog::new(link), spot)),
+        Service::Pop => Box::pin(course::run(pop::Dialog::new(link), spot)),
     }
 }
 

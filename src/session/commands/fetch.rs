@@ -159,11 +159,11 @@ async fn from_inside(
         }
         FetchItem::Body => {
             line.item(out, "BODY");
-            structure::body(out, &source.structure, false);
+            body(dialog, source, false).await?;
         }
         FetchItem::BodyStructure => {
             line.item(out, "BODYSTRUCTURE");
-            structure::body(out, &source.structure, true);
+            body(dialog, source, true).await?;
         }
         FetchItem::Rfc822 => {
             line.item(out, "RFC822");
@@ -185,6 +185,15 @@ async fn from_inside(
             body_section(dialog, source, section, *partial).await?;
         }
         FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size => {}
+    }
+    Ok(())
+}
+
+/// BODYSTRUCTURE, or BODY without `extended`, part by part: there may be thousands.
+async fn body(dialog: &mut Dialog, source: &Source, extended: bool) -> Result<(), Ending> {
+    for step in source.structure.walk() {
+        structure::step(&mut dialog.link.wire.out, &source.structure, step, extended);
+        dialog.link.wire.push().await?;
     }
     Ok(())
 }

@@ -131,8 +131,8 @@ impl Stay<'_> {
                 write::namespace(&mut dialog.link.wire.out);
                 Reply::ok("NAMESPACE done")
             }
-            (Command::List(list), _) => list::list(dialog, mail, list).await?,
-            (Command::Lsub(pattern), _) => list::lsub(dialog, mail, &pattern).await?,
+            (Command::List(list), _) => Box::pin(list::list(dialog, mail, list)).await?,
+            (Command::Lsub(pattern), _) => Box::pin(list::lsub(dialog, mail, &pattern)).await?,
             (Command::Status { mailbox, items }, _) => folders::status(dialog, mail, &mailbox, &items).await?,
             (Command::Create(name), _) => folders::create(dialog, mail, &name).await?,
             (Command::Delete(name), stage) => {
@@ -149,7 +149,7 @@ impl Stay<'_> {
             (Command::Select { mailbox, read_only }, stage) => {
                 // A SELECT that fails leaves no mailbox open (RFC 3501 section 6.3.1).
                 *stage = Stage::Admitted;
-                match select::select(dialog, mail, &mailbox, read_only).await {
+                match Box::pin(select::select(dialog, mail, &mailbox, read_only)).await {
                     Ok((selected, reply)) => {
                         *stage = Stage::Open(Box::new(selected));
                         // Its untagged answers are complete; a look for news would only repeat them.
@@ -171,13 +171,14 @@ impl Stay<'_> {
             }
             (command, Stage::Open(selected)) => match command {
                 Command::Expunge(set) => messages::expunge(dialog, &mut selected.view, set.as_ref()).await?,
-                Command::Search(search) => search::search(dialog, &mut selected.view, &search).await?,
+                // Boxed, or an idle session would hold their room too.
+                Command::Search(search) => Box::pin(search::search(dialog, &selected.view, &search)).await?,
                 Command::Fetch { set, items, uid } => {
-                    fetch::fetch(dialog, &mut selected.view, &set, &items, uid).await?
+                    Box::pin(fetch::fetch(dialog, &mut selected.view, &set, &items, uid)).await?
                 }
                 Command::Store { set, kind, silent, flags, uid } => {
                     let change = messages::Change { kind, silent, flags: &flags };
-                    messages::store(dialog, selected, &set, &change, uid).await?
+                    Box::pin(messages::store(dialog, selected, &set, &change, uid)).await?
                 }
                 Command::Copy { set, mailbox, uid } => {
                     messages::copy(dialog, &mut selected.view, &set, &mailbox, uid).await?

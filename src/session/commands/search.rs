@@ -21,7 +21,7 @@ const MAX_TEXT: u64 = 10 * 1024 * 1024;
 /// Numbers that are written before they are pushed out.
 const BATCH: usize = 1000;
 
-pub(super) async fn search(dialog: &mut Dialog, view: &mut View, search: &Search) -> Answer {
+pub(super) async fn search(dialog: &mut Dialog, view: &View, search: &Search) -> Answer {
     let plan = Plan::new(&search.key, view);
     let mut found = Vec::new();
     for number in 1..=view.len() {

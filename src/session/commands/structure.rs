@@ -48,13 +48,11 @@ fn addresses(out: &mut BytesMut, list: &[Address]) {
     out.extend_from_slice(b")");
 }
 
-/// The tree of parts; `extended` for BODYSTRUCTURE, without for BODY. Does not recurse, however deep the mail nests.
-pub(super) fn body(out: &mut BytesMut, structure: &Structure, extended: bool) {
-    for step in structure.walk() {
-        match step {
-            Step::Enter(part) => enter(out, structure, part),
-            Step::Leave(part) => leave(out, part, extended),
-        }
+/// One step of [`Structure::walk`]; all of them are BODYSTRUCTURE, or without `extended` BODY.
+pub(super) fn step(out: &mut BytesMut, structure: &Structure, step: Step<'_>, extended: bool) {
+    match step {
+        Step::Enter(part) => enter(out, structure, part),
+        Step::Leave(part) => leave(out, part, extended),
     }
 }
 
@@ -160,8 +158,9 @@ mod tests {
     fn shown(mail: &str, extended: bool) -> String {
         let mut scanner = Scanner::new(Limits::default());
         scanner.feed(mail.replace('\n', "\r\n").as_bytes());
+        let structure = scanner.finish();
         let mut out = BytesMut::new();
-        body(&mut out, &scanner.finish(), extended);
+        structure.walk().for_each(|part| step(&mut out, &structure, part, extended));
         String::from_utf8_lossy(&out).into_owned()
     }
 
