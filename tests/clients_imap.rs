@@ -179,7 +179,7 @@ fn mbsync_copies_every_message_and_its_flags_both_ways() {
     let (gate, all) = gate_with_mail();
     let home = Home::for_user(&gate, ANN, &gate.token(ANN, APP));
     mbsync(&home, "mbsync.rc").expect_good("mbsync");
-    let all: Vec<Mail> = all.into_iter().filter(|mail| mail.name != "no-header-end.eml").collect(); // it takes none such
+    let all: Vec<Mail> = all.into_iter().filter(|mail| mail.name != "header-only.eml").collect(); // it takes none such
     mail::assert_same("mbsync", without_tuid(mail::from_maildirs(&home.path().join("mail"))), &all);
 
     // The flags of the folder came along; changes made here go back, and so does a letter written here.
@@ -277,6 +277,17 @@ fn offlineimap_shows_why_it_is_refused() {
     shows_every_refusal("offlineimap", false, |home| offlineimap(home, "offlineimap.rc"));
 }
 
+#[test]
+fn offlineimap_with_a_password_finds_no_way_in_and_does_not_send_it() {
+    if !program::have("offlineimap") {
+        return;
+    }
+    let gate = Gate::start();
+    let outcome = offlineimap(&Home::for_user(&gate, ANN, ""), "offlineimap-password.rc");
+    outcome.expect_text("offlineimap with a password", "ERROR");
+    assert!(!gate.log().contains("hunter2"));
+}
+
 // ---- getmail ----
 
 fn getmail(home: &Home, config: &str) -> Outcome {
@@ -345,7 +356,7 @@ fn mutt_reads_every_message(program: &str) {
         assert_eq!(copies, mails.len(), "{program} copied {copies} messages\n{}", outcome.text);
         // Into the copies it writes headers of its own; its cache holds the messages as they came (neomutt's not
         // those without a body).
-        mails.retain(|mail| program == "mutt" || mail.name != "no-header-end.eml");
+        mails.retain(|mail| program == "mutt" || mail.name != "header-only.eml");
         mail::assert_same(program, cached(&home.path().join("cache")), &mails);
     }
     assert!(flags_of(&gate, "INBOX", "plain").contains(&"\\Flagged".to_owned()));
@@ -374,14 +385,23 @@ fn neomutt_copies_every_message_and_writes_flags() {
 }
 
 #[test]
-fn mutt_shows_why_it_is_refused() {
+fn mutt_says_that_it_was_refused() {
     if !program::have("mutt") {
         return;
     }
-    shows_every_refusal("mutt", false, |home| {
+    let gate = Gate::start();
+    for no in no_entries(&gate) {
+        let home = Home::for_user(&gate, no.user, &no.token);
         let file = home.config("mutt-refused.rc");
-        run(&mut home.on_a_terminal("mutt", &format!("-n -F {}", file.display())))
-    });
+        let outcome = run(&mut home.on_a_terminal("mutt", &format!("-n -F {}", file.display())));
+        // Over IMAP it has these words for every refusal, whatever the server says.
+        outcome.expect_text(&format!("mutt, {}", no.case), "XOAUTH2 authentication failed.");
+        outcome.expect_text(&format!("mutt, {}", no.case), "(no mailbox)");
+    }
+    let home = Home::for_user(&gate, ANN, "");
+    let file = home.config("mutt-password.rc");
+    run(&mut home.on_a_terminal("mutt", &format!("-n -F {}", file.display())));
+    assert!(!gate.log().contains("hunter2"));
 }
 
 // ---- Python's imaplib ----

@@ -67,6 +67,7 @@ fn limits() -> gate::Limits {
         sessions_end_with_token: false,
         audit_required: true,
         database_grace: Duration::from_secs(300),
+        clock_skew: Duration::from_secs(60),
     }
 }
 
@@ -285,6 +286,16 @@ async fn an_exception_ends_its_sessions_when_it_runs_out_by_itself() {
     assert_eq!(falls(&open).await.1, "policy_service_off");
     let late = ends.until(now());
     assert!(late < Duration::from_secs(1), "told {late:?} after the end");
+}
+
+#[tokio::test]
+async fn nobody_comes_in_while_the_clock_is_before_the_last_change() {
+    let house = House::build(limits()).await;
+    let (ann, app) = (UserId::parse("ann@example.com").unwrap(), ClientId::parse("other").unwrap());
+    let ahead = now() + Duration::from_secs(3600);
+    house.store.set_grant(&ann, &ann, &app, GrantState::Disabled, "test", ahead).await.unwrap();
+    let outcome = house.knock(ann.as_str(), "mailer", ann.as_str(), Service::Imap).await;
+    assert_eq!(reason(outcome), "unavailable_clock");
 }
 
 #[tokio::test]

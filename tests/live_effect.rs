@@ -304,6 +304,8 @@ fn a_login_that_races_the_change_loses() {
         saved
     });
     assert!(saved.elapsed() < Duration::from_secs(10));
+    let late = Imap::connect(&gate).command(&format!("AUTHENTICATE XOAUTH2 {}", xoauth2(FAY, &token))).status;
+    assert!(late.starts_with("NO [CONTACTADMIN]"), "{late}");
 }
 
 #[test]

@@ -11,8 +11,14 @@ use crate::store::{AuditEvent, AuditFilter, AuditLog};
 /// Print recent rows of the audit log, newest last
 ///
 /// A refusal tells the user a reference, `ref 7F3K2Q`: --reference finds its row, with the cause and the place where an
-/// admin can change it. Exit code 0: rows were found. 1: none fit. 2: the log cannot be read.
+/// admin can change it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 rows were found; 1 none fit; 2 the log cannot be read.
+
+Examples:
+    portcullis audit --config config/portcullis.toml --reference 7F3K2Q
+    portcullis audit --config config/portcullis.toml --cause legacy_password --limit 1000 --json")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
@@ -47,8 +53,15 @@ impl Arguments {
             limit: self.limit,
             ..AuditFilter::default()
         };
+        let settings = config.store_settings();
+        if !settings.is_made()? {
+            bail!(
+                "{}: there is no database yet, so there is no audit log; `portcullis serve` makes it at its first start",
+                config.data_dir.display()
+            );
+        }
         let rows = super::block_on(async {
-            let log = AuditLog::open(&config.store_settings()).await?;
+            let log = AuditLog::open(&settings).await?;
             Ok(log.recent(&filter).await?)
         })?;
         for row in rows.iter().rev() {

@@ -7,8 +7,14 @@ use crate::serve;
 
 /// Validate the config, the policy, certificates, keys and folders, and change nothing
 ///
-/// Exit code 0: `serve` would start with these. 2: something is wrong; the message says where and what to do.
+/// Looks at what `serve` would read: the config, certificates and keys, issuers' key files, the policy, the database
+/// and the mail folder. No socket is bound, no file is made. Warnings are about what clients will stumble over.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 `serve` would start with these; 2 something is wrong, and each message says where and what to do.
+
+Example:
+    portcullis check --config config/portcullis.toml")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
@@ -17,7 +23,7 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let config = self.config.read()?;
-        for line in serve::check(&config)? {
+        for line in super::block_on(serve::check(&config))? {
             println!("{line}");
         }
         Ok(ExitCode::SUCCESS)

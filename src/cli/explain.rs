@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::model::{ClientId, Secret, Service, UnixTime, UserId};
 use crate::policy::{self, Question};
+use crate::serve;
 use crate::store::Store;
 use crate::token::Identity;
 
@@ -22,8 +23,14 @@ const MAX_TOKEN: u64 = 1024 * 1024;
 /// Explain a decision step by step
 ///
 /// Walks the very code that decides at the gate, over the state in the database. With --token - a token is read from
-/// standard input and checked first; user and app then come from it. Exit code 0: yes. 1: no. 2: cannot tell.
+/// standard input and checked first; user and app then come from it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 yes; 1 no; 2 cannot tell.
+
+Examples:
+    portcullis explain --config config/portcullis.toml --user ann@example.com --app CLIENT-ID --service imap
+    portcullis explain --config config/portcullis.toml --service pop --token - < token.txt")]
 #[command(group = clap::ArgGroup::new("who").required(true).multiple(true).args(["user", "token"]))]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -138,14 +145,20 @@ impl Arguments {
 
 async fn decision(config: &Config, question: &Question) -> anyhow::Result<ExitCode> {
     let settings = config.store_settings();
-    if !settings.is_made()? {
-        bail!(
+    let explanation = match (settings.is_made()?, &config.policy_file) {
+        (true, _) => {
+            let store = Store::open(&settings).await?;
+            store.read(|directory| policy::explain(question, directory, now()))
+        }
+        (false, Some(file)) => {
+            eprintln!("portcullis: there is no database yet; this is what {} says", file.display());
+            policy::explain(question, &serve::policy_document(file)?.to_directory(), now())
+        }
+        (false, None) => bail!(
             "{}: there is no database yet, so nobody can tell; `portcullis serve` makes it at its first start",
             config.data_dir.display()
-        );
-    }
-    let store = Store::open(&settings).await?;
-    let explanation = store.read(|directory| policy::explain(question, directory, now()));
+        ),
+    };
     print!("{explanation}");
     Ok(match explanation.verdict {
         Ok(()) => {

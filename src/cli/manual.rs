@@ -10,10 +10,15 @@ use super::Arguments;
 
 /// Print a completion script for a shell
 ///
-/// For bash:  portcullis completions bash > /etc/bash_completion.d/portcullis
-/// For zsh:   portcullis completions zsh > ~/.zfunc/_portcullis
+/// Made from the definitions that parse the arguments, so it is never behind them.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Exit codes: 0 printed; 2 no such shell.
+
+Examples:
+    portcullis completions bash > /etc/bash_completion.d/portcullis
+    portcullis completions zsh > ~/.zfunc/_portcullis
+    portcullis completions fish > ~/.config/fish/completions/portcullis.fish")]
 pub(super) struct CompletionArguments {
     /// The shell to write for
     shell: Shell,
@@ -28,6 +33,12 @@ impl CompletionArguments {
 
 /// Write the manual pages, one for each command
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 written; 2 the folder cannot be used.
+
+Examples:
+    portcullis man | man -l -
+    portcullis man --dir /usr/local/share/man/man1")]
 pub(super) struct ManArguments {
     /// Folder to write the pages to; without it the main page goes to standard output
     #[arg(long, value_name = "DIR")]
@@ -43,7 +54,7 @@ impl ManArguments {
                 clap_mangen::generate_to(command, dir)
                     .with_context(|| format!("{}: cannot write the manual pages", dir.display()))?;
             }
-            None => clap_mangen::Man::new(command).render(&mut io::stdout())?,
+            None => clap_mangen::Man::new(command.disable_help_subcommand(true)).render(&mut io::stdout())?,
         }
         Ok(ExitCode::SUCCESS)
     }

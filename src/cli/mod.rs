@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
         Command::Man(arguments) => arguments.run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("portcullis: {error:#}");
+        eprintln!("portcullis: {}", crate::serve::in_one_line(&error));
         ExitCode::from(EXIT_WRONG)
     })
 }

@@ -9,9 +9,14 @@ use crate::serve;
 /// Run the gateway
 ///
 /// Prints a line `listening SERVICE ADDRESS` for each socket and then `ready`. SIGHUP reads certificates, keys and the
-/// policy file again (so does saving them); SIGTERM tells every session and stops. Exit code 2: a config, policy,
-/// certificate, key, database or mail folder is wrong.
+/// policy file again (so does saving them); SIGTERM tells every session and stops.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 stopped by SIGTERM or SIGINT; 2 a config, policy, certificate, key, database, mail folder or address is \
+wrong, and nothing was changed.
+
+Example:
+    portcullis serve --config config/portcullis.toml")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,

@@ -18,6 +18,11 @@ use crate::token::{Mint, SigningKey, sign};
 /// Works only for an issuer whose private key the config holds (private_key_file), as `portcullis demo` sets one up; a
 /// real issuer hands out its tokens itself. The token goes to standard output alone, ready for $(..).
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 the token is printed; 2 there is no key to sign with, or an argument is wrong.
+
+Example:
+    portcullis token --config portcullis-demo/portcullis.toml --user ann@example.com --app demo-app --ttl 15m")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,

@@ -12,7 +12,7 @@ pub struct Limit {
     pub default: u64,
     /// Smallest value taken.
     pub least: u64,
-    /// Largest value taken. Equal to `least`: the limit holds, but cannot be set in this version.
+    /// Largest value taken: what the code behind it is built for.
     pub most: u64,
 }
 
@@ -101,7 +101,7 @@ limits! {
         /// Longest token.
         token_bytes: 16 * KIB, KIB, 512 * KIB;
         /// Nesting of JSON in a token.
-        token_json_depth: 16, 16, 16;
+        token_json_depth: 16, 3, 64;
         /// Validated tokens that are remembered, so that a reconnect costs no signature check.
         tokens_remembered: 50_000, 0, 100_000_000;
         /// Refused opaque tokens that are remembered.
@@ -124,10 +124,10 @@ limits! {
         literals_per_command: 1_000, 1, 100_000;
         /// Largest message taken by APPEND, and announced as APPENDLIMIT.
         append_bytes: 50 * MIB, KIB, 4095 * MIB;
-        /// Nesting of lists and of search keys.
-        list_depth: 32, 32, 32;
+        /// Nesting of search keys: parentheses, OR and NOT.
+        list_depth: 32, 1, 100;
         /// Keys in one SEARCH.
-        search_keys: 1_000, 1_000, 1_000;
+        search_keys: 1_000, 1, 100_000;
         /// Nesting of MIME parts that is looked into.
         mime_depth: 100, 1, 1_000;
         /// MIME parts of one message.
@@ -138,20 +138,18 @@ limits! {
         addresses_per_field: 10_000, 1, 1_000_000;
         /// Parameters read of one header field.
         parameters_per_field: 200, 1, 100_000;
-        /// Message ids read of one References field.
-        references_per_field: 10_000, 10_000, 10_000;
         /// Threads that work on mail files at once.
-        file_threads: 64, 1, 4_096;
-        /// Output held for one session.
-        output_bytes: 256 * KIB, 16 * KIB, 64 * MIB;
+        file_threads: 64, 1, 400;
+        /// Output held for one session; it is sent from an eighth of this on.
+        output_bytes: 256 * KIB, 32 * KIB, 64 * MIB;
         /// Longest keyword.
-        keyword_bytes: 100, 100, 100;
+        keyword_bytes: 100, 8, 250;
         /// Keywords of one mailbox.
-        keywords_per_mailbox: 500, 500, 500;
-        /// Longest mailbox name.
-        mailbox_name_bytes: 1_000, 1_000, 1_000;
-        /// Levels of a mailbox name.
-        mailbox_depth: 32, 32, 32;
+        keywords_per_mailbox: 500, 0, 10_000;
+        /// Longest mailbox name that may be made.
+        mailbox_name_bytes: 1_000, 16, 1_000;
+        /// Most levels of a mailbox name that may be made.
+        mailbox_depth: 32, 1, 100;
     }
 }
 
@@ -166,8 +164,16 @@ limits! {
         max_stale_s: DAY_S, 0, 30 * DAY_S;
         /// One request, in all.
         timeout_s: 5, 1, 60;
-        /// Largest answer.
-        reply_bytes: 256 * KIB, 256 * KIB, 256 * KIB;
+        /// Largest answer or key file.
+        reply_bytes: 256 * KIB, KIB, MIB;
+    }
+}
+
+limits! {
+    /// The numbers of `[audit]`.
+    AuditLimits {
+        /// Events that may wait for the database.
+        buffer: 10_000, 1, 10_000_000;
     }
 }
 

@@ -22,7 +22,7 @@ use std::{
 
 pub use certificates::{PemFileError, PemWarning};
 pub use issuers::{Introspection, Issuer};
-pub use limits::{Jwks, Limit, Limits};
+pub use limits::{AuditLimits, Jwks, Limit, Limits};
 pub use rooms::SecretFileError;
 
 use crate::issuer::KeySource;
@@ -116,6 +116,8 @@ pub struct Database {
 pub struct Audit {
     /// Whether logins are refused while events can be neither written nor held.
     pub required: bool,
+    /// Its numbers.
+    pub limits: AuditLimits,
 }
 
 /// `[log]`, to standard error.

@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::policy::file::{Problem, Text};
+use crate::policy::file::{FileError, Problem, Text};
 
 type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -68,7 +68,10 @@ impl<'text> Reader<'text> {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Option<T> {
-        self.problems.push(self.text.problem(span, what, remedy));
+        // Each shows its line, which may be long: without a bound a file of one line takes minutes.
+        if self.problems.len() < FileError::MOST * 2 {
+            self.problems.push(self.text.problem(span, what, remedy));
+        }
         None
     }
 
@@ -175,10 +178,7 @@ impl<'text> Reader<'text> {
             Some(number) if range.contains(&number) => Some(At { value: number, span: value.span() }),
             _ => {
                 let (least, most) = range.into_inner();
-                let remedy = match least == most {
-                    true => format!("it is fixed in this version: write {least}, or remove the line"),
-                    false => format!("write a number from {least} to {most}"),
-                };
+                let remedy = format!("write a number from {least} to {most}");
                 self.wrong(value.span(), format!("{} is out of range", section.path(key)), remedy)
             }
         }

@@ -36,6 +36,7 @@ impl Config {
             let mut rules = own.rules.clone();
             rules.skew_s = self.limits.clock_skew_s;
             rules.max_token = size(self.limits.token_bytes);
+            rules.json_depth = size(self.limits.token_json_depth);
             let mut settings = issuer::Settings::new(rules, own.keys.clone());
             settings.introspection =
                 own.introspection.as_ref().map(|asked| introspection(asked, &own.rules.url)).transpose()?;
@@ -45,6 +46,7 @@ impl Config {
             settings.max_stale = Duration::from_secs(self.jwks.max_stale_s);
             settings.forced_gap = Duration::from_secs(self.jwks.forced_refresh_gap_s);
             settings.timeout = Duration::from_secs(self.jwks.timeout_s);
+            settings.reply_bytes = size(self.jwks.reply_bytes);
             Ok(settings)
         };
         self.issuers.iter().map(one).collect()
@@ -68,6 +70,7 @@ impl Config {
             url: self.database.url.reveal().to_owned(),
             data_dir: self.data_dir.clone(),
             audit_required: self.audit.required,
+            audit_buffer: size(self.audit.limits.buffer),
         }
     }
 
@@ -78,6 +81,10 @@ impl Config {
             limits: maildir::Limits {
                 message_bytes: self.limits.append_bytes,
                 threads: size(self.limits.file_threads),
+                keywords: size(self.limits.keywords_per_mailbox),
+                keyword_bytes: size(self.limits.keyword_bytes),
+                name_bytes: size(self.limits.mailbox_name_bytes),
+                name_depth: size(self.limits.mailbox_depth),
             },
         }
     }
@@ -91,6 +98,7 @@ impl Config {
             sessions_end_with_token: self.sessions_end_with_token,
             audit_required: self.audit.required,
             database_grace: Duration::from_secs(self.database.grace_s),
+            clock_skew: Duration::from_secs(self.limits.clock_skew_s),
         }
     }
 
@@ -113,6 +121,7 @@ impl Config {
             imap_idle: Duration::from_secs(limits.imap_idle_s),
             pop_idle: Duration::from_secs(limits.pop3_idle_s),
             no_output: Duration::from_secs(limits.output_stall_s),
+            output: size(limits.output_bytes),
             drain: Duration::from_secs(limits.drain_s),
             bad_before_login: count(limits.bad_commands_before_login),
             bad_after_login: count(limits.bad_commands_after_login),
@@ -130,6 +139,10 @@ impl Config {
             line: size(self.limits.line_after_login_bytes),
             literal: size(self.limits.literal_bytes),
             literals: size(self.limits.literals_per_command),
+            search: imap::command::SearchLimits {
+                depth: size(self.limits.list_depth),
+                keys: size(self.limits.search_keys),
+            },
             command: size(self.limits.command_bytes),
             append: self.limits.append_bytes,
             ..imap::frame::Limits::default()
@@ -227,7 +240,45 @@ mod tests {
         let own = issuer::Settings::new(rules, Some(issuer::KeySource::Discovery));
         assert_eq!(print(&config.issuer_settings().unwrap()), print(&vec![own]));
         assert_eq!(print(&config.store_settings()), print(&store::Settings::in_dir("/srv/gate/data")));
-        assert_eq!(config.limits.token_bytes, crate::sasl::MAX_TOKEN as u64);
+    }
+
+    /// Everything the rooms are told, as text. The handshake's limit is `serve`'s own, read where it holds.
+    fn told(config: &Config) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            config.issuer_settings().unwrap(),
+            config.issuer_limits(),
+            config.store_settings(),
+            config.maildir_settings(),
+            config.gate_limits(),
+            config.lobby_limits(),
+            config.session_limits(),
+            config.limits.tls_handshake_s
+        )
+    }
+
+    #[test]
+    fn every_limit_reaches_a_room() {
+        let sections = [
+            ("limits", super::super::Limits::ALL),
+            ("jwks", super::super::Jwks::ALL),
+            ("audit", super::super::AuditLimits::ALL),
+        ];
+        let usual = told(&config(""));
+        for (section, limits) in sections {
+            for limit in limits {
+                assert!(limit.least < limit.most, "{section}.{} cannot be set", limit.key);
+                // Of the two ends of its range, one that does not contradict the other limits.
+                let differs = [limit.least, limit.most, limit.default / 2].into_iter().any(|value| {
+                    let text = format!("{TEXT}[{section}]\n{} = {value}\n", limit.key);
+                    let read = Config::parse(&text, Path::new("/srv/gate/portcullis.toml"));
+                    value != limit.default && read.is_ok_and(|config| told(&config) != usual)
+                });
+                assert!(differs, "{section}.{} has no effect", limit.key);
+            }
+        }
+        assert_ne!(told(&config("[database]\ngrace_s = 7\n")), usual);
+        assert_ne!(told(&config("[audit]\nrequired = false\n")), usual);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Audit, Config, Database, Jwks, Limits, Listen, Log, LogFormat, PemFiles, base_of, issuers,
+    Audit, AuditLimits, Config, Database, Jwks, Limits, Listen, Log, LogFormat, PemFiles, base_of, issuers,
     read::{At, Reader, Section},
 };
 use crate::model::Secret;
@@ -201,8 +201,8 @@ fn mail(reader: &mut Reader<'_>, top: Section<'_, '_>) {
 
 fn audit(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Audit {
     let section = reader.section(top, "audit", "audit");
-    reader.only(section, &["required"]);
-    Audit { required: reader.boolean(section, "required").unwrap_or(true) }
+    let limits = AuditLimits::read(reader, section, &["required"]);
+    Audit { required: reader.boolean(section, "required").unwrap_or(true), limits }
 }
 
 fn log(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Log {

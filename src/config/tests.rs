@@ -255,10 +255,7 @@ fn each_mistake_is_told_with_its_remedy() {
         ("leeway_s = \"30\"", "issuer.leeway_s is of type string: write a whole number"),
         ("discovery = false", "there is no way to check this issuer's tokens"),
         ("discovery = true\njwks_file = \"a\"", "signing keys come from two places"),
-        (
-            "[limits]\nsearch_keys = 999",
-            "limits.search_keys is out of range: it is fixed in this version: write 1000",
-        ),
+        ("[limits]\nsearch_keys = 0", "limits.search_keys is out of range: write a number from 1 to 100000"),
         ("local_part = \"any\"", "write \"exact\" or \"fold\""),
         ("service_account = {}", "issuer.service_account.claim is missing"),
         ("jwks_file = \"a\"\njwks_url = \"https://a.test\"", "signing keys come from two places"),

@@ -58,10 +58,13 @@ impl Gate {
         known: &mut Option<Identity>,
     ) -> Result<Admission, Cause> {
         let at = now();
-        if self.store.silence() > self.limits.database_grace.max(SILENCE) {
+        if let Some(cause) = self.without_database() {
+            return Err(cause);
+        }
+        if at + self.limits.clock_skew < self.store.last_commit() {
             return Err(Cause::Unavailable {
-                detail: "the database has not answered for longer than database.grace_s".into(),
-                reason: "unavailable_database",
+                detail: format!("the clock shows {at}, before the last change at {}", self.store.last_commit()),
+                reason: "unavailable_clock",
                 blame: Blame::Dependency,
             });
         }
@@ -93,6 +96,16 @@ impl Gate {
             })?;
         }
         Ok(Admission { permit, seat })
+    }
+
+    /// Why nothing is allowed any more: the database has been silent for longer than the snapshot may stand in for it.
+    pub(super) fn without_database(&self) -> Option<Cause> {
+        let lost = self.store.silence() > self.limits.database_grace.max(SILENCE);
+        lost.then(|| Cause::Unavailable {
+            detail: "the database has not answered for longer than database.grace_s".into(),
+            reason: "unavailable_database",
+            blame: Blame::Dependency,
+        })
     }
 
     /// Whose mailbox is asked for: the token's own user unless the SASL message names another.

@@ -45,6 +45,8 @@ pub struct Limits {
     pub audit_required: bool,
     /// How long the snapshot is ground for a yes while the database does not answer.
     pub database_grace: Duration,
+    /// How far our clock may be behind the time of the last committed change.
+    pub clock_skew: Duration,
 }
 
 /// The gate of one process.

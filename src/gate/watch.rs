@@ -37,7 +37,8 @@ pub async fn watch(gate: Arc<Gate>, stop: CancellationToken) {
             () = tokio::time::sleep(nap) => timed = true,
         }
         let ended = next_end.is_some_and(|end| end <= now());
-        if timed && !ended && !gate.limits.sessions_end_with_token {
+        let lost = gate.without_database().is_some();
+        if timed && !ended && !lost && !gate.limits.sessions_end_with_token {
             continue;
         }
         let began = Instant::now();
@@ -72,6 +73,10 @@ fn still_may(gate: &Gate, seat: &Seat, directory: &crate::policy::Directory) -> 
     let at = now();
     if seat.fall().is_some() {
         return Ok(());
+    }
+    // Fail closed: what nobody can look up any more is not allowed any more.
+    if let Some(cause) = gate.without_database() {
+        return Err(cause);
     }
     if !gate.issuers.holds(&seat.who) {
         return Err(Cause::KeyWithdrawn { issuer: seat.who.issuer().into(), key: seat.who.key().into() });

@@ -10,7 +10,7 @@ pub const SEPARATOR: char = '/';
 
 /// A mailbox name as people read it: `INBOX`, `Archive/2026`, `Entwürfe`.
 ///
-/// Shape: UTF-8, 1 to 1000 bytes; 1 to 32 levels separated by `/`, none of them empty, `.` or `..`; no control
+/// Shape: UTF-8, 1 to 1000 bytes; 1 to 100 levels separated by `/` (fewer may be made: `maildir::Limits`), none of them empty, `.` or `..`; no control
 /// characters. A first level that spells INBOX in any case is `INBOX`; otherwise case matters. Source: RFC 3501
 /// sections 5.1 and 5.1.3.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +32,7 @@ pub enum BadMailbox {
     #[error("a control character")]
     Control,
     /// More than [`MailboxName::MAX_BYTES`] or [`MailboxName::MAX_DEPTH`].
-    #[error("longer than 1000 bytes or deeper than 32 levels")]
+    #[error("longer than 1000 bytes or deeper than 100 levels")]
     TooLong,
 }
 
@@ -40,7 +40,7 @@ impl MailboxName {
     /// Longest name, in bytes of UTF-8.
     pub const MAX_BYTES: usize = 1000;
     /// Most levels.
-    pub const MAX_DEPTH: usize = 32;
+    pub const MAX_DEPTH: usize = 100;
 
     /// The one mailbox that always exists.
     pub fn inbox() -> Self {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_name_that_could_lead_astray_is_refused_in_every_spelling() {
-        let deep = vec!["a"; 33].join("/");
+        let deep = vec!["a"; MailboxName::MAX_DEPTH + 1].join("/");
         let long = "a".repeat(1001);
         let cases: [(&str, BadMailbox); 14] = [
             ("", BadMailbox::Empty),
@@ -250,7 +250,7 @@ mod tests {
             assert_eq!(MailboxName::decode(wire.as_bytes()), Err(problem), "{wire:?}");
         }
         assert!(MailboxName::parse(&"a".repeat(1000)).is_ok());
-        assert!(MailboxName::parse(&vec!["a"; 32].join("/")).is_ok());
+        assert!(MailboxName::parse(&vec!["a"; MailboxName::MAX_DEPTH].join("/")).is_ok());
     }
 
     #[test]

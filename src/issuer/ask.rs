@@ -40,7 +40,7 @@ impl Asker {
             .map_err(|source| IssuerError::Address { issuer: issuer.clone(), source })?;
         Ok(Self {
             rules: settings.rules.clone(),
-            http: Http::new(issuer, settings.timeout, settings.ca_file.as_deref(), is_loopback(&endpoint))?,
+            http: Http::new(settings, is_loopback(&endpoint))?,
             login: basic(how).ok_or_else(|| IssuerError::Settings {
                 issuer: issuer.clone(),
                 problem: "introspection needs a client_id",

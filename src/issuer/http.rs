@@ -1,7 +1,7 @@
 //! The only place that talks HTTP with issuers: no redirects, a time limit, a size limit, JSON answers with status
 //! 200.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use reqwest::{
     Client, Response, Url,
@@ -11,13 +11,10 @@ use reqwest::{
 
 use crate::token::KeySetError;
 
-use super::IssuerError;
+use super::{IssuerError, Settings};
 
 /// The types of key sets, configuration documents and introspection answers (RFC 7517 section 8.5).
 const JSON_TYPES: &str = "application/json, application/jwk-set+json";
-
-/// Largest answer, in bytes. Source: threats.md section 3.
-pub(super) const MAX_ANSWER: usize = 256 * 1024;
 
 /// Why an answer could not be had or used. Nothing is changed by any of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +43,7 @@ pub enum FetchError {
         /// The status.
         status: u16,
     },
-    /// Larger than 256 KiB.
+    /// Larger than `jwks.reply_bytes`.
     #[error("the answer of {url} is larger than {limit} bytes")]
     TooLarge {
         /// The address.
@@ -103,16 +100,14 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Http {
     client: Client,
+    reply_bytes: usize,
 }
 
 impl Http {
     /// `direct`: to this machine, so past any proxy of the environment.
-    pub(super) fn new(
-        issuer: &str,
-        timeout: Duration,
-        ca_file: Option<&Path>,
-        direct: bool,
-    ) -> Result<Self, IssuerError> {
+    pub(super) fn new(settings: &Settings, direct: bool) -> Result<Self, IssuerError> {
+        let Settings { timeout, reply_bytes, .. } = *settings;
+        let (issuer, ca_file) = (&settings.rules.url, &settings.ca_file);
         let mut builder = Client::builder()
             .redirect(Policy::none())
             .timeout(timeout)
@@ -138,13 +133,13 @@ impl Http {
             Some(file) => IssuerError::CaFile { issuer: issuer.into(), file: file.into(), problem: chain(&error) },
             None => IssuerError::Https { issuer: issuer.into(), problem: chain(&error) },
         })?;
-        Ok(Self { client })
+        Ok(Self { client, reply_bytes })
     }
 
     /// The body of a 200 answer to a GET.
     pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
         let asked = self.client.get(url.clone()).header(ACCEPT, JSON_TYPES).send().await;
-        body(url, asked).await
+        body(url, asked, self.reply_bytes).await
     }
 
     /// The body of a 200 answer to a POST of a form.
@@ -158,12 +153,12 @@ impl Http {
             .body(form)
             .send()
             .await;
-        body(url, asked).await
+        body(url, asked, self.reply_bytes).await
     }
 }
 
 /// Reads chunk by chunk, so that an answer without a length cannot fill the memory either.
-async fn body(url: &Url, asked: Result<Response, reqwest::Error>) -> Result<Vec<u8>, FetchError> {
+async fn body(url: &Url, asked: Result<Response, reqwest::Error>, limit: usize) -> Result<Vec<u8>, FetchError> {
     let gone =
         |error: reqwest::Error| FetchError::NoAnswer { url: url.to_string(), problem: chain(&error.without_url()) };
     let mut response = asked.map_err(gone)?;
@@ -173,8 +168,8 @@ async fn body(url: &Url, asked: Result<Response, reqwest::Error>) -> Result<Vec<
     }
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(gone)? {
-        if bytes.len() + chunk.len() > MAX_ANSWER {
-            return Err(FetchError::TooLarge { url: url.to_string(), limit: MAX_ANSWER });
+        if bytes.len() + chunk.len() > limit {
+            return Err(FetchError::TooLarge { url: url.to_string(), limit });
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -20,7 +20,7 @@ use crate::token::{KeySet, SkippedKey};
 use super::{
     FetchError, IssuerError, KeySource, Limits, Settings,
     flight::Flights,
-    http::{Http, MAX_ANSWER, check_address},
+    http::{Http, check_address},
 };
 
 /// How long an unknown key name is remembered as such. Short, because a new key's first tokens may be faster than
@@ -33,6 +33,7 @@ pub(super) struct Ring {
     source: Source,
     max_stale: Duration,
     forced_gap: Duration,
+    reply_bytes: usize,
     current: ArcSwapOption<Keys>,
     attempt: Mutex<Attempt>,
     unknown: Cache<String, UnixTime>,
@@ -101,7 +102,7 @@ impl Ring {
         };
         let http = |url: &Url| {
             let direct = super::http::is_loopback(url);
-            Http::new(&issuer, settings.timeout, settings.ca_file.as_deref(), direct)
+            Http::new(settings, direct)
         };
         let source = match source {
             KeySource::File(file) => Source::File(file.clone()),
@@ -119,6 +120,7 @@ impl Ring {
             source,
             max_stale: settings.max_stale,
             forced_gap: settings.forced_gap,
+            reply_bytes: settings.reply_bytes,
             current: ArcSwapOption::empty(),
             attempt: Mutex::new(Attempt::default()),
             unknown: Cache::new(limits.unknown_keys),
@@ -148,7 +150,7 @@ impl Ring {
     pub(super) fn reload_file(&self, now: UnixTime) -> Result<Refreshed, IssuerError> {
         let Source::File(file) = &self.source else { return Ok(Refreshed::default()) };
         let unreadable = |source| IssuerError::KeyFile { issuer: self.issuer.clone(), file: file.clone(), source };
-        let (bytes, stamp) = read_file(file).map_err(unreadable)?;
+        let (bytes, stamp) = read_file(file, self.reply_bytes).map_err(unreadable)?;
         let (set, skipped) = KeySet::parse(&bytes).map_err(|source| IssuerError::KeySet {
             issuer: self.issuer.clone(),
             file: file.clone(),
@@ -287,10 +289,10 @@ fn stamp(file: &Metadata) -> Stamp {
 }
 
 /// The file and its stamp from before it was read, so that a write in between is seen as a change.
-fn read_file(file: &Path) -> std::io::Result<(Vec<u8>, Stamp)> {
+fn read_file(file: &Path, limit: usize) -> std::io::Result<(Vec<u8>, Stamp)> {
     let before = std::fs::metadata(file)?;
-    if before.len() > MAX_ANSWER as u64 {
-        return Err(std::io::Error::other(format!("it is larger than {MAX_ANSWER} bytes")));
+    if before.len() > limit as u64 {
+        return Err(std::io::Error::other(format!("it is larger than {limit} bytes (jwks.reply_bytes)")));
     }
     Ok((std::fs::read(file)?, stamp(&before)))
 }

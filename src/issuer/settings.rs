@@ -29,10 +29,12 @@ pub struct Settings {
     pub forced_gap: Duration,
     /// Most time for one answer. Source: threats.md section 3.
     pub timeout: Duration,
+    /// Largest answer or key file, in bytes; at most 1 MiB. Source: threats.md section 3.
+    pub reply_bytes: usize,
 }
 
 impl Settings {
-    /// Defaults: refresh every 5 min, stale for 24 h, 30 s between forced refreshes, 5 s for an answer.
+    /// Defaults: refresh every 5 min, stale for 24 h, 30 s between forced refreshes, 5 s and 256 KiB for an answer.
     pub fn new(rules: Rules, keys: Option<KeySource>) -> Self {
         Self {
             rules,
@@ -44,6 +46,7 @@ impl Settings {
             max_stale: Duration::from_secs(24 * 3600),
             forced_gap: Duration::from_secs(30),
             timeout: Duration::from_secs(5),
+            reply_bytes: 256 * 1024,
         }
     }
 

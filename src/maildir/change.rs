@@ -35,7 +35,7 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
         }
         _ => store.keywords.clone(),
     };
-    let given = table.numbers(&wanted, &mut records)?;
+    let given = table.numbers(&wanted, &ex.folder.limits, &mut records)?;
     let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
     let (mut changed, mut renamed_in, mut failed) = (Vec::new(), HashSet::new(), None);
     let found: Vec<Message> = ex.read(|s| uids.iter().filter_map(|uid| s.find(*uid).cloned()).collect())?;

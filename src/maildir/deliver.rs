@@ -148,7 +148,7 @@ impl Appending {
         keywords: &[&str],
         date: Option<UnixTime>,
     ) -> Result<(u32, u32), MailError> {
-        let keywords = keywords::checked(keywords)?;
+        let keywords = keywords::checked(keywords, &self.folder.limits)?;
         let Open { file, mut tmp } = self.open.take().ok_or(MailError::Fault { doing: "writing a message" })?;
         let (bytes, size) = (std::mem::take(&mut self.buffer), self.size);
         let date = date.map_or_else(now_s, UnixTime::secs);
@@ -258,7 +258,7 @@ impl<'a> Batch<'a> {
         let mut records = Vec::new();
         let mut next = self.next;
         for message in messages {
-            let keywords = self.keywords.numbers(&message.keywords, &mut records)?;
+            let keywords = self.keywords.numbers(&message.keywords, &self.ex.folder.limits, &mut records)?;
             let name = filename::with_flags(message.file.base.as_bytes(), message.flags);
             message.file.tmp.rename(message.file.name.as_bytes(), &self.cur, &name)?;
             message.file.kept = true;

@@ -13,7 +13,13 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::{
-    deliver::Waiting, disk::Dir, error::MailError, index::Index, root::Shared, state::State, watch::Events,
+    deliver::Waiting,
+    disk::Dir,
+    error::MailError,
+    index::Index,
+    root::{Limits, Shared},
+    state::State,
+    watch::Events,
 };
 
 mod exclusive;
@@ -35,6 +41,7 @@ pub(super) struct Spot {
 /// One folder.
 pub(super) struct Folder {
     pub shared: Weak<Shared>,
+    pub limits: Limits,
     core: Mutex<Core>,
     /// Whoever holds it may write; taken before the blocking thread is.
     writer: Arc<tokio::sync::Mutex<()>>,
@@ -86,6 +93,7 @@ impl Folder {
     pub(super) fn new(shared: &Arc<Shared>, spot: Spot) -> Self {
         Self {
             shared: Arc::downgrade(shared),
+            limits: shared.limits,
             core: Mutex::new(Core { spot, gone: false, recent: 0, uid_validity: 0, scanned: None, loaded: None }),
             writer: Arc::default(),
             version: watch::Sender::new(0),

@@ -3,15 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{error::MailError, record::Record, state::State};
+use super::{error::MailError, record::Record, root::Limits, state::State};
 
-/// Most keywords in a folder.
-pub const MAX_KEYWORDS: usize = 500;
-/// Longest keyword, in bytes.
-pub const MAX_KEYWORD: usize = 100;
-
-/// Checks keywords as a peer wrote them: an atom, not longer than [`MAX_KEYWORD`], no duplicates.
-pub(super) fn checked(keywords: &[&str]) -> Result<Vec<Arc<str>>, MailError> {
+/// Checks keywords as a peer wrote them: an atom, no longer than the limit, no duplicates.
+pub(super) fn checked(keywords: &[&str], limits: &Limits) -> Result<Vec<Arc<str>>, MailError> {
     let mut list: Vec<Arc<str>> = Vec::new();
     for keyword in keywords {
         let odd =
@@ -19,14 +14,14 @@ pub(super) fn checked(keywords: &[&str]) -> Result<Vec<Arc<str>>, MailError> {
         if keyword.is_empty() || keyword.bytes().any(odd) {
             return Err(MailError::invalid(keyword, "is no keyword: printable ASCII without (){%*\"\\] only"));
         }
-        if keyword.len() > MAX_KEYWORD {
-            return Err(MailError::Limit { what: "bytes in a keyword", most: MAX_KEYWORD as u64 });
+        if keyword.len() > limits.keyword_bytes {
+            return Err(MailError::Limit { what: "bytes in a keyword", most: limits.keyword_bytes as u64 });
         }
         if !list.iter().any(|k| k.eq_ignore_ascii_case(keyword)) {
             list.push((*keyword).into());
         }
-        if list.len() > MAX_KEYWORDS {
-            return Err(MailError::Limit { what: "keywords in a folder", most: MAX_KEYWORDS as u64 });
+        if list.len() > limits.keywords {
+            return Err(MailError::Limit { what: "keywords in a folder", most: limits.keywords as u64 });
         }
     }
     Ok(list)
@@ -42,14 +37,19 @@ impl Table {
     }
 
     /// The keywords' numbers, sorted; those that are new get a record each.
-    pub(super) fn numbers(&mut self, names: &[Arc<str>], records: &mut Vec<Record>) -> Result<Vec<u16>, MailError> {
+    pub(super) fn numbers(
+        &mut self,
+        names: &[Arc<str>],
+        limits: &Limits,
+        records: &mut Vec<Record>,
+    ) -> Result<Vec<u16>, MailError> {
         let mut numbers = Vec::with_capacity(names.len());
         for name in names {
             let known = self.0.iter().position(|k| k.eq_ignore_ascii_case(name));
             let at = match known {
                 Some(at) => at,
-                None if self.0.len() >= MAX_KEYWORDS => {
-                    return Err(MailError::Limit { what: "keywords in a folder", most: MAX_KEYWORDS as u64 });
+                None if self.0.len() >= limits.keywords => {
+                    return Err(MailError::Limit { what: "keywords in a folder", most: limits.keywords as u64 });
                 }
                 None => {
                     self.0.push(Arc::clone(name));

@@ -45,7 +45,6 @@ mod wire;
 pub use deliver::Appending;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
-pub use keywords::{MAX_KEYWORD, MAX_KEYWORDS};
 pub use listing::{Folder, SpecialUse};
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};

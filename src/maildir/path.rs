@@ -14,10 +14,10 @@ use super::error::MailError;
 use crate::imap::mutf7;
 use crate::model::UserId;
 
-/// Longest folder name, in bytes.
+/// Longest folder name that is ever read, in bytes. What may be made has its own limits: `Limits`.
 pub const MAX_NAME: usize = 1000;
-/// Most levels of a folder name.
-pub const MAX_DEPTH: usize = 32;
+/// Most levels of a folder name that is ever read.
+pub const MAX_DEPTH: usize = 100;
 /// Longest file name Linux has, in bytes.
 const MAX_FILE_NAME: usize = 255;
 /// A dot within one level of a folder name.
@@ -56,7 +56,7 @@ pub(super) fn checked(name: &str) -> Result<String, MailError> {
         return Ok("INBOX".to_owned());
     }
     if name.len() > MAX_NAME || name.split('/').count() > MAX_DEPTH {
-        return bad("is too long: at most 1000 bytes and 32 levels");
+        return bad("is too long: at most 1000 bytes and 100 levels");
     }
     for level in name.split('/') {
         if level.is_empty() {
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn names_that_are_paths_are_refused() {
-        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", ".", "a\0b", "a\r\nb", "\u{85}", &"x/".repeat(33)] {
+        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", ".", "a\0b", "a\r\nb", "\u{85}", &"x/".repeat(101)] {
             assert!(checked(bad).is_err(), "{bad:?}");
         }
         assert!(checked(&"x".repeat(1001)).is_err());

@@ -47,11 +47,39 @@ pub struct Limits {
     pub message_bytes: u64,
     /// Most threads that do file work at the same time.
     pub threads: usize,
+    /// Most keywords in a folder.
+    pub keywords: usize,
+    /// Longest keyword, in bytes.
+    pub keyword_bytes: usize,
+    /// Longest name a folder may be given, in bytes of UTF-8. Names of other programs' folders may be longer.
+    pub name_bytes: usize,
+    /// Most levels of a name a folder may be given.
+    pub name_depth: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_bytes: 50 * 1024 * 1024, threads: 64 }
+        Self {
+            message_bytes: 50 * 1024 * 1024,
+            threads: 64,
+            keywords: 500,
+            keyword_bytes: 100,
+            name_bytes: 1000,
+            name_depth: 32,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether a folder may be given this name.
+    pub(super) fn allow_name(&self, name: &str) -> Result<(), MailError> {
+        if name.len() > self.name_bytes {
+            return Err(MailError::Limit { what: "bytes in a mailbox name", most: self.name_bytes as u64 });
+        }
+        if name.split('/').count() > self.name_depth {
+            return Err(MailError::Limit { what: "levels in a mailbox name", most: self.name_depth as u64 });
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     listing::{Folder, directories, find, list},
     lock::PopLock,
     path,
-    root::Shared,
+    root::{Limits, Shared},
     subscriptions::Subscriptions,
     view::{Mode, View, copy_uids},
 };
@@ -101,6 +101,7 @@ impl Maildir {
     /// `AlreadyExists`, `InvalidName`, or what the disk says.
     pub async fn create(&self, name: &str) -> Result<(), MailError> {
         let name = path::checked(name.strip_suffix('/').unwrap_or(name))?;
+        self.shared.limits.allow_name(&name)?;
         self.run("making a folder", move |this, home| {
             let exists = MailError::AlreadyExists { name: name.clone() };
             let Some(dir) = path::folder(&name)? else { return Err(exists) };
@@ -166,13 +167,15 @@ impl Maildir {
         if to == "INBOX" {
             return Err(MailError::AlreadyExists { name: to });
         }
+        self.shared.limits.allow_name(&to)?;
         if from == "INBOX" {
             return self.rename_inbox(&to).await;
         }
         if to.strip_prefix(&from).is_some_and(|rest| rest.starts_with('/')) {
             return Err(MailError::invalid(&to, "lies below the folder to be renamed"));
         }
-        let moves = self.run("renaming a folder", move |_, home| moves(home, &from, &to)).await?;
+        let moves =
+            self.run("renaming a folder", move |this, home| moves(home, &from, &to, &this.shared.limits)).await?;
         let mut turns = Vec::new();
         for (old, _) in &moves {
             let folder = self.shared.folder(&self.spot(Some(old)));
@@ -298,7 +301,7 @@ fn is_taken(error: &MailError) -> bool {
 type Renaming = (Vec<u8>, Vec<u8>);
 
 /// Which directories a RENAME renames, to what.
-fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<Renaming>, MailError> {
+fn moves(home: &Dir, from: &str, to: &str, limits: &Limits) -> Result<Vec<Renaming>, MailError> {
     let dirs = directories(home)?;
     let taken = |name: &str| dirs.contains_key(name) || dirs.keys().any(|k| below(k, name).is_some());
     if taken(to) {
@@ -309,6 +312,7 @@ fn moves(home: &Dir, from: &str, to: &str) -> Result<Vec<Renaming>, MailError> {
         let rest = if name == from { Some("") } else { below(name, from) };
         let Some(rest) = rest else { continue };
         let next = path::checked(&format!("{to}{rest}"))?;
+        limits.allow_name(&next)?;
         moves.extend(path::folder(&next)?.map(|next| (dir.clone(), next)));
     }
     if moves.is_empty() {

@@ -1,5 +1,7 @@
 //! HEADER.FIELDS and HEADER.FIELDS.NOT (RFC 3501 section 6.4.5): a header block with some fields left out.
 
+use std::collections::HashSet;
+
 use super::field::{name_of, starts_folded};
 
 /// Which fields stay.
@@ -17,7 +19,8 @@ const MAX_NAME: usize = 1024;
 /// Filters a header block that arrives in pieces, so that a header of any size needs no memory.
 #[derive(Clone, Debug)]
 pub struct HeaderFilter {
-    names: Vec<Vec<u8>>,
+    /// In lower case. A set, because a peer may ask for as many names as a command holds, of a header with as many lines.
+    names: HashSet<Vec<u8>>,
     keep: Keep,
     state: State,
     /// Bytes of a line that is not decided yet; at most [`MAX_NAME`].
@@ -37,7 +40,7 @@ enum State {
 impl HeaderFilter {
     /// Field names compare without case.
     pub fn new(names: impl IntoIterator<Item = impl AsRef<[u8]>>, keep: Keep) -> HeaderFilter {
-        let names = names.into_iter().map(|name| name.as_ref().to_vec()).collect();
+        let names = names.into_iter().map(|name| name.as_ref().to_ascii_lowercase()).collect();
         HeaderFilter { names, keep, state: State::LineStart, held: Vec::new(), passing: keep == Keep::Others }
     }
 
@@ -87,7 +90,7 @@ impl HeaderFilter {
             self.state = State::Done;
             return;
         }
-        let named = name_of(&held).is_some_and(|(name, _)| self.names.iter().any(|n| n.eq_ignore_ascii_case(name)));
+        let named = name_of(&held).is_some_and(|(name, _)| self.names.contains(&name.to_ascii_lowercase()));
         self.passing = named == (self.keep == Keep::Named);
         if self.passing {
             out.extend_from_slice(&held);

@@ -1,6 +1,6 @@
 //! Names as people and issuers write them. Each type's `parse` is the only way in, and says what is wrong.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{borrow::Borrow, collections::HashSet, fmt, sync::Arc};
 
 /// Why a name was not accepted: what was read and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,10 +184,11 @@ impl ClientId {
 
     /// A pasted list, `id, id, id`: trims, drops duplicates, keeps the order; an empty or blank entry is an error.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, BadName> {
+        let mut seen = HashSet::new();
         let mut list: Vec<Self> = Vec::new();
         for entry in text.split(',') {
             let app = Self::parse(entry.trim())?;
-            if !list.contains(&app) {
+            if seen.insert(app.clone()) {
                 list.push(app);
             }
         }

@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 use super::Mechanism;
 use crate::model::Secret;
 
-/// Longest token, in bytes. Source: threats.md section 6. `token` has the same limit as a setting of each issuer.
-pub const MAX_TOKEN: usize = 16 * 1024;
+/// Longest token that is ever read, in bytes. What is accepted is a setting (`token::Rules::max_token`).
+pub const MAX_TOKEN: usize = 512 * 1024;
 
 /// Longest response after base64, in bytes: the token, a name with every byte escaped, and room for other fields.
-/// Its base64 fits in a line of 32 KiB.
-pub const MAX_RESPONSE: usize = 20 * 1024;
+/// The limit of a line holds before this one.
+pub const MAX_RESPONSE: usize = MAX_TOKEN + 4 * 1024;
 
 /// Longest `user=` or authzid, in bytes, before its escapes are undone: an address has at most 320.
 const MAX_USER: usize = 1024;

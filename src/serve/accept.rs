@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -75,16 +75,23 @@ impl Door {
 
     /// One connection from first to last byte.
     async fn visit(self: Arc<Self>, mut stream: TcpStream, from: SocketAddr) {
+        let arrived = Instant::now();
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let trusted = self.proxy_from.iter().any(|network| network.contains(&from.ip()));
-        let arrival = Box::pin(timeout(self.handshake_limit, async {
+        // One limit for the PROXY header and the handshake together.
+        let deadline = arrived + self.handshake_limit;
+        let arrival = Box::pin(timeout_at(deadline, async {
             prepare(&stream)?;
             if !trusted {
                 return Ok(from);
             }
             io::Result::Ok(proxy_header(&mut stream).await?.unwrap_or(from))
         }));
-        let peer = match arrival.await {
+        let arrival = tokio::select! {
+            () = self.drain.cancelled() => return,
+            arrival = arrival => arrival,
+        };
+        let peer = match arrival {
             Ok(Ok(peer)) => peer,
             Ok(Err(error)) => return debug!(%from, %error, "connection ended before TLS"),
             Err(_) => return debug!(%from, "no PROXY header in time"),
@@ -95,7 +102,7 @@ impl Door {
             Ok(spot) => spot,
             Err(full) => return Box::pin(self.send_away(stream, peer, full)).await,
         };
-        let handshake = Box::pin(timeout(self.handshake_limit, self.handshake(stream)));
+        let handshake = Box::pin(timeout_at(deadline, self.handshake(stream)));
         let tls = tokio::select! {
             () = spot.evicted() => return debug!(%peer, "sent away during the handshake: the lobby is full"),
             () = self.drain.cancelled() => return,
@@ -106,7 +113,7 @@ impl Door {
             },
         };
         let visitor = self.visitor(&tls, peer);
-        session::run(tls, visitor, spot, Arc::clone(&self.house), self.drain.clone()).await;
+        session::run(tls, visitor, spot, Arc::clone(&self.house), self.drain.clone(), arrived).await;
     }
 
     fn visitor(&self, tls: &TlsStream<TcpStream>, peer: SocketAddr) -> Visitor {
@@ -133,7 +140,10 @@ impl Door {
             tls.write_all(session::too_many_connections(self.service)).await?;
             tls.shutdown().await
         });
-        let _ = told.await;
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            _ = told => {}
+        }
     }
 }
 

@@ -1,26 +1,99 @@
 //! Everything that a start would read, read and reported; nothing is changed and no socket is bound. Called by `cli`.
 
-use std::time::SystemTime;
+use std::{fs, io, path::Path, time::SystemTime};
 
-use super::reload::{lines, policy_document};
-use crate::config::Config;
+use anyhow::{Context, bail};
+use rustix::fs::Access;
+
+use super::{
+    in_one_line,
+    reload::{lines, policy_document},
+};
+use crate::config::{Config, Issuer};
 use crate::issuer::Issuers;
+use crate::store::{Examined, examine};
+use crate::token::SigningKey;
 
-/// Reads config, certificates, keys and policy file; a line for each thing found in order.
-pub fn check(config: &Config) -> anyhow::Result<Vec<String>> {
+/// Reads config, certificates, keys, policy, database and mail folder; a line for each thing found in order. The error
+/// tells everything that is wrong.
+pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     let mut found = vec![format!("{}: config is in order", config.file.display())];
+    let mut wrong: Vec<String> = Vec::new();
     for (key, path) in config.paths() {
         found.push(format!("{key} = {}", path.display()));
     }
-    let warnings = match config.certificates(SystemTime::now().into()) {
-        Ok((_, warnings)) => warnings,
-        Err(errors) => anyhow::bail!(lines(&errors)),
+    let mut warnings = Vec::new();
+    match config.certificates(SystemTime::now().into()) {
+        Ok((_, told)) => warnings = told,
+        Err(errors) => wrong.push(lines(&errors)),
+    }
+    let mut note = |outcome: anyhow::Result<Option<String>>| match outcome {
+        Ok(line) => found.extend(line),
+        Err(error) => wrong.push(in_one_line(&error)),
     };
-    Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
+    note(issuers(config));
+    config.issuers.iter().for_each(|issuer| note(private_key(issuer)));
     if let Some(file) = &config.policy_file {
-        policy_document(file)?;
-        found.push(format!("{}: policy is in order", file.display()));
+        note(policy_document(file).map(|_| Some(format!("{}: policy is in order", file.display()))));
+    }
+    note(database(config).await);
+    note(folders(config).map(|()| None));
+    if !wrong.is_empty() {
+        bail!(wrong.join("\n"));
     }
     found.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
     Ok(found)
+}
+
+fn issuers(config: &Config) -> anyhow::Result<Option<String>> {
+    Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
+    Ok(None)
+}
+
+/// The key that `portcullis token` signs with.
+fn private_key(issuer: &Issuer) -> anyhow::Result<Option<String>> {
+    let Some(file) = &issuer.private_key_file else { return Ok(None) };
+    let name = file.display();
+    let pem = fs::read_to_string(file).with_context(|| {
+        format!("{name}: the issuer's private key cannot be read: correct issuer.private_key_file, or remove it")
+    })?;
+    SigningKey::from_pem(&pem).with_context(|| name.to_string())?;
+    Ok(None)
+}
+
+async fn database(config: &Config) -> anyhow::Result<Option<String>> {
+    Ok(Some(match examine(&config.store_settings()).await? {
+        Examined::Missing { path } => format!("{}: no database yet; the first start makes it", path.display()),
+        Examined::Ready { path, older: false } => format!("{}: database is in order", path.display()),
+        Examined::Ready { path, older: true } => {
+            format!("{}: database is in order; the next start brings its tables up to date", path.display())
+        }
+    }))
+}
+
+/// Whether data and mail can be kept where the config says; asked before anything is made there.
+pub(super) fn folders(config: &Config) -> anyhow::Result<()> {
+    for folder in [config.data_dir.clone(), config.maildir_settings().root] {
+        usable(&folder).with_context(|| {
+            format!(
+                "{}: mail and database cannot be kept there: make it a folder that the gateway's user may read and \
+                 write, or correct data_dir",
+                folder.display()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// A folder to read and write in, or a place where one can be made.
+fn usable(folder: &Path) -> io::Result<()> {
+    let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    if !fs::metadata(there)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let mut needed = Access::WRITE_OK | Access::EXEC_OK;
+    if there == folder {
+        needed |= Access::READ_OK;
+    }
+    Ok(rustix::fs::access(there, needed)?)
 }

@@ -3,13 +3,14 @@
 
 mod accept;
 mod check;
-mod proxy;
+pub mod proxy;
 mod reload;
 
 pub use check::check;
+pub use reload::policy_document;
 
 use std::{
-    io,
+    io::{self, IsTerminal},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -18,7 +19,7 @@ use std::{
 use anyhow::Context;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -57,16 +58,35 @@ pub struct Server {
     sessions: TaskTracker,
     drain: CancellationToken,
     drain_limit: Duration,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Server {
     /// Reads and builds everything; binds last, so that a wrong file never takes a port.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        // From here on these signals are ours: one that comes during the start is answered as soon as it is over.
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        let seen = reload::look(config).await;
         let resolver = Resolver::new(reload::certificates(config)?);
         let issuers =
             Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
+        check::folders(config)?;
+        if let Some(file) = &config.policy_file {
+            // Read before anything is made: a policy that is wrong changes nothing, not even an empty data_dir.
+            reload::policy_document(file)?;
+        }
         let store = Store::open(&config.store_settings()).await?;
-        let reload = reload::Reload::new(config, Arc::clone(&resolver), Arc::clone(&store), Arc::clone(&issuers));
+        let reload = reload::Reload::new(
+            config,
+            Arc::clone(&resolver),
+            Arc::clone(&store),
+            Arc::clone(&issuers),
+            seen,
+            hangup,
+        );
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
@@ -106,7 +126,8 @@ impl Server {
             }
         }
         let drain_limit = Duration::from_secs(config.limits.drain_s);
-        Ok(Self { bound, doors, gate, store, issuers, reload, sessions, drain, drain_limit })
+        log_limits(config);
+        Ok(Self { bound, doors, gate, store, issuers, reload, sessions, drain, drain_limit, terminate, interrupt })
     }
 
     /// The bound sockets.
@@ -115,11 +136,7 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT, then tells every session and waits for them.
-    pub async fn run(self) -> anyhow::Result<()> {
-        // Whoever listens for these signals from here on owns them; before, they end the process as usual.
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let closed = CancellationToken::new();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -132,8 +149,8 @@ impl Server {
             doors.spawn(door.stand_open(closed.clone()));
         }
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: telling every session"),
-            _ = interrupt.recv() => info!("SIGINT: telling every session"),
+            _ = self.terminate.recv() => info!("SIGTERM: telling every session"),
+            _ = self.interrupt.recv() => info!("SIGINT: telling every session"),
             Some(ended) = tasks.join_next() => {
                 // None of them ends by itself; without one of them the gate would not keep its promises.
                 closed.cancel();
@@ -150,10 +167,42 @@ impl Server {
         }
         stop.cancel();
         while tasks.join_next().await.is_some() {}
-        self.store.flush().await?;
+        // Closed in order, the database is one file again, without a log beside it.
+        self.store.close().await?;
         info!("stopped");
         Ok(())
     }
+}
+
+/// An error and its causes in one line; a cause that an error's own text tells already is not told again.
+pub fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// Every limit in force, a line for each section of the config.
+fn log_limits(config: &Config) {
+    let list = |values: &mut dyn Iterator<Item = (&'static str, u64)>| {
+        values.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    info!(
+        "[limits] {} sessions_end_with_token={} trusted_networks={:?}",
+        list(&mut config.limits.values()),
+        config.sessions_end_with_token,
+        config.trusted_networks
+    );
+    info!("[jwks] {}", list(&mut config.jwks.values()));
+    info!("[database] grace_s={}", config.database.grace_s);
+    info!("[audit] required={} {}", config.audit.required, list(&mut config.audit.limits.values()));
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -170,7 +219,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Sends logs to standard error as the config says; `RUST_LOG` wins where it is set.
 pub fn start_log(log: &Log) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let done = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

@@ -13,13 +13,11 @@ use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::{signal::unix::Signal, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::in_one_line;
 use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::policy;
@@ -37,11 +35,21 @@ pub(super) struct Reload {
     resolver: Arc<Resolver>,
     store: Arc<Store>,
     issuers: Arc<Issuers>,
+    seen: Seen,
+    hangup: Signal,
 }
 
 impl Reload {
-    pub(super) fn new(config: &Config, resolver: Arc<Resolver>, store: Arc<Store>, issuers: Arc<Issuers>) -> Self {
-        Self { config: config.clone(), resolver, store, issuers }
+    /// `seen` is what the files held before anything was read from them at start.
+    pub(super) fn new(
+        config: &Config,
+        resolver: Arc<Resolver>,
+        store: Arc<Store>,
+        issuers: Arc<Issuers>,
+        seen: Seen,
+        hangup: Signal,
+    ) -> Self {
+        Self { config: config.clone(), resolver, store, issuers, seen, hangup }
     }
 
     /// Applies the policy file, if there is one, as one transaction.
@@ -56,41 +64,39 @@ impl Reload {
     }
 
     /// Waits for changes and SIGHUP until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let (tell, mut told) = mpsc::channel::<()>(1);
-        let _watcher = match self.watcher(tell) {
+        let _ = tell.try_send(()); // what changed between the start and this watch is looked for at once
+        // `tell` stays here too: without a watcher nobody would hold it, and `told` would end at once, for ever.
+        let _watcher = match self.watcher(tell.clone()) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
                 warn!(%error, "cannot watch config files; looking every {} s instead", LOOK_EVERY.as_secs());
                 None
             }
         };
-        let mut seen = self.read_all().await;
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            return error!("cannot listen for SIGHUP");
-        };
         loop {
             let mut asked = false;
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = hangup.recv() => asked = true,
+                _ = self.hangup.recv() => asked = true,
                 _ = told.recv() => tokio::time::sleep(SETTLE).await,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             while told.try_recv().is_ok() {}
-            let now = self.read_all().await;
-            if asked || now.differs(&seen, Kind::Certificates) {
+            let now = look(&self.config).await;
+            if asked || now.differs(&self.seen, Kind::Certificates) {
                 self.reload_certificates();
             }
-            if asked || now.differs(&seen, Kind::Keys) {
+            if asked || now.differs(&self.seen, Kind::Keys) {
                 self.reload_keys();
             }
-            if (asked || now.differs(&seen, Kind::Policy))
+            if (asked || now.differs(&self.seen, Kind::Policy))
                 && let Err(error) = self.apply_policy().await
             {
-                error!("policy not applied, nothing changed: {error:#}");
+                error!("policy not applied, nothing changed: {}", in_one_line(&error));
             }
-            seen = now;
+            self.seen = now;
         }
     }
 
@@ -100,20 +106,20 @@ impl Reload {
                 self.resolver.replace(certificates);
                 info!("certificates read again");
             }
-            Err(error) => error!("certificates not read again, the old ones stay: {error:#}"),
+            Err(error) => error!("certificates not read again, the old ones stay: {}", in_one_line(&error)),
         }
     }
 
     fn reload_keys(&self) {
         for error in self.issuers.reload(SystemTime::now().into()) {
-            error!("issuer keys not read again, the old ones stay: {error:#}");
+            error!("issuer keys not read again, the old ones stay: {error}");
         }
         info!("issuer keys read again");
     }
 
     /// The folders are watched, not the files: a file that is replaced by a rename is a new file.
     fn watcher(&self, tell: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-        let files: HashSet<PathBuf> = self.files().into_iter().flat_map(|(_, files)| files).collect();
+        let files: HashSet<PathBuf> = files(&self.config).into_iter().flat_map(|(_, files)| files).collect();
         let folders: HashSet<PathBuf> = files.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
         let names: HashSet<_> = files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -142,30 +148,30 @@ impl Reload {
         }
         Ok(watcher)
     }
+}
 
-    /// The files that are read again, by what they are.
-    fn files(&self) -> [(Kind, Vec<PathBuf>); 3] {
-        let of = |keys: &[&str]| {
-            let named = self.config.paths().into_iter().filter(|(key, _)| keys.contains(key));
-            named.map(|(_, path)| path.to_owned()).collect()
-        };
-        [
-            (Kind::Certificates, of(&["tls.certificate", "tls.private_key"])),
-            (Kind::Keys, of(&["issuer.jwks_file"])),
-            (Kind::Policy, of(&["policy.file"])),
-        ]
-    }
+/// The files that are read again, by what they are.
+fn files(config: &Config) -> [(Kind, Vec<PathBuf>); 3] {
+    let of = |keys: &[&str]| {
+        let named = config.paths().into_iter().filter(|(key, _)| keys.contains(key));
+        named.map(|(_, path)| path.to_owned()).collect()
+    };
+    [
+        (Kind::Certificates, of(&["tls.certificate", "tls.private_key"])),
+        (Kind::Keys, of(&["issuer.jwks_file"])),
+        (Kind::Policy, of(&["policy.file"])),
+    ]
+}
 
-    /// The bytes of all files as they are now; an unreadable one is none.
-    async fn read_all(&self) -> Seen {
-        let mut seen = Vec::new();
-        for (kind, files) in self.files() {
-            for file in files {
-                seen.push((kind, tokio::fs::read(file).await.ok()));
-            }
+/// The bytes of all files as they are now; an unreadable one is none.
+pub(super) async fn look(config: &Config) -> Seen {
+    let mut seen = Vec::new();
+    for (kind, files) in files(config) {
+        for file in files {
+            seen.push((kind, tokio::fs::read(file).await.ok()));
         }
-        Seen(seen)
     }
+    Seen(seen)
 }
 
 /// Reads the certificates; warnings go to the log.
@@ -182,7 +188,7 @@ pub(super) fn certificates(config: &Config) -> anyhow::Result<Certificates> {
 }
 
 /// Reads and parses the policy file.
-pub(super) fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
+pub fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("{name}: cannot read the policy file; correct policy.file in the config"))?;
@@ -204,7 +210,7 @@ enum Kind {
 
 /// File contents, to tell a real change from a touch.
 #[derive(PartialEq, Eq)]
-struct Seen(Vec<(Kind, Option<Vec<u8>>)>);
+pub(super) struct Seen(Vec<(Kind, Option<Vec<u8>>)>);
 
 impl Seen {
     /// Whether a file of this kind has other contents than in `before`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Ending,
@@ -35,10 +35,10 @@ pub(super) trait Dialogue: Send {
     fn say_goodbye(&mut self, ending: &Ending);
 }
 
-/// Runs one session to its end.
-pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot) {
+/// Runs one session to its end; by `deadline` somebody has to have signed in.
+pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Instant) {
     dialogue.greet();
-    let ending = match arrive(&mut dialogue, &spot).await {
+    let ending = match arrive(&mut dialogue, &spot, deadline).await {
         Ok((seat, opened)) => {
             spot.signed_in();
             dialogue.link().seat = Some(seat.shared());
@@ -57,13 +57,16 @@ pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot) {
     dialogue.link().wire.close(ending.patience()).await;
 }
 
-async fn arrive<D: Dialogue>(dialogue: &mut D, spot: &Spot) -> Result<(SeatGuard, D::Opened), Ending> {
-    let limit = dialogue.link().house.limits.login;
+async fn arrive<D: Dialogue>(
+    dialogue: &mut D,
+    spot: &Spot,
+    deadline: Instant,
+) -> Result<(SeatGuard, D::Opened), Ending> {
     let overdue = dialogue.link().overdue(GRACE);
     tokio::select! {
         biased;
         () = spot.evicted() => Err(Ending::Evicted),
-        arrival = Caught::new(timeout(limit, dialogue.come_in())) => match arrival {
+        arrival = Caught::new(timeout_at(deadline, dialogue.come_in())) => match arrival {
             Ok(Ok(arrival)) => arrival,
             Ok(Err(_)) => Err(Ending::Evicted),
             Err(Panicked) => Err(Ending::Panicked),

@@ -74,12 +74,7 @@ impl Dialogue for Dialog {
                 Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => {
                     self.anytime(&tag, command)?;
                 }
-                Command::Login | Command::Authenticate { .. }
-                    if self.failed >= self.link.house.limits.failed_logins =>
-                {
-                    return Err(Ending::TooManyErrors);
-                }
-                Command::Login => self.refuse_password(&tag, "LOGIN").await?,
+                Command::Login { user } => self.refuse_password(&tag, "LOGIN", user.as_deref()).await?,
                 Command::Authenticate { mechanism, initial } => {
                     if let Some(Admission { permit, seat }) = self.authenticate(&tag, &mechanism, initial).await? {
                         return Ok((seat, permit));
@@ -127,7 +122,7 @@ impl Dialog {
         let out = &mut self.link.wire.out;
         let done = match command {
             Command::Capability => {
-                write::capability(out, self.signed_in);
+                write::capability(out, self.signed_in.then_some(self.link.house.limits.frame.append));
                 "CAPABILITY done"
             }
             Command::Logout => {
@@ -167,7 +162,7 @@ impl Dialog {
         self.bad += 1;
         let limits = &self.link.house.limits;
         let most = if self.signed_in { limits.bad_after_login } else { limits.bad_before_login };
-        if self.bad > most { Err(Ending::TooManyErrors) } else { Ok(()) }
+        if self.bad >= most { Err(Ending::TooManyErrors) } else { Ok(()) }
     }
 
     async fn authenticate(
@@ -178,7 +173,7 @@ impl Dialog {
     ) -> Result<Option<Admission>, Ending> {
         let Some(known) = Mechanism::from_name(mechanism) else {
             if sasl::is_password_mechanism(mechanism) {
-                self.refuse_password(tag, &format!("AUTHENTICATE {mechanism}")).await?;
+                self.refuse_password(tag, &format!("AUTHENTICATE {mechanism}"), None).await?;
             } else {
                 let text = "Mechanism not offered; use XOAUTH2 or OAUTHBEARER";
                 write::tagged(&mut self.link.wire.out, tag, Status::No, Some(&Code::Cannot), text);
@@ -223,7 +218,7 @@ impl Dialog {
             // Whatever comes, or nothing: the tagged reply follows (product.md section 3).
             self.late = self.answer_line(self.link.house.limits.sasl_answer).await?.is_none();
         }
-        self.say_no(tag, &denial);
+        self.say_no(tag, &denial)?;
         Ok(None)
     }
 
@@ -231,7 +226,7 @@ impl Dialog {
         self.framer.signed_in();
         self.signed_in = true;
         self.bad = 0;
-        let code = Code::Capability { signed_in: true };
+        let code = Code::Capability { append: Some(self.link.house.limits.frame.append) };
         let text = format!("Signed in as {}", admission.permit.owner());
         write::tagged(&mut self.link.wire.out, tag, Status::Ok, Some(&code), &text);
     }
@@ -256,21 +251,21 @@ impl Dialog {
         }
     }
 
-    async fn refuse_password(&mut self, tag: &str, how: &str) -> Result<(), Ending> {
-        let denial = self.link.house.gate.refuse_password(&self.link.visitor, how, None);
-        self.deny(tag, &denial, None).await
+    async fn refuse_password(&mut self, tag: &str, how: &str, user: Option<&str>) -> Result<(), Ending> {
+        let denial = self.link.house.gate.refuse_password(&self.link.visitor, how, user);
+        self.deny(tag, &denial, user).await
     }
 
     async fn deny(&mut self, tag: &str, denial: &Denial, claimed: Option<&str>) -> Result<(), Ending> {
         self.link.hold_back(denial, claimed).await?;
-        self.say_no(tag, denial);
-        Ok(())
+        self.say_no(tag, denial)
     }
 
-    fn say_no(&mut self, tag: &str, denial: &Denial) {
+    fn say_no(&mut self, tag: &str, denial: &Denial) -> Result<(), Ending> {
         let (code, text) = denial.imap();
         write::tagged(&mut self.link.wire.out, tag, Status::No, Some(&code), &text);
         self.failed += 1;
+        if self.failed >= self.link.house.limits.failed_logins { Err(Ending::TooManyErrors) } else { Ok(()) }
     }
 }
 

@@ -13,7 +13,7 @@ mod wire;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,7 @@ pub struct House {
 /// The bounds of one session; defaults are those of `config/portcullis.toml`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// From the handshake to the sign-in.
+    /// From the accept to the sign-in.
     pub login: Duration,
     /// Silence within a SASL exchange.
     pub sasl: Duration,
@@ -52,13 +52,15 @@ pub struct Limits {
     pub pop_idle: Duration,
     /// How long a peer may take no output.
     pub no_output: Duration,
+    /// Output held for a session, in bytes.
+    pub output: usize,
     /// Work under way when the process shuts down may go on this long.
     pub drain: Duration,
-    /// Malformed commands before the sign-in that get an answer; the next one ends the session.
+    /// Malformed commands before the sign-in; the last of them ends the session.
     pub bad_before_login: u32,
     /// The same after it.
     pub bad_after_login: u32,
-    /// Failed sign-ins of one connection; the next attempt ends it unheard.
+    /// Failed sign-ins of one connection; the last of them ends it.
     pub failed_logins: u32,
     /// Sizes of what an IMAP peer may send, messages included.
     pub frame: crate::imap::frame::Limits,
@@ -68,19 +70,22 @@ pub struct Limits {
     pub message: crate::message::Limits,
 }
 
-/// Runs one session to its end. No `async fn`: the future would keep the room of its arguments for as long as it lives.
+/// Runs one session to its end; `arrived` is when the connection was accepted. No `async fn`: the future would keep
+/// the room of its arguments for as long as it lives.
 pub fn run(
     stream: TlsStream<TcpStream>,
     visitor: Visitor,
     spot: Spot,
     house: Arc<House>,
     drain: CancellationToken,
+    arrived: Instant,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let service = visitor.service;
-    let link = Link::new(Wire::new(stream, house.limits.no_output), visitor, house, drain);
+    let deadline = arrived + house.limits.login;
+    let link = Link::new(Wire::new(stream, &house.limits), visitor, house, drain);
     match service {
-        Service::Imap => Box::pin(course::run(login::Dialog::new(link), spot)),
-        Service::Pop => Box::pin(course::run(pop::Dialog::new(link), spot)),
+        Service::Imap => Box::pin(course::run(login::Dialog::new(link), spot, deadline)),
+        Service::Pop => Box::pin(course::run(pop::Dialog::new(link), spot, deadline)),
     }
 }
 

@@ -90,7 +90,7 @@ impl Dialogue for Dialog {
             },
             Ending::Drain => "[SYS/TEMP] shutting down; connect again in a moment".to_owned(),
             Ending::Evicted => "[SYS/TEMP] nobody signed in; too slow or too many waiting".to_owned(),
-            Ending::Idle => "idle for too long; nothing was deleted".to_owned(),
+            Ending::Idle => "idle for too long".to_owned(),
             Ending::TooManyErrors => "[SYS/TEMP] too many errors".to_owned(),
             Ending::Panicked => "[SYS/TEMP] internal error".to_owned(),
         };

@@ -11,8 +11,11 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// Output collects up to this many bytes before it is pushed out. In bytes.
-const PUSH_AT: usize = 32 * 1024;
+use super::Limits;
+
+/// Output is pushed out when this part of what may be held has collected: the rest is room for the response that is
+/// being written.
+const PUSH_AT: usize = 8;
 /// An idle session's output buffer is not kept when it is larger than this. In bytes.
 const IDLE_CAPACITY: usize = 2 * 1024;
 /// Room asked for before each read, where the dialogue has made none. In bytes.
@@ -29,14 +32,24 @@ pub(super) struct Wire {
     whole: bool,
     /// How long the peer may take no output.
     patience: Duration,
+    /// Output that is pushed out, in bytes.
+    push_at: usize,
     received: u64,
     sent: u64,
 }
 
 impl Wire {
     /// Takes over a stream whose handshake is complete.
-    pub(super) fn new(stream: TlsStream<TcpStream>, patience: Duration) -> Self {
-        Self { stream: Box::new(stream), out: BytesMut::new(), whole: true, patience, received: 0, sent: 0 }
+    pub(super) fn new(stream: TlsStream<TcpStream>, limits: &Limits) -> Self {
+        Self {
+            stream: Box::new(stream),
+            out: BytesMut::new(),
+            whole: true,
+            patience: limits.no_output,
+            push_at: (limits.output / PUSH_AT).max(1),
+            received: 0,
+            sent: 0,
+        }
     }
 
     /// Reads what is there into `buffer`; 0 when the peer has closed. Cancel-safe: bytes are in `buffer` or unread.
@@ -60,7 +73,7 @@ impl Wire {
 
     /// Sends when enough has collected; handlers call this between responses and chunks. Cancel-safe.
     pub(super) async fn push(&mut self) -> io::Result<()> {
-        if self.out.len() < PUSH_AT { Ok(()) } else { self.send().await }
+        if self.out.len() < self.push_at { Ok(()) } else { self.send().await }
     }
 
     async fn send(&mut self) -> io::Result<()> {

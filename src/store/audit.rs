@@ -18,8 +18,6 @@ use tokio_util::sync::CancellationToken;
 use super::{AuditEvent, Settings, Store, StoreError, event::COLUMNS, open};
 use crate::model::{Reference, Service, UnixTime};
 
-/// Events that may wait for the database.
-const MOST_WAITING: usize = 10_000;
 /// Events in one transaction.
 const BATCH: usize = 1_000;
 /// How long events gather before they are written.
@@ -28,7 +26,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 /// The queue is full and `audit.required` is set: nothing may happen that would go unrecorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MOST_WAITING} audit events wait for the database: nothing more is admitted until they are written")]
+#[error("too many audit events wait for the database: nothing more is admitted until they are written")]
 pub struct AuditFull;
 
 #[derive(Debug)]
@@ -36,17 +34,20 @@ pub(super) struct Queue {
     waiting: Mutex<VecDeque<AuditEvent>>,
     arrived: Notify,
     required: bool,
+    /// How many may wait.
+    most: usize,
     dropped: AtomicU64,
     /// One batch at a time, so that events keep their order.
     writing: tokio::sync::Mutex<()>,
 }
 
 impl Queue {
-    pub(super) fn new(required: bool) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            required,
+            required: settings.audit_required,
+            most: settings.audit_buffer,
             dropped: AtomicU64::new(0),
             writing: tokio::sync::Mutex::default(),
         }
@@ -58,11 +59,11 @@ impl Queue {
 }
 
 impl Store {
-    /// Queues an event; never waits. Events that cannot be written yet wait, up to 10,000.
+    /// Queues an event; never waits. Events that cannot be written yet wait, up to a limit.
     pub fn audit(&self, event: AuditEvent) -> Result<(), AuditFull> {
         let event = event.clean();
         let mut waiting = self.audit.waiting();
-        if waiting.len() >= MOST_WAITING {
+        if waiting.len() >= self.audit.most {
             drop(waiting);
             if self.audit.required {
                 return Err(AuditFull);
@@ -78,7 +79,7 @@ impl Store {
 
     /// Whether the next event would be refused: to be asked before a login that must be recorded.
     pub fn audit_is_full(&self) -> bool {
-        self.audit.required && self.audit.waiting().len() >= MOST_WAITING
+        self.audit.required && self.audit.waiting().len() >= self.audit.most
     }
 
     /// Events thrown away because the queue was full and `audit.required` is off.

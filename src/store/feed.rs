@@ -123,6 +123,7 @@ impl<'s> Write<'s> {
         let (news, number) = done;
         self.tx.commit().await.map_err(|source| StoreError::sql(doing, &store.path, source))?;
         // No await from here on: the future may be dropped before, and then the poll brings the change in.
+        store.note_commit(now);
         store.take_in(news, number);
         store.note_contact();
         Ok(number)
@@ -178,6 +179,12 @@ pub(super) async fn last_number(connection: &mut AnyConnection) -> Result<i64, F
     Ok(row.try_get(0)?)
 }
 
+/// When the last change was committed; the beginning of time if there was none.
+pub(super) async fn last_time(connection: &mut AnyConnection) -> Result<UnixTime, Failed> {
+    let row = sqlx::query("SELECT CAST(max(at) AS BIGINT) FROM changes").fetch_one(connection).await?;
+    Ok(UnixTime(row.try_get::<Option<i64>, _>(0)?.unwrap_or(0)))
+}
+
 impl Store {
     /// Brings in what other processes committed. Cheap when there is nothing: one look at the end of the feed.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
@@ -199,7 +206,9 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         let (touched, number) = behind(&mut tx, self.number()).await?;
         let news = news(&mut tx, &touched).await?;
+        let committed = last_time(&mut tx).await?;
         tx.rollback().await?;
+        self.note_commit(committed);
         self.take_in(news, number);
         Ok(())
     }

@@ -9,6 +9,7 @@ mod audit;
 mod difference;
 mod error;
 mod event;
+mod examine;
 mod feed;
 mod grants;
 mod open;
@@ -19,7 +20,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -32,7 +33,9 @@ pub use apply::Applied;
 pub use audit::{AuditFilter, AuditFull, AuditLog};
 pub use error::StoreError;
 pub use event::AuditEvent;
+pub use examine::{Examined, examine};
 
+use crate::model::UnixTime;
 use crate::policy::Directory;
 
 /// How often other processes' changes are looked for.
@@ -49,6 +52,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Whether a full audit queue is an error (so that no login goes unrecorded), or drops events and counts them.
     pub audit_required: bool,
+    /// Events that may wait for the database.
+    pub audit_buffer: usize,
 }
 
 impl Settings {
@@ -59,7 +64,12 @@ impl Settings {
 
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
-        Self { url: "sqlite:portcullis.db".to_owned(), data_dir: data_dir.into(), audit_required: true }
+        Self {
+            url: "sqlite:portcullis.db".to_owned(),
+            data_dir: data_dir.into(),
+            audit_required: true,
+            audit_buffer: 10_000,
+        }
     }
 }
 
@@ -77,6 +87,8 @@ pub struct Store {
     started: Instant,
     /// Milliseconds after `started` at which the database last answered.
     contact_ms: AtomicU64,
+    /// When the last change was committed.
+    committed_ms: AtomicI64,
 }
 
 impl Store {
@@ -85,7 +97,7 @@ impl Store {
     /// Errors say which file, what is wrong and how to mend it; nothing is changed in a file that is not ours.
     pub async fn open(settings: &Settings) -> Result<Arc<Self>, StoreError> {
         let (pool, path) = open::open(settings).await?;
-        let (directory, number) =
+        let (directory, number, committed) =
             Self::load(&pool).await.map_err(|error| error.at("reading the directory", &path))?;
         Ok(Arc::new(Self {
             pool,
@@ -93,19 +105,21 @@ impl Store {
             directory: RwLock::new(directory),
             number: watch::Sender::new(number),
             turn: Mutex::new(()),
-            audit: audit::Queue::new(settings.audit_required),
+            audit: audit::Queue::new(settings),
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
+            committed_ms: AtomicI64::new(committed.0),
         }))
     }
 
-    async fn load(pool: &AnyPool) -> Result<(Directory, i64), rows::Failed> {
+    async fn load(pool: &AnyPool) -> Result<(Directory, i64, UnixTime), rows::Failed> {
         let mut tx = pool.begin().await?;
         let number = feed::last_number(&mut tx).await?;
+        let committed = feed::last_time(&mut tx).await?;
         let mut directory = rows::load(&mut tx).await?;
         directory.set_version(number);
         tx.rollback().await?;
-        Ok((directory, number))
+        Ok((directory, number, committed))
     }
 
     /// Asks the snapshot. It stands still while `f` runs, and changes wait: `f` should be short, and can register a
@@ -117,6 +131,16 @@ impl Store {
     /// The number of the last change that is in the snapshot. It is told after the snapshot has the change.
     pub fn changes(&self) -> watch::Receiver<i64> {
         self.number.subscribe()
+    }
+
+    /// When the last change was committed, by the clock of whoever did. A clock that shows less than this is wrong, and
+    /// then nobody can tell what has expired.
+    pub fn last_commit(&self) -> UnixTime {
+        UnixTime(self.committed_ms.load(Ordering::Relaxed))
+    }
+
+    fn note_commit(&self, at: UnixTime) {
+        self.committed_ms.fetch_max(at.0, Ordering::Relaxed);
     }
 
     fn number(&self) -> i64 {

@@ -28,13 +28,14 @@ pub(super) async fn open(settings: &Settings) -> Result<(AnyPool, PathBuf), Stor
     sqlx::any::install_default_drivers();
     let path = path_of(settings)?;
     make(&path)?;
-    let url = url_of(&path)?;
+    let url = url_of(&path, "rw")?;
 
     // A connection of its own first: the pool would try a hopeless file again and again.
     let failed = |error| StoreError::sql("opening it", &path, error);
     let mut first = AnyConnection::connect(&url).await.map_err(failed)?;
-    prepare(&mut first).await.map_err(failed)?;
+    // Whose it is comes first: the pragmas leave a mark in the file.
     check_owner(&mut first, &path).await?;
+    prepare(&mut first).await.map_err(failed)?;
     migrate(&mut first, &path).await?;
     first.close().await.map_err(failed)?;
 
@@ -89,8 +90,8 @@ fn make(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// `mode=rw`: a file that vanished while we run is an error, not a fresh and empty database.
-fn url_of(path: &Path) -> Result<String, StoreError> {
+/// `mode` is `rw` or `ro`: a file that vanished while we run is an error, not a fresh and empty database.
+pub(super) fn url_of(path: &Path, mode: &str) -> Result<String, StoreError> {
     let path = path.to_str().ok_or(StoreError::Url { problem: "names a file that is not UTF-8" })?;
     let mut url = String::from("sqlite://");
     for byte in path.bytes() {
@@ -100,11 +101,12 @@ fn url_of(path: &Path) -> Result<String, StoreError> {
             url.push_str(&format!("%{byte:02X}"));
         }
     }
-    url.push_str("?mode=rw");
+    url.push_str("?mode=");
+    url.push_str(mode);
     Ok(url)
 }
 
-async fn check_owner(connection: &mut AnyConnection, path: &Path) -> Result<(), StoreError> {
+pub(super) async fn check_owner(connection: &mut AnyConnection, path: &Path) -> Result<(), StoreError> {
     let failed = |error| StoreError::sql("reading its tables", path, error);
     let rows = sqlx::query("SELECT name FROM sqlite_master WHERE type = 'table'").fetch_all(connection).await;
     let mut names = Vec::new();

@@ -27,7 +27,8 @@ pub fn from_introspection(
     fingerprint: Fingerprint,
     now: UnixTime,
 ) -> Result<Identity, TokenError> {
-    let members = json::object(json).map_err(|source| TokenError::Json { part: "introspection answer", source })?;
+    let members = json::object(json, rules.json_depth)
+        .map_err(|source| TokenError::Json { part: "introspection answer", source })?;
     let claims = Claims::new(members);
     match claims.truth("active")? {
         Some(true) => {}

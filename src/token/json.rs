@@ -8,8 +8,9 @@ use std::{cell::RefCell, fmt};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Value};
 
-/// Deepest nesting of arrays and objects. Source: threats.md section 6.
-pub(super) const MAX_DEPTH: usize = 16;
+/// Deepest nesting of arrays and objects that is ever read: reading calls itself. What a token may have is
+/// [`super::Rules::json_depth`].
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// Why bytes are not the JSON object that was expected. Says nothing of the bytes but a member's name, cut short.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,11 +35,13 @@ pub enum JsonError {
     },
 }
 
-/// Reads one JSON object and nothing behind it but white space.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
+/// Reads one JSON object, nested `limit` levels at most (and never more than [`MAX_DEPTH`]), and nothing behind it but
+/// white space.
+pub(super) fn object(bytes: &[u8], limit: usize) -> Result<Map<String, Value>, JsonError> {
     let fault = RefCell::new(None);
     let mut reader = Deserializer::from_slice(bytes);
-    let read = Strict { depth: MAX_DEPTH, fault: &fault }.deserialize(&mut reader);
+    let limit = limit.min(MAX_DEPTH);
+    let read = Strict { depth: limit, limit, fault: &fault }.deserialize(&mut reader);
     let value = read.and_then(|value| reader.end().map(|()| value));
     match value {
         Ok(Value::Object(members)) => Ok(members),
@@ -51,6 +54,7 @@ pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     depth: usize,
+    limit: usize,
     fault: &'a RefCell<Option<JsonError>>,
 }
 
@@ -58,7 +62,7 @@ impl Strict<'_> {
     fn below<E: serde::de::Error>(self) -> Result<Self, E> {
         match self.depth.checked_sub(1) {
             Some(depth) => Ok(Self { depth, ..self }),
-            None => Err(self.fail(JsonError::Depth { limit: MAX_DEPTH })),
+            None => Err(self.fail(JsonError::Depth { limit: self.limit })),
         }
     }
 
@@ -158,16 +162,18 @@ mod tests {
             ("", Err(JsonError::Syntax)),
         ];
         for (text, expected) in cases {
-            assert_eq!(object(text.as_bytes()).map(|members| members.len()), expected, "{text}");
+            assert_eq!(object(text.as_bytes(), 16).map(|members| members.len()), expected, "{text}");
         }
-        assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(JsonError::Syntax));
+        assert_eq!(object(b"{\"a\":\"\xff\"}", 16), Err(JsonError::Syntax));
     }
 
     #[test]
-    fn sixteen_levels_are_read_and_seventeen_are_not() {
+    fn as_many_levels_as_allowed_are_read_and_one_more_is_not() {
         let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
-        assert!(object(nested(MAX_DEPTH).as_bytes()).is_ok());
-        assert_eq!(object(nested(MAX_DEPTH + 1).as_bytes()), Err(JsonError::Depth { limit: MAX_DEPTH }));
-        assert!(object(nested(100_000).as_bytes()).is_err());
+        for limit in [2, 16, MAX_DEPTH] {
+            assert!(object(nested(limit).as_bytes(), limit).is_ok());
+            assert_eq!(object(nested(limit + 1).as_bytes(), limit), Err(JsonError::Depth { limit }));
+        }
+        assert!(object(nested(100_000).as_bytes(), usize::MAX).is_err());
     }
 }

@@ -25,8 +25,8 @@ pub struct Peek {
 pub fn peek_issuer(token: &str, max_token: usize) -> Result<Peek, TokenError> {
     check_length(token, max_token)?;
     let parts = Parts::split(token)?;
-    let header = Header::read(parts.header)?;
-    let claims = members("claims", parts.claims)?;
+    let header = Header::read(parts.header, json::MAX_DEPTH)?;
+    let claims = members("claims", parts.claims, json::MAX_DEPTH)?;
     match claims.get("iss") {
         Some(Value::String(issuer)) => Ok(Peek { issuer: issuer.clone(), kid: header.kid }),
         Some(_) => Err(TokenError::ClaimType { claim: "iss".into(), expected: "a string" }),
@@ -74,12 +74,12 @@ impl<'t> Parts<'t> {
     }
 }
 
-/// Decodes one part into a JSON object.
-pub(super) fn members(part: &'static str, text: &str) -> Result<Map<String, Value>, TokenError> {
+/// Decodes one part into a JSON object of at most `depth` levels.
+pub(super) fn members(part: &'static str, text: &str, depth: usize) -> Result<Map<String, Value>, TokenError> {
     let bytes = URL_SAFE_NO_PAD
         .decode(text)
         .map_err(|_| TokenError::Shape { problem: "a part of it is not base64url of whole bytes" })?;
-    json::object(&bytes).map_err(|source| TokenError::Json { part, source })
+    json::object(&bytes, depth).map_err(|source| TokenError::Json { part, source })
 }
 
 /// The members of the JOSE header that matter (RFC 7515 section 4.1). `jku`, `jwk`, `x5u` and `x5c` are not looked
@@ -93,8 +93,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn read(part: &str) -> Result<Self, TokenError> {
-        let members = members("header", part)?;
+    pub(super) fn read(part: &str, depth: usize) -> Result<Self, TokenError> {
+        let members = members("header", part, depth)?;
         let text = |name: &str| match members.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),

@@ -15,8 +15,10 @@ use serde_json::{Map, Value};
 
 use super::{Algorithm, JsonError, TokenError, error::short, json, jws::MAX_KID};
 
-/// Largest key set, in bytes. Source: threats.md section 3.
-pub(super) const MAX_SET: usize = 256 * 1024;
+/// Largest key set that is ever read, in bytes. Whoever reads one for us has a lower limit, which can be set.
+pub(super) const MAX_SET: usize = 1024 * 1024;
+/// Deepest nesting of a key set: a key is an object in a list in an object, and may have lists in it.
+const MAX_DEPTH: usize = 16;
 
 /// The usable keys of one issuer: at least one if it was read, none by default.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +100,7 @@ impl KeySet {
         if bytes.len() > MAX_SET {
             return Err(KeySetError::TooLong { length: bytes.len(), limit: MAX_SET });
         }
-        let members = json::object(bytes)?;
+        let members = json::object(bytes, MAX_DEPTH)?;
         let Some(Value::Array(entries)) = members.get("keys") else { return Err(KeySetError::NoList) };
         let mut set = Self::default();
         let mut skipped = Vec::new();

@@ -27,6 +27,8 @@ pub struct Rules {
     pub skew_s: u64,
     /// Longest token, in bytes.
     pub max_token: usize,
+    /// Deepest nesting of a token's JSON, or of an introspection answer; at most 64.
+    pub json_depth: usize,
     /// Whether local parts of addresses compare without regard to ASCII letter case at this issuer's domains.
     pub fold_local_part: bool,
     /// Which tokens are a service account's: an app acting for a user by domain-wide delegation.
@@ -69,7 +71,7 @@ fn equals(value: &Value, wanted: &str) -> bool {
 }
 
 impl Rules {
-    /// The defaults for an issuer: every algorithm, `email`, no scope, 30 s and 60 s, 16 KiB.
+    /// The defaults for an issuer: every algorithm, `email`, no scope, 30 s and 60 s, 16 KiB, 16 levels.
     pub fn new(url: impl Into<String>, audience: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             url: url.into(),
@@ -81,6 +83,7 @@ impl Rules {
             leeway_s: 30,
             skew_s: 60,
             max_token: 16 * 1024,
+            json_depth: 16,
             fold_local_part: false,
             service_account: None,
             only_at_jwt: false,

@@ -82,7 +82,7 @@ fn walk(
     let (header, algorithm, says_access_token) = read_header(parts, rules, trace)?;
 
     trace.begin(Check::Claims);
-    let claims = Claims::new(members("claims", parts.claims)?);
+    let claims = Claims::new(members("claims", parts.claims, rules.json_depth)?);
     claims.text("sub")?;
     claims.text("jti")?;
     trace.passed(|| "one JSON object, each member once".into());
@@ -104,7 +104,7 @@ fn read_header(
     trace: &mut impl Trace,
 ) -> Result<(Header, Algorithm, bool), TokenError> {
     trace.begin(Check::Header);
-    let header = Header::read(parts.header)?;
+    let header = Header::read(parts.header, rules.json_depth)?;
     trace.passed(|| "one JSON object, each member once".into());
 
     trace.begin(Check::Critical);

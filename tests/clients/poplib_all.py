@@ -9,6 +9,8 @@ import poplib
 import ssl
 import sys
 
+poplib._MAXLINE = 1 << 20  # its own limit of 2048 octets a line is below what mail has
+
 env = os.environ
 context = ssl.create_default_context(cafile=env["CA"])
 

@@ -17,19 +17,24 @@ pub struct Mail {
     pub wire: Vec<u8>,
 }
 
+const FOLDERS: [&str; 2] = ["tests/clients/mail", "tests/mail"];
+
 /// The messages that every program must carry unharmed, in the order of their names.
 pub fn hard_cases() -> Vec<Mail> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder("tests/clients/mail")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = FOLDERS
+        .iter()
+        .flat_map(|place| fs::read_dir(folder(place)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "eml"));
-    files.sort();
-    assert!(!files.is_empty());
+    files.sort_by_key(|file| file.file_name().map(ToOwned::to_owned));
+    assert!(files.len() > 20);
     files.iter().map(|file| read(file)).collect()
 }
 
 /// The message in file `name` of `tests/mail` or `tests/clients/mail`.
 pub fn by_name(name: &str) -> Vec<u8> {
-    ["tests/mail", "tests/clients/mail"]
+    FOLDERS
         .iter()
         .map(|place| folder(place).join(name))
         .find(|file| file.exists())

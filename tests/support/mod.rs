@@ -15,8 +15,9 @@ pub mod wire;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
@@ -79,6 +80,12 @@ pub struct Setup {
     pub limits: String,
     /// More lines for the end of `portcullis.toml`.
     pub more: String,
+    /// Lines of `[listen]`.
+    pub listen: String,
+    /// More certificates beside `server.pem`, each with its key: the files' stem, and the names in it.
+    pub certificates: Vec<(&'static str, Vec<&'static str>)>,
+    /// More variables for the gate's environment.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Setup {
@@ -88,6 +95,9 @@ impl Default for Setup {
             issuer: None,
             limits: "failed_login_delay_s = 0\n".to_owned(),
             more: String::new(),
+            listen: "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\n".to_owned(),
+            certificates: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -100,9 +110,11 @@ pub struct Gate {
     pub pop3s: u16,
     /// The key that signs [`Gate::token`]'s tokens.
     pub key: SigningKey,
+    /// Every `listening` line: service and address.
+    pub listening: Vec<(String, SocketAddr)>,
     child: Child,
     log: Arc<Mutex<Vec<u8>>>,
-    ca_der: Vec<u8>,
+    authority: Authority,
     dir: tempfile::TempDir,
 }
 
@@ -115,15 +127,21 @@ impl Gate {
     /// Starts the gate as `setup` says and waits until it says `ready`.
     pub fn with(setup: Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("portcullis-test-").tempdir().unwrap();
-        let ca_der = write_certificates(dir.path());
+        let authority = Authority::new(dir.path());
+        authority.certify(dir.path(), "server", &["localhost", "127.0.0.1"]);
+        for (stem, names) in &setup.certificates {
+            authority.certify(dir.path(), stem, names);
+        }
         let key = SigningKey::new("test-key-1");
         fs::write(dir.path().join("jwks.json"), token::jwks(&[&key])).unwrap();
         fs::write(dir.path().join("policy.toml"), &setup.policy).unwrap();
         fs::write(dir.path().join("portcullis.toml"), config(dir.path(), &setup)).unwrap();
         fs::create_dir(dir.path().join("data")).unwrap();
 
-        let (child, imaps, pop3s, log) = launch(dir.path());
-        Self { imaps, pop3s, key, child, log, ca_der, dir }
+        let (child, listening, log) = launch(dir.path(), &setup.environment);
+        let port =
+            |name: &str| listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
+        Self { imaps: port("imaps"), pop3s: port("pop3s"), key, listening, child, log, authority, dir }
     }
 
     /// The directory that holds everything of this gate.
@@ -143,7 +161,7 @@ impl Gate {
 
     /// The same certificate, DER.
     pub fn ca_der(&self) -> &[u8] {
-        &self.ca_der
+        &self.authority.der
     }
 
     /// Process id of the gate.
@@ -151,22 +169,32 @@ impl Gate {
         self.child.id()
     }
 
+    /// Sends the gate a signal: `TERM`, `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill -s {name}");
+    }
+
+    /// Waits for the gate's end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gate still runs after {limit:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Kills the gate as a power cut would, and starts it again on the same directory.
     pub fn crash_and_restart(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        (self.child, self.imaps, self.pop3s, self.log) = launch(self.dir.path());
-    }
-
-    /// Sends SIGTERM.
-    pub fn terminate(&self) {
-        let done = Command::new("kill").arg(self.pid().to_string()).status().unwrap();
-        assert!(done.success());
-    }
-
-    /// Waits until the gate has ended by itself; whether it said that all is well.
-    pub fn ended_well(&mut self) -> bool {
-        self.child.wait().unwrap().success()
+        (self.child, self.listening, self.log) = launch(self.dir.path(), &[]);
+        let port =
+            |name: &str| self.listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
+        (self.imaps, self.pop3s) = (port("imaps"), port("pop3s"));
     }
 
     /// The most memory the gate ever held, and what it holds now, in KiB (VmHWM and VmRSS).
@@ -177,6 +205,34 @@ impl Gate {
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
         (of("VmHWM:"), of("VmRSS:"))
+    }
+
+    /// Makes a new certificate and key in place of the files of this stem.
+    pub fn certify(&self, stem: &str, names: &[&str]) {
+        self.authority.certify(self.dir(), stem, names);
+    }
+
+    /// The rows that `portcullis audit --json` prints, oldest first; none is not an error.
+    pub fn audit(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
+        let run = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["audit", "--json", "--config"])
+            .arg(self.config())
+            .args(arguments)
+            .args(if arguments.contains(&"--limit") { &[][..] } else { &["--limit", "1000"] })
+            .output()
+            .unwrap();
+        assert!(matches!(run.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&run.stderr));
+        let text = String::from_utf8(run.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until the log holds `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "the log never said {text:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What the gate has written to standard output and standard error so far.
@@ -247,13 +303,17 @@ impl Drop for Gate {
     }
 }
 
+/// What the gate prints of its sockets.
+type Listening = Vec<(String, SocketAddr)>;
+
 /// Starts the binary and reads `listening imaps ADDRESS`, `listening pop3s ADDRESS`, then `ready` from it.
-fn launch(dir: &Path) -> (Child, u16, u16, Arc<Mutex<Vec<u8>>>) {
+fn launch(dir: &Path, environment: &[(&str, &str)]) -> (Child, Listening, Arc<Mutex<Vec<u8>>>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .arg("serve")
         .arg("--config")
         .arg(dir.join("portcullis.toml"))
         .current_dir(dir)
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -279,7 +339,7 @@ fn launch(dir: &Path) -> (Child, u16, u16, Arc<Mutex<Vec<u8>>>) {
     });
 
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (mut imaps, mut pop3s) = (0, 0);
+    let mut listening = Vec::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok(line) = hear.recv_timeout(left) else {
@@ -289,16 +349,11 @@ fn launch(dir: &Path) -> (Child, u16, u16, Arc<Mutex<Vec<u8>>>) {
         };
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["listening", "imaps", address] => imaps = port_of(address),
-            ["listening", "pop3s", address] => pop3s = port_of(address),
-            ["ready"] => return (child, imaps, pop3s, log),
+            ["listening", service, address] => listening.push((service.to_string(), address.parse().unwrap())),
+            ["ready"] => return (child, listening, log),
             _ => {}
         }
     }
-}
-
-fn port_of(address: &str) -> u16 {
-    address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no port in {address}"))
 }
 
 fn config(dir: &Path, setup: &Setup) -> String {
@@ -314,18 +369,21 @@ scope = {{ imap = ["mail"], pop = ["mail"] }}
 "#
     );
     let issuer = setup.issuer.as_deref().unwrap_or(&own_issuer);
-    let Setup { limits, more, .. } = setup;
+    let Setup { limits, more, listen, .. } = setup;
+    let list = |ending: &str| {
+        let stems = ["server"].into_iter().chain(setup.certificates.iter().map(|(stem, _)| *stem));
+        stems.map(|stem| format!("\"{dir}/{stem}.{ending}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let (certificates, keys) = (list("pem"), list("key"));
     format!(
         r#"hostname = "localhost"
 data_dir = "{dir}/data"
 
 [listen]
-imaps = ["127.0.0.1:0"]
-pop3s = ["127.0.0.1:0"]
-
+{listen}
 [tls]
-certificate = "{dir}/server.pem"
-private_key = "{dir}/server.key"
+certificate = [{certificates}]
+private_key = [{keys}]
 
 {issuer}
 [database]
@@ -340,30 +398,40 @@ file = "{dir}/policy.toml"
     )
 }
 
-/// Writes `ca.pem`, `server.pem` (for `localhost` and 127.0.0.1) and `server.key`; gives back the authority's DER.
-fn write_certificates(dir: &Path) -> Vec<u8> {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    ca.distinguished_name.push(DnType::CommonName, "Portcullis tests");
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let ca_issuer = Issuer::new(ca, ca_key);
+/// The certificate authority of one gate.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    der: Vec<u8>,
+}
 
-    let key = KeyPair::generate().unwrap();
-    let mut server = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    server.distinguished_name.push(DnType::CommonName, "localhost");
-    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    server.use_authority_key_identifier_extension = true;
-    let certificate = server.signed_by(&key, &ca_issuer).unwrap();
+impl Authority {
+    /// Makes one and writes its certificate to `ca.pem`.
+    fn new(dir: &Path) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        ca.distinguished_name.push(DnType::CommonName, "Portcullis tests");
+        let certificate = ca.self_signed(&key).unwrap();
+        fs::write(dir.join("ca.pem"), certificate.pem()).unwrap();
+        Self { issuer: Issuer::new(ca, key), der: certificate.der().to_vec() }
+    }
 
-    fs::write(dir.join("ca.pem"), ca_certificate.pem()).unwrap();
-    fs::write(dir.join("server.pem"), certificate.pem()).unwrap();
-    let key_file = dir.join("server.key");
-    fs::write(&key_file, key.serialize_pem()).unwrap();
-    fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    ca_certificate.der().to_vec()
+    /// Writes `STEM.pem` for these names, and `STEM.key`.
+    fn certify(&self, dir: &Path, stem: &str, names: &[&str]) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut server = CertificateParams::new(names.clone()).unwrap();
+        server.distinguished_name.push(DnType::CommonName, names[0].clone());
+        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        server.use_authority_key_identifier_extension = true;
+        let certificate = server.signed_by(&key, &self.issuer).unwrap();
+        replace(&dir.join(format!("{stem}.pem")), certificate.pem().as_bytes());
+        let key_file = dir.join(format!("{stem}.key"));
+        replace(&key_file, key.serialize_pem().as_bytes());
+        fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
 }
 
 fn replace(file: &Path, bytes: &[u8]) {

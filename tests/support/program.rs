@@ -97,7 +97,8 @@ impl Home {
         self.dir.path()
     }
 
-    /// Sets a value that templates and programs see; `TOKEN` and `PASSWORD` also become a file, `NAME_FILE`.
+    /// Sets a value that templates and programs see; `TOKEN` also becomes a file, `TOKEN_FILE`, and
+    /// `AUTH` is there in lower case too, `AUTH_LOWER`.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         let value = value.to_string();
@@ -105,6 +106,9 @@ impl Home {
             let file = self.path().join("token");
             fs::write(&file, &value).unwrap();
             self.values.insert("TOKEN_FILE", file.display().to_string());
+        }
+        if name == "AUTH" {
+            self.values.insert("AUTH_LOWER", value.to_lowercase());
         }
         self.values.insert(name, value);
         self

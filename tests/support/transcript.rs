@@ -7,7 +7,7 @@
 //!   refusal's reference, `<b64>` for base64. `S: <...>` skips lines until the next `S:` line fits. `S: <closed>`: the
 //!   gate has closed.
 //! - `@deliver USER FILE` before the dialog delivers a message of `tests/mail` or `tests/clients/mail`.
-//! - `@user USER` reads nothing and writes nothing; `#` starts a comment; empty lines are ignored.
+//! - `#` starts a comment; empty lines are ignored.
 
 use std::{fs, path::Path};
 

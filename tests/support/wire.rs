@@ -2,7 +2,7 @@
 //! Every read ends after [`PATIENCE`]: a test that waits longer has failed.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::TcpStream,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,19 +25,42 @@ pub struct Wire {
 impl Wire {
     /// Connects to 127.0.0.1 and finishes the handshake as `localhost`, trusting the gate's authority alone.
     pub fn connect(gate: &Gate, port: u16) -> Self {
+        let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Self::over(tcp, Self::trusting(gate, rustls::DEFAULT_VERSIONS), "localhost").unwrap()
+    }
+
+    /// Settings of a client that trusts the gate's authority alone.
+    pub fn trusting(gate: &Gate, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(gate.ca_der().to_vec())).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
-        let tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-        Self { stream: StreamOwned::new(tls, tcp), pending: Vec::new() }
+            .with_no_client_auth()
+    }
+
+    /// The handshake on a connection that is there already, asking for `host`.
+    pub fn over(mut tcp: TcpStream, config: ClientConfig, host: &str) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let name = host.to_owned().try_into().map_err(io::Error::other)?;
+        let mut tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        Ok(Self { stream: StreamOwned::new(tls, tcp), pending: Vec::new() })
+    }
+
+    /// What was agreed on in the handshake.
+    pub fn tls(&self) -> &ClientConnection {
+        &self.stream.conn
+    }
+
+    /// The server's own certificate, DER.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
 
     /// Sends `line` and CRLF.

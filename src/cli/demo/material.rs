@@ -13,6 +13,8 @@ use anyhow::Context;
 use aws_lc_rs::rand::SystemRandom;
 
 use super::certificates;
+use crate::maildir::{self, Mail};
+use crate::model::UserId;
 use crate::token::SigningKey;
 
 /// The demo's user with mail.
@@ -65,25 +67,26 @@ fn issuer_key(dir: &Path) -> anyhow::Result<()> {
     write_once(&public, key.jwks().as_bytes(), 0o644)
 }
 
+/// The user's mailbox with its folders, and the sample mail, delivered as any other program would.
 fn mail(data: &Path) -> anyhow::Result<()> {
-    let folder = data.join("mail/example.com/ann");
-    if folder.exists() {
+    let user = UserId::parse(USER)?;
+    // Only mail from the first start on: what the user has since moved or deleted does not come back.
+    let mark = data.join("sample-mail-delivered");
+    if mark.exists() {
         return Ok(());
     }
-    // Built aside and renamed, so that an interrupted first start does not leave half a mailbox behind.
-    let aside = data.join("mail/.ann.new");
-    let _ = fs::remove_dir_all(&aside);
-    for sub in ["cur", "new", "tmp"] {
-        fs::create_dir_all(aside.join(sub))?;
-    }
+    let home = crate::cli::block_on(async {
+        let mail = Mail::new(maildir::Settings { root: data.join("mail"), limits: maildir::Limits::default() })?;
+        Ok(mail.provision(&user).await?)
+    })?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     for (number, (name, text)) in MAIL.iter().enumerate() {
-        let file = aside.join("new").join(format!("{}.M{number}P{}_{name}.demo", now, std::process::id()));
-        write(&file, text.as_bytes(), 0o600)?;
+        let name = format!("{now}.M{number}P{}_{name}.demo", std::process::id());
+        let aside = home.join("tmp").join(&name);
+        write(&aside, text.as_bytes(), 0o600)?;
+        fs::rename(&aside, home.join("new").join(&name))?;
     }
-    fs::create_dir_all(data.join("mail/example.com"))?;
-    fs::rename(&aside, &folder)?;
-    Ok(())
+    write(&mark, b"", 0o600)
 }
 
 fn private_dir(dir: &Path) -> io::Result<()> {

@@ -4,7 +4,7 @@ mod certificates;
 mod material;
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::ExitCode,
 };
@@ -19,6 +19,12 @@ use crate::config::Config;
 /// serves IMAPS and POP3S on loopback and prints a line to paste that reads a message with curl. What is in the folder
 /// already is used again, so edit policy.toml there and watch sessions fall.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 stopped by Ctrl-C or SIGTERM; 2 the folder cannot be used, or a port is taken.
+
+Examples:
+    portcullis demo
+    portcullis demo --dir /tmp/gate --port-base 20000")]
 pub(super) struct Arguments {
     /// Folder to make everything in
     #[arg(long, value_name = "DIR", default_value = "./portcullis-demo")]
@@ -33,8 +39,12 @@ impl Arguments {
         let made = material::make(&self.dir, self.port_base)
             .with_context(|| format!("{}: cannot make the demo there", self.dir.display()))?;
         let mut config = Config::load(&made.config)?;
-        let loopback =
-            |port| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()];
+        // Containers often have no IPv6 at all.
+        let six = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        let loopback = |port| {
+            let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()];
+            addresses.into_iter().filter(|address| address.is_ipv4() || six).collect::<Vec<_>>()
+        };
         config.listen.imaps = loopback(self.port_base + 93);
         config.listen.pop3s = loopback(self.port_base + 95);
         let arguments = self;
@@ -43,8 +53,9 @@ impl Arguments {
 
     /// What to paste, in words.
     fn explain(&self, made: &material::Made, bound: &[crate::serve::Bound]) {
-        let program = std::env::current_exe().map_or_else(|_| "portcullis".to_owned(), |path| short(&path));
-        let config = made.config.display();
+        let program =
+            std::env::current_exe().map_or_else(|_| "portcullis".to_owned(), |path| quoted(&short(&path)));
+        let config = quoted(&made.config.display().to_string());
         let port = |name: &str| bound.iter().find(|b| b.name == name).map_or(0, |b| b.address.port());
         println!(
             "
@@ -56,7 +67,7 @@ curl --cacert {ca} --url 'imaps://localhost:{imaps}/INBOX;MAILINDEX=1' --user {u
 The same by POP3: --url 'pop3s://localhost:{pop3s}/1'. A refusal: --user {refused} --app {app}. Why it is refused:
 {program} explain --config {config} --user {refused} --app {app} --service imap",
             dir = self.dir.display(),
-            ca = made.ca.display(),
+            ca = quoted(&made.ca.display().to_string()),
             imaps = port("imaps"),
             pop3s = port("pop3s"),
             user = material::USER,
@@ -64,6 +75,15 @@ The same by POP3: --url 'pop3s://localhost:{pop3s}/1'. A refusal: --user {refuse
             app = material::APP,
         );
     }
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.,+=@:".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// A path below the current folder without its front part, as a person would type it.

@@ -194,14 +194,14 @@ pub(super) fn mailbox(i: &[u8]) -> Parsed<'_, MailboxName> {
     Ok((rest, MailboxName::decode(&wire).map_err(|problem| nom::Err::Failure(problem.into()))?))
 }
 
-/// Longest keyword, in bytes.
-const MAX_KEYWORD: usize = 100;
+/// Longest keyword that is ever read, in bytes. What is kept is the mail store's to say.
+const MAX_KEYWORD: usize = 250;
 
 /// `flag`.
 pub(super) fn flag(i: &[u8]) -> Parsed<'_, Flag<'static>> {
     let (rest, (system, name)) = (opt(char('\\')), atom).parse(i)?;
     if name.inner().len() > MAX_KEYWORD {
-        return Err(nom::Err::Failure(Fault::no(Code::Limit, "A keyword is at most 100 bytes long")));
+        return Err(nom::Err::Failure(Fault::no(Code::Limit, "The keyword is too long")));
     }
     let flag = if system.is_some() { Flag::system(name) } else { Flag::keyword(name) };
     Ok((rest, flag.into_static()))

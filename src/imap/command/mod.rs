@@ -9,6 +9,7 @@ mod codec;
 mod fetch;
 mod grammar;
 mod list;
+pub(super) mod login;
 mod messages;
 mod search;
 
@@ -17,7 +18,7 @@ pub use fetch::{FetchItem, Section, SectionText};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
-pub use search::{Search, SearchKey};
+pub use search::{Search, SearchKey, SearchLimits};
 
 pub(super) use append::head as append_head;
 
@@ -48,8 +49,12 @@ pub enum Command {
     Id(Vec<(String, Option<String>)>),
     /// ENABLE: the wishes, in upper case.
     Enable(Vec<String>),
-    /// LOGIN: only that it was tried. Neither name nor password is kept, or even read where they are literals.
-    Login,
+    /// LOGIN: only that it was tried, and for whom where the name is no literal. The password is not kept, nor even
+    /// read where it is a literal.
+    Login {
+        /// The user's name as sent, at most 256 bytes.
+        user: Option<String>,
+    },
     /// AUTHENTICATE
     Authenticate {
         /// The mechanism in upper case, known to us or not.
@@ -152,26 +157,26 @@ pub(super) const MAX_TAG: usize = 256;
 /// Reads a whole command, CRLF included, literals in place.
 ///
 /// APPEND never comes here: its message is a stream, see [`append_head`]. Errors bear the tag where there is one.
-pub(super) fn parse(bytes: &[u8]) -> Result<Tagged, Bad> {
+pub(super) fn parse(bytes: &[u8], limits: SearchLimits) -> Result<Tagged, Bad> {
     let head = Head::read(bytes).ok_or_else(|| Bad::syntax("A command is a tag, a space and a verb"))?;
-    let command = dispatch(&head, bytes).map_err(|fault| fault.bad().to(head.tag))?;
+    let command = dispatch(&head, bytes, limits).map_err(|fault| fault.bad().to(head.tag))?;
     Ok(Tagged { tag: head.tag.to_owned(), command })
 }
 
-fn dispatch(head: &Head<'_>, bytes: &[u8]) -> Result<Command, Fault> {
+fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
     let arguments = head.arguments;
     match head.verb.upper() {
         "LIST" => list::list(arguments),
         "STATUS" => messages::status(arguments),
         "CREATE" => messages::create(arguments),
-        "SEARCH" => search::search(arguments, false),
+        "SEARCH" => search::search(arguments, false, limits),
         "FETCH" => fetch::fetch(arguments, false),
         "STORE" => messages::store(arguments, false),
         "COPY" => messages::copy(arguments, false),
         "MOVE" => messages::r#move(arguments, false),
-        "UID" => uid(arguments),
+        "UID" => uid(arguments, limits),
         "AUTHENTICATE" => codec::authenticate(bytes),
-        "LOGIN" => Ok(Command::Login),
+        "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
         "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "SELECT" | "EXAMINE" | "DELETE" | "RENAME"
         | "SUBSCRIBE" | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK"
@@ -180,11 +185,11 @@ fn dispatch(head: &Head<'_>, bytes: &[u8]) -> Result<Command, Fault> {
     }
 }
 
-fn uid(arguments: &[u8]) -> Result<Command, Fault> {
+fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
     let rest = arguments.strip_prefix(b" ").ok_or(Fault::syntax("UID needs a command"))?;
     let (verb, arguments) = Verb::read(rest).ok_or(Fault::syntax("UID needs a command"))?;
     match verb.upper() {
-        "SEARCH" => search::search(arguments, true),
+        "SEARCH" => search::search(arguments, true, limits),
         "FETCH" => fetch::fetch(arguments, true),
         "STORE" => messages::store(arguments, true),
         "COPY" => messages::copy(arguments, true),

@@ -77,20 +77,30 @@ pub enum SearchKey {
     SentSince(NaiveDate),
 }
 
-/// Deepest nesting of OR, NOT and parentheses.
-const MAX_DEPTH: usize = 32;
-/// Most keys, nested ones counted.
-const MAX_KEYS: usize = 1000;
+/// How large a SEARCH may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchLimits {
+    /// Deepest nesting of OR, NOT and parentheses: reading and judging call themselves that often.
+    pub depth: usize,
+    /// Most keys, nested ones counted.
+    pub keys: usize,
+}
 
-pub(super) fn search(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
+impl Default for SearchLimits {
+    fn default() -> Self {
+        Self { depth: 32, keys: 1000 }
+    }
+}
+
+pub(super) fn search(arguments: &[u8], uid: bool, limits: SearchLimits) -> Result<Command, Fault> {
     let charset = preceded((sp, tag_no_case("CHARSET"), sp), charset);
     let (keys, charset) = match opt(charset).parse(arguments) {
         Ok((rest, charset)) => (rest, charset.unwrap_or(encoding_rs::UTF_8)),
         Err(nom::Err::Error(fault) | nom::Err::Failure(fault)) => return Err(fault),
         Err(nom::Err::Incomplete(_)) => return Err(Fault::syntax("The command is cut short")),
     };
-    let mut reader = Reader { charset, keys_left: MAX_KEYS };
-    let key = whole(preceded(sp, |i| reader.keys(i, MAX_DEPTH + 1)), keys)?;
+    let mut reader = Reader { charset, keys_left: limits.keys };
+    let key = whole(preceded(sp, |i| reader.keys(i, limits.depth + 1)), keys)?;
     Ok(Command::Search(Search { key, uid }))
 }
 
@@ -129,7 +139,7 @@ impl Reader {
         }
     }
 
-    /// `search-key`. Calls itself at most [`MAX_DEPTH`] times deep, whatever the peer writes.
+    /// `search-key`. Calls itself at most [`SearchLimits::depth`] times deep, whatever the peer writes.
     fn key<'a>(&mut self, i: &'a [u8], depth: usize) -> Parsed<'a, SearchKey> {
         if depth == 0 {
             return Err(nom::Err::Failure(Fault::no(Code::Limit, "Search keys are nested too deep")));
@@ -137,7 +147,7 @@ impl Reader {
         self.keys_left = self
             .keys_left
             .checked_sub(1)
-            .ok_or(nom::Err::Failure(Fault::no(Code::Limit, "At most 1000 search keys in one SEARCH")))?;
+            .ok_or(nom::Err::Failure(Fault::no(Code::Limit, "Too many search keys in one SEARCH")))?;
         if let Some(inner) = i.strip_prefix(b"(") {
             let (rest, key) = self.keys(inner, depth - 1)?;
             let (rest, _) = char(')').parse(rest)?;

@@ -6,7 +6,7 @@ use crate::imap::write::Status;
 use crate::model::UnixTime;
 
 fn command(line: &str) -> Command {
-    match parse(format!("a1 {line}\r\n").as_bytes()) {
+    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()) {
         Ok(tagged) => {
             assert_eq!(tagged.tag, "a1");
             tagged.command
@@ -16,7 +16,7 @@ fn command(line: &str) -> Command {
 }
 
 fn refused(line: &str) -> Bad {
-    match parse(format!("a1 {line}\r\n").as_bytes()) {
+    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()) {
         Ok(tagged) => panic!("{line}: {:?}", tagged.command),
         Err(bad) => bad,
     }
@@ -38,7 +38,7 @@ fn verbs_have_no_case_and_no_spare_spaces() {
     for line in
         ["NOOP ", " NOOP", "NOOP\n", "NOO\rP", "SELECT  INBOX", "FETCH 1  FLAGS", "STORE 1 +FLAGS  (\\Seen)", ""]
     {
-        let bad = parse(format!("a1 {line}\r\n").as_bytes()).unwrap_err();
+        let bad = parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()).unwrap_err();
         assert_eq!(bad.status, Status::Bad, "{line:?}");
     }
 }
@@ -92,11 +92,11 @@ fn a_tag_is_repeated_only_where_it_is_one() {
         (b"\xc3\xa9 NOOP\r\n", None),
     ];
     for (bytes, tag) in cases {
-        assert_eq!(parse(bytes).unwrap_err().tag.as_deref(), tag, "{bytes:?}");
+        assert_eq!(parse(bytes, SearchLimits::default()).unwrap_err().tag.as_deref(), tag, "{bytes:?}");
     }
     let long = "x".repeat(MAX_TAG);
-    assert!(parse(format!("{long} NOOP\r\n").as_bytes()).is_ok());
-    assert!(parse(format!("{long}x NOOP\r\n").as_bytes()).is_err());
+    assert!(parse(format!("{long} NOOP\r\n").as_bytes(), SearchLimits::default()).is_ok());
+    assert!(parse(format!("{long}x NOOP\r\n").as_bytes(), SearchLimits::default()).is_err());
 }
 
 #[test]
@@ -109,8 +109,8 @@ fn sign_in_commands_give_away_no_secret() {
     assert_eq!(command("authenticate oauthbearer bixhPQ=="), authenticate("OAUTHBEARER", Some("bixhPQ==")));
     assert_eq!(command("AUTHENTICATE PLAIN ="), authenticate("PLAIN", Some("")));
     assert_eq!(command("AUTHENTICATE cram-md5 no!base64"), authenticate("CRAM-MD5", Some("no!base64")));
-    assert_eq!(command("LOGIN ann secret"), Command::Login);
-    assert_eq!(command("LOGIN \"ann"), Command::Login);
+    assert_eq!(command("LOGIN ann secret"), Command::Login { user: Some("ann".into()) });
+    assert_eq!(command("LOGIN \"ann"), Command::Login { user: None });
     let shown = format!("{:?}", command("AUTHENTICATE XOAUTH2 dG9wIHNlY3JldA=="));
     assert!(!shown.contains("dG9w"), "{shown}");
     for line in ["AUTHENTICATE", "AUTHENTICATE ", "AUTHENTICATE X Y Z", "AUTHENTICATE X ", "AUTHENTICATE (X) Y"] {
@@ -163,7 +163,9 @@ fn list_is_read_with_all_its_options() {
         extended: false,
         separator: false,
     };
-    assert_eq!(command("LIST \"\" \"\""), Command::List(plain("")));
+    assert_eq!(command("LIST \"\" \"\""), Command::List(List { separator: true, ..plain("") }));
+    assert_eq!(command("LIST Archive/ \"\""), Command::List(List { separator: true, ..plain("Archive/") }));
+    assert_eq!(command("LIST \"\" (\"\")"), Command::List(List { extended: true, ..plain("") }));
     assert_eq!(command("LIST \"\" *"), Command::List(plain("*")));
     assert_eq!(command("LIST Archive/ Entw&APw-%"), Command::List(plain("Archive/Entwü%")));
     assert_eq!(
@@ -343,8 +345,8 @@ fn store_takes_flags_in_every_spelling_and_each_once() {
     ] {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
-    assert!(matches!(command(&format!("STORE 1 FLAGS ({})", "k".repeat(100))), Command::Store { .. }));
-    assert_eq!(refused(&format!("STORE 1 FLAGS ({})", "k".repeat(101))).status, Status::No);
+    assert!(matches!(command(&format!("STORE 1 FLAGS ({})", "k".repeat(250))), Command::Store { .. }));
+    assert_eq!(refused(&format!("STORE 1 FLAGS ({})", "k".repeat(251))).status, Status::No);
 }
 
 #[test]
@@ -411,7 +413,8 @@ fn search_keys_become_a_small_tree() {
     for (line, expected) in cases {
         assert_eq!(key(line), expected, "{line}");
     }
-    let latin = parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n").unwrap().command;
+    let latin =
+        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default()).unwrap().command;
     assert_eq!(latin, Command::Search(Search { key: header("TO", "übel"), uid: true }));
     let wrong = [
         "",
@@ -437,7 +440,10 @@ fn search_keys_become_a_small_tree() {
     }
     let unknown = refused("SEARCH CHARSET X-KLINGON ALL");
     assert_eq!((unknown.status, unknown.code), (Status::No, Some(crate::imap::write::Code::BadCharset)));
-    assert_eq!(parse(b"a1 SEARCH SUBJECT \"\xfcbel\"\r\n").unwrap_err().status, Status::Bad);
+    assert_eq!(
+        parse(b"a1 SEARCH SUBJECT \"\xfcbel\"\r\n", SearchLimits::default()).unwrap_err().status,
+        Status::Bad
+    );
 }
 
 #[test]

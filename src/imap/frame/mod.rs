@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use self::{announce::Announced, input::Input};
 use super::{
     bad::Bad,
-    command::{self, AppendHead, Command, Head, Tagged},
+    command::{self, AppendHead, Command, Head, Tagged, login},
     write::Code,
 };
 use crate::model::Secret;
@@ -185,7 +185,7 @@ impl Framer {
         if let Some(announced) = Announced::at_end_of(bytes.get(self.gathered..).unwrap_or_default()) {
             return self.announced(&announced, end);
         }
-        let step = match command::parse(bytes) {
+        let step = match command::parse(bytes, self.limits.search) {
             Ok(tagged) => {
                 self.stray_password = false;
                 Step::Command(tagged)
@@ -205,7 +205,8 @@ impl Framer {
         let tag = head.tag.to_owned();
         if head.verb.upper() == "LOGIN" {
             // Refused before the password is read: the literal is dropped, or never asked for.
-            let login = Step::Command(Tagged { tag, command: Command::Login });
+            let user = login::user(head.arguments);
+            let login = Step::Command(Tagged { tag, command: Command::Login { user } });
             self.stray_password = literal.waits;
             return Some(self.drop_with(login, literal, end));
         }

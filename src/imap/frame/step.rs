@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::Framer;
 use crate::imap::{
     bad::Bad,
-    command::{AppendHead, Tagged},
+    command::{AppendHead, SearchLimits, Tagged},
 };
 use crate::model::Secret;
 
@@ -54,6 +54,8 @@ pub struct Limits {
     pub literal_before_login: usize,
     /// Most literals in a command.
     pub literals: usize,
+    /// How large a SEARCH may be.
+    pub search: SearchLimits,
     /// Largest command after login, lines and literals together, an APPEND's message not counted.
     pub command: usize,
     /// Largest message of an APPEND.
@@ -70,6 +72,7 @@ impl Default for Limits {
             literal: 64 * 1024,
             literal_before_login: 1024,
             literals: 1000,
+            search: SearchLimits::default(),
             command: 1024 * 1024,
             append: 50 * 1024 * 1024,
             dropped: 1024 * 1024,

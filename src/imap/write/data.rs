@@ -6,8 +6,8 @@ use super::{capabilities, mailbox, nstring, put, string};
 use crate::imap::{command::StatusItem, mailbox::SEPARATOR};
 
 /// `* CAPABILITY ..`
-pub fn capability(out: &mut BytesMut, signed_in: bool) {
-    put(out, format_args!("* CAPABILITY {}\r\n", capabilities(signed_in)));
+pub fn capability(out: &mut BytesMut, append: Option<u64>) {
+    put(out, format_args!("* CAPABILITY {}\r\n", capabilities(append)));
 }
 
 /// `* FLAGS (..)`: flags that messages of this mailbox may have.
@@ -197,8 +197,8 @@ mod tests {
             (written(|o| exists(o, 3)), "* 3 EXISTS\r\n"),
             (written(|o| recent(o, 0)), "* 0 RECENT\r\n"),
             (written(|o| expunge(o, 1)), "* 1 EXPUNGE\r\n"),
-            (written(|o| capability(o, false)), &format!("* CAPABILITY {}\r\n", capabilities(false))),
-            (written(|o| capability(o, true)), &format!("* CAPABILITY {}\r\n", capabilities(true))),
+            (written(|o| capability(o, None)), &format!("* CAPABILITY {}\r\n", capabilities(None))),
+            (written(|o| capability(o, Some(7))), &format!("* CAPABILITY {}\r\n", capabilities(Some(7)))),
         ];
         for (got, expected) in &cases {
             assert_eq!(got, expected);

@@ -1,5 +1,7 @@
 //! Status responses (RFC 3501 section 7.1), their codes, and the capability list.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 
 use super::put;
@@ -53,8 +55,8 @@ pub enum Code<'a> {
     Cannot,
     /// The capability list, inside a status response.
     Capability {
-        /// Whether login is done.
-        signed_in: bool,
+        /// Once login is done: the largest message APPEND takes, in bytes.
+        append: Option<u64>,
     },
     /// The program did something no program should.
     ClientBug,
@@ -118,21 +120,24 @@ pub enum Code<'a> {
     UseAttr,
 }
 
-/// Every extension that the session offers: before login only what is of use there.
+/// Every extension that the session offers: before login only what is of use there. `append` is known after it, and told
+/// as RFC 7889 has it.
 ///
 /// LOGINDISABLED says that no password is of any use (RFC 3501 section 6.2.3).
-pub const fn capabilities(signed_in: bool) -> &'static str {
-    if signed_in {
-        "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE LIST-EXTENDED \
-         LIST-STATUS STATUS=SIZE"
-    } else {
-        "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED"
+pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
+    match append {
+        Some(most) => format!(
+            "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
+             LIST-EXTENDED LIST-STATUS STATUS=SIZE APPENDLIMIT={most}"
+        )
+        .into(),
+        None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
     }
 }
 
 /// The first line of a connection: `* OK [CAPABILITY ..] text`.
 pub fn greeting(out: &mut BytesMut, text: &str) {
-    untagged(out, Status::Ok, Some(&Code::Capability { signed_in: false }), text);
+    untagged(out, Status::Ok, Some(&Code::Capability { append: None }), text);
 }
 
 /// The line that ends a command. `tag` must be one that `command` read.
@@ -186,7 +191,7 @@ fn plain(out: &mut BytesMut, text: &str, limit: usize) {
 fn put_code(out: &mut BytesMut, code: &Code<'_>) {
     let word = match code {
         Code::AppendUid { uid_validity, uid } => return put(out, format_args!("APPENDUID {uid_validity} {uid}")),
-        Code::Capability { signed_in } => return put(out, format_args!("CAPABILITY {}", capabilities(*signed_in))),
+        Code::Capability { append } => return put(out, format_args!("CAPABILITY {}", capabilities(*append))),
         Code::CopyUid { uid_validity, source, target } => {
             put(out, format_args!("COPYUID {uid_validity} "));
             put_runs(out, source);
@@ -304,7 +309,9 @@ mod tests {
         greeting(&mut out, "Portcullis ready");
         assert!(GreetingCodec::default().decode(&out).is_ok());
         assert!(String::from_utf8_lossy(&out).contains(" LOGINDISABLED]"));
-        assert!(!capabilities(true).contains("LOGINDISABLED") && !capabilities(true).contains("AUTH="));
+        let capabilities = capabilities(Some(7));
+        assert!(!capabilities.contains("LOGINDISABLED") && !capabilities.contains("AUTH="));
+        assert!(capabilities.ends_with(" APPENDLIMIT=7"));
     }
 
     proptest! {

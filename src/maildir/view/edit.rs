@@ -47,7 +47,7 @@ impl View {
         keywords: &[&str],
     ) -> Result<Vec<u32>, MailError> {
         self.writable()?;
-        let store = Store { op, flags, keywords: keywords::checked(keywords)? };
+        let store = Store { op, flags, keywords: keywords::checked(keywords, &self.folder.limits)? };
         let uids = self.uids_of(seqs);
         let changed = self
             .folder

@@ -1,6 +1,6 @@
 //! Typed reading of TOML values: each function takes a value or notes why it cannot. Used by `sections`.
 
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 use toml::{
     Spanned,
@@ -28,10 +28,15 @@ impl<'t> Reader<'t> {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Option<T> {
-        if self.problems.len() < super::FileError::MOST * 2 {
+        if !self.has_enough() {
             self.problems.push(self.text.problem(span, what, remedy));
         }
         None
+    }
+
+    /// More mistakes than are told were found: no need to look for remedies any more.
+    pub(super) fn has_enough(&self) -> bool {
+        self.problems.len() >= super::FileError::MOST * 2
     }
 
     pub(super) fn bad_name<T>(&mut self, span: Range<usize>, bad: &BadName) -> Option<T> {
@@ -142,7 +147,7 @@ impl<'t> Reader<'t> {
                 pasted if pasted.contains(',') => {
                     let mut list = Vec::new();
                     self.client_ids(pasted, value.span(), &mut list)?;
-                    Some(Access::Only(list))
+                    Some(Access::Only(list)) // each once already
                 }
                 other => self.wrong(
                     value.span(),
@@ -160,12 +165,15 @@ impl<'t> Reader<'t> {
                         .and_then(|text| self.client_ids(&text, entry.span(), &mut list))
                         .is_some();
                 }
+                let mut seen = HashSet::new();
+                list.retain(|id| seen.insert(id.clone()));
                 good.then_some(Access::Only(list))
             }
             _ => self.wrong_type(value, key, "\"off\", \"any\" or a list of client IDs"),
         }
     }
 
+    /// Adds the IDs to `list`, duplicates too.
     fn client_ids(&mut self, pasted: &str, span: Range<usize>, list: &mut Vec<ClientId>) -> Option<()> {
         let ids = match ClientId::parse_list(pasted) {
             Ok(ids) => ids,
@@ -176,9 +184,7 @@ impl<'t> Reader<'t> {
                 let remedy = "write it alone, outside the list; a list holds client IDs";
                 return self.wrong(span, format!("{id:?} in a list of client IDs"), remedy);
             }
-            if !list.contains(&id) {
-                list.push(id);
-            }
+            list.push(id);
         }
         Some(())
     }

@@ -233,6 +233,9 @@ impl<'t> Sections<'t> {
         if self.units.contains(&unit) {
             return Some(unit);
         }
+        if self.reader.has_enough() {
+            return None; // a namesake takes a look at every unit
+        }
         let namesake = self.units.iter().find(|known| known.as_str().eq_ignore_ascii_case(unit.as_str()));
         let remedy = match namesake {
             Some(known) => format!("did you mean \"{known}\"? Letter case matters"),

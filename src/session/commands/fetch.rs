@@ -21,6 +21,8 @@ use crate::session::{Ending, login::Dialog};
 
 /// `\Seen` is stored for this many messages at a time: each time costs the disk two syncs.
 const SEEN_BATCH: usize = 100;
+/// What is in memory as a whole is put into the output in pieces of this size. In bytes.
+const PIECE: usize = 16 * 1024;
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
@@ -135,6 +137,8 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
             (item, Some(source)) => from_inside(dialog, &mut line, item, source).await?,
             (_, None) => {}
         }
+        // An item may be large and may be asked for again and again: what is held is one of them.
+        dialog.link.wire.push().await?;
     }
     line.end(&mut dialog.link.wire.out);
     dialog.link.wire.end_long();
@@ -237,7 +241,10 @@ async fn body_section(
     let end = usize::try_from(wanted.end).unwrap_or(usize::MAX);
     let bytes = fields.get(start..end).unwrap_or_default();
     write::literal_head(&mut dialog.link.wire.out, bytes.len() as u64);
-    dialog.link.wire.out.extend_from_slice(bytes);
+    for piece in bytes.chunks(PIECE) {
+        dialog.link.wire.out.extend_from_slice(piece);
+        dialog.link.wire.push().await?;
+    }
     Ok(())
 }
 

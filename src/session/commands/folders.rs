@@ -27,6 +27,7 @@ pub(super) async fn put_status(
     items: &[StatusItem],
 ) -> Result<(), MailError> {
     let found = mail.status(name).await?;
+    let most = dialog.link.house.limits.frame.append;
     let value = |item: &StatusItem| match item {
         StatusItem::Messages => u64::from(found.messages),
         StatusItem::Recent => u64::from(found.recent),
@@ -34,6 +35,7 @@ pub(super) async fn put_status(
         StatusItem::UidValidity => u64::from(found.uid_validity),
         StatusItem::Unseen => u64::from(found.unseen),
         StatusItem::Size => found.size,
+        StatusItem::AppendLimit => most,
     };
     write::status(&mut dialog.link.wire.out, name, items.iter().map(|item| (*item, value(item))));
     Ok(())

@@ -121,7 +121,7 @@ impl Stay<'_> {
                 Ok(()) => Reply::ok("Done"),
                 Err(error) => refuse(dialog, &error),
             },
-            (Command::Login | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
+            (Command::Login { .. } | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
             (Command::Enable(_), _) => {
                 // Nothing that is offered has to be enabled first (RFC 5161 section 3.1).
                 write::enabled(&mut dialog.link.wire.out, []);

@@ -66,7 +66,7 @@ async fn look_inside(
     limits: &message::Limits,
 ) -> Result<bool, MailError> {
     let mut reader = view.read(facts.number).await?;
-    facts.header = Some(source::header(&mut reader).await?);
+    facts.header = Some(source::header(&mut reader, limits.header_bytes).await?);
     if let Some(fits) = plan.judge(key, facts) {
         return Ok(fits);
     }
@@ -96,7 +96,7 @@ async fn texts(
             };
             match piece {
                 Piece::Header(range) => {
-                    let block = source::header_bytes(reader, range).await?;
+                    let block = source::header_bytes(reader, range, limits.header_bytes).await?;
                     look(&message::decode_header_block(&block));
                 }
                 Piece::Text(part) => {

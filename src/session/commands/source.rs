@@ -7,10 +7,6 @@ use crate::imap::command::{Section, SectionText};
 use crate::maildir::{MailError, MessageReader, View};
 use crate::message::{self, Scanner, Structure};
 
-/// Longest header that is read to answer a question about it; of a longer one this much. In bytes. Source: threats.md
-/// section 6.
-const MAX_HEADER: u64 = 10 * 1024 * 1024;
-
 /// How much of a message has to be looked at before a question can be answered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Look {
@@ -27,6 +23,8 @@ pub(super) struct Source {
     /// Whole after [`Look::Parts`]; after [`Look::Header`] only its root's header and envelope mean anything.
     pub(super) structure: Structure,
     looked: Look,
+    /// Most of a header that is read, in bytes.
+    most_header: usize,
 }
 
 impl Source {
@@ -41,12 +39,12 @@ impl Source {
             Look::Nowhere => Scanner::new(*limits).finish(),
             Look::Header => {
                 let mut scanner = Scanner::new(*limits);
-                scanner.feed(&header(&mut reader).await?);
+                scanner.feed(&header(&mut reader, limits.header_bytes).await?);
                 scanner.finish()
             }
             Look::Parts => structure(&mut reader, limits).await?,
         };
-        Ok(Self { reader, structure, looked: look })
+        Ok(Self { reader, structure, looked: look, most_header: limits.header_bytes })
     }
 
     /// The body of the message.
@@ -73,7 +71,7 @@ impl Source {
 
     /// The octets of a header, of a very long one its beginning.
     pub(super) async fn header_bytes(&mut self, range: Range<u64>) -> Result<Vec<u8>, MailError> {
-        header_bytes(&mut self.reader, range).await
+        header_bytes(&mut self.reader, range, self.most_header).await
     }
 }
 
@@ -91,17 +89,21 @@ pub(super) async fn structure(
     Ok(scanner.finish())
 }
 
-/// The octets of a header, of a very long one its beginning.
-pub(super) async fn header_bytes(reader: &mut MessageReader, range: Range<u64>) -> Result<Vec<u8>, MailError> {
-    let end = range.end.min(range.start.saturating_add(MAX_HEADER));
+/// The octets of a header, of a long one its first `most`.
+pub(super) async fn header_bytes(
+    reader: &mut MessageReader,
+    range: Range<u64>,
+    most: usize,
+) -> Result<Vec<u8>, MailError> {
+    let end = range.end.min(range.start.saturating_add(most as u64));
     reader.select(range.start..end);
-    reader.all(usize::try_from(MAX_HEADER).unwrap_or(usize::MAX)).await
+    reader.all(most).await
 }
 
-/// The bytes up to and with the first empty line.
-pub(super) async fn header(reader: &mut MessageReader) -> Result<Vec<u8>, MailError> {
+/// The bytes up to and with the first empty line, `most` of them at most.
+pub(super) async fn header(reader: &mut MessageReader, most: usize) -> Result<Vec<u8>, MailError> {
     let mut header: Vec<u8> = Vec::new();
-    reader.select(0..MAX_HEADER);
+    reader.select(0..most as u64);
     while let Some(chunk) = reader.next().await? {
         let seen = header.len();
         header.extend_from_slice(&chunk);

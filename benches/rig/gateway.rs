@@ -1,0 +1,163 @@
+//! `portcullis serve` in a process of its own, with everything it needs in a folder of its own, and tokens for it.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, bail};
+use aws_lc_rs::rand::SystemRandom;
+use portcullis::{
+    model::{Secret, UnixTime},
+    token::{Mint, SigningKey, sign},
+};
+use tempfile::TempDir;
+
+use super::tls;
+
+/// The app every token is for.
+pub const APP: &str = "bench-app";
+const ISSUER: &str = "https://issuer.bench.invalid";
+
+/// The folder of one run: certificate, issuer key, config, policy, mail.
+pub struct Place {
+    dir: TempDir,
+    key: SigningKey,
+}
+
+impl Place {
+    /// Makes everything but users and mail.
+    pub fn new() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("portcullis-bench-").tempdir()?;
+        tls::make_certificate(dir.path())?;
+        let key = SigningKey::generate(&SystemRandom::new())?;
+        fs::write(dir.path().join("jwks.json"), key.jwks())?;
+        fs::write(dir.path().join("portcullis.toml"), CONFIG)?;
+        Ok(Self { dir, key })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes `policy.toml`: each unit with its IMAP setting, each user in their unit. Replaces the file in one step,
+    /// as an editor does.
+    pub fn write_policy<'a>(
+        &self,
+        units: &[(&str, &str)],
+        users: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> anyhow::Result<()> {
+        let mut text = String::from("[unit.\"/\"]\nimap = \"off\"\npop = \"off\"\n");
+        for (unit, imap) in units {
+            write!(text, "[unit.\"{unit}\"]\nimap = {imap}\n")?;
+        }
+        for (user, unit) in users {
+            write!(text, "[user.\"{user}\"]\nunit = \"{unit}\"\n")?;
+        }
+        let aside = self.path().join("policy.new");
+        fs::write(&aside, text)?;
+        Ok(fs::rename(aside, self.path().join("policy.toml"))?)
+    }
+
+    /// A token nobody has seen before.
+    pub fn token(&self, user: &str) -> anyhow::Result<Secret> {
+        let mut id = [0u8; 16];
+        aws_lc_rs::rand::fill(&mut id)?;
+        let mint = Mint {
+            issuer: ISSUER.into(),
+            audience: vec!["portcullis".into()],
+            user_claim: "email".into(),
+            user: user.into(),
+            app: APP.into(),
+            scope: "mail".into(),
+            issued_at: UnixTime::from(SystemTime::now()),
+            lifetime: Duration::from_secs(3600),
+            id: id.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")),
+            extra: serde_json::Map::new(),
+        };
+        Ok(sign(&mint, &self.key)?)
+    }
+
+    /// Starts the gateway; its log goes to `gateway.log`.
+    pub fn serve(&self) -> anyhow::Result<Process> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.arg("serve").arg("--config").arg(self.path().join("portcullis.toml"));
+        command.env_remove("RUST_LOG").stderr(File::create(self.path().join("gateway.log"))?);
+        Process::start(command)
+    }
+}
+
+/// A server under measurement. Told to stop, and waited for, when dropped.
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// Starts it and waits for its `listening NAME ADDRESS` and `ready`.
+    pub fn start(mut command: Command) -> anyhow::Result<Self> {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting a server")?;
+        let output = child.stdout.take().context("a server without output")?;
+        let mut address = None;
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            if line == "ready" {
+                break;
+            }
+            address = line.rsplit(' ').next().and_then(|word| word.parse().ok());
+        }
+        match address {
+            Some(address) => Ok(Self { child, address }),
+            None => {
+                let _ = child.kill();
+                bail!("a server did not start: {}", child.wait()?)
+            }
+        }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The bare server ends with its input, the gateway by SIGTERM.
+        drop(self.child.stdin.take());
+        if let Some(id) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// As delivered, but for what a load from one address runs into.
+const CONFIG: &str = r#"
+hostname = "localhost"
+data_dir = "data"
+[listen]
+imaps = ["127.0.0.1:0"]
+[tls]
+certificate = "server.pem"
+private_key = "server.key"
+[[issuer]]
+url = "https://issuer.bench.invalid"
+audience = ["portcullis"]
+jwks_file = "jwks.json"
+user_claim = "email"
+scope = { imap = ["mail"], pop = ["mail"] }
+[policy]
+file = "policy.toml"
+[limits]
+connections_per_address = 10000
+sessions_per_user = 10000
+"#;

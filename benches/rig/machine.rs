@@ -1,0 +1,56 @@
+//! What the kernel says about a process and this machine (proc(5)).
+
+use std::{fs, time::Duration};
+
+use anyhow::Context;
+
+/// Ticks of a second in `/proc/PID/stat`: `USER_HZ`, 100 on every Linux a release runs on. So CPU time comes in
+/// steps of 10 ms, and a figure needs a second of work or so behind it.
+const TICKS_PER_S: u32 = 100;
+
+/// CPU time of a process so far, user and system, of threads that have ended too.
+pub fn cpu(process: u32) -> anyhow::Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let text = fs::read_to_string(&path).context(path)?;
+    // The name in parentheses may hold anything; fields are counted from behind it, `state` being the third.
+    let (_, fields) = text.rsplit_once(')').context("no process name in stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+    Ok(Duration::from_secs(1) * ticks / TICKS_PER_S)
+}
+
+/// Memory of a process, in KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// What is in memory of it: `Rss` of `smaps_rollup`.
+    pub resident: i64,
+    /// The same, with shared pages divided among those who share them: `Pss`.
+    pub proportional: i64,
+}
+
+/// Memory of a process now.
+pub fn memory(process: u32) -> anyhow::Result<Memory> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = fs::read_to_string(&path).context(path)?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"));
+        line.and_then(|number| number.trim().parse::<i64>().ok())
+            .with_context(|| format!("no {name} in smaps_rollup"))
+    };
+    Ok(Memory { resident: field("Rss:")?, proportional: field("Pss:")? })
+}
+
+/// How many threads a process has.
+pub fn threads(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count)
+}
+
+/// Cores, processor and load of this machine, in one line.
+pub fn facts() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let name = name.map_or("unknown processor", |(_, name)| name);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("?");
+    format!("{cores} cores ({name}), load {load} at the start")
+}

@@ -1,0 +1,75 @@
+//! TLS on both sides of a measurement: one certificate, a mail program's settings, and a server that does nothing
+//! but handshakes.
+
+use std::{fs, io::Read, path::Path, sync::Arc};
+
+use anyhow::Context;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Makes a self-signed certificate for `localhost` (ECDSA on P-256) and its key: `server.pem` and `server.key`.
+pub fn make_certificate(dir: &Path) -> anyhow::Result<()> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    fs::write(dir.join("server.pem"), made.cert.pem())?;
+    fs::write(dir.join("server.key"), made.signing_key.serialize_pem())?;
+    Ok(())
+}
+
+/// What a mail program of today offers: TLS 1.3 first, X25519MLKEM768 first. Without `tickets` each handshake is a
+/// full one.
+pub fn connector(dir: &Path, tickets: bool) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(dir.join("server.pem"))?)?;
+    let mut settings = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    if !tickets {
+        settings.resumption = Resumption::disabled();
+    }
+    Ok(TlsConnector::from(Arc::new(settings)))
+}
+
+/// The other side of the comparison, in a process of its own: accepts, handshakes, says goodbye to TLS, closes. The
+/// settings are those of the gateway (`src/tls/server.rs`), the code is what tokio-rustls shows in its own example.
+/// Runs until standard input ends.
+pub fn bare(dir: &Path) -> anyhow::Result<()> {
+    let chain = vec![CertificateDer::from_pem_file(dir.join("server.pem"))?];
+    let key = PrivateKeyDer::from_pem_file(dir.join("server.key"))?;
+    let mut settings = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    settings.ticketer = aws_lc_rs::Ticketer::new()?;
+    settings.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    settings.send_tls13_tickets = 1;
+    let acceptor = TlsAcceptor::from(Arc::new(settings));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening bare {}", listener.local_addr()?);
+        println!("ready");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if stream.set_nodelay(true).is_ok()
+                        && let Ok(mut stream) = acceptor.accept(stream).await
+                    {
+                        let _ = stream.shutdown().await;
+                    }
+                });
+            }
+        });
+        let end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+        end.await.context("waiting for the end of standard input")??;
+        Ok(())
+    })
+}
