@@ -584,6 +584,27 @@ fn audit_finds_rows_by_user_app_cause_and_reference() {
 }
 
 #[test]
+fn whoever_reads_a_commands_output_may_stop_reading() {
+    let gate = Gate::start();
+    gate.imap(ANN, APP).ok("LOGOUT");
+    std::thread::sleep(Duration::from_millis(600));
+    let config = gate.config();
+    let config = config.to_str().unwrap();
+    for (arguments, code) in [
+        (&["audit", "--config", config][..], 0),
+        (&["explain", "--config", config, "--user", ANN, "--app", APP, "--service", "imap"], 0),
+        (&["explain", "--config", config, "--user", "nobody@x", "--app", APP, "--service", "imap"], 1),
+        (&["check", "--config", config], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let output = command.args(arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), err(&output)), (Some(code), String::new()), "{arguments:?}");
+    }
+}
+
+#[test]
 fn token_is_made_only_where_the_config_holds_the_key() {
     let gate = stopped();
     let config = gate.config();

@@ -188,6 +188,30 @@ async fn every_no_has_its_own_cause() {
 }
 
 #[tokio::test]
+async fn each_yes_in_the_audit_log_has_its_end_there_also_when_no_session_came_of_it() {
+    let house = House::build(limits()).await;
+    let ann = "ann@example.com";
+    for began in [true, false] {
+        let admission = house.knock(ann, "mailer", ann, Service::Pop).await.ok().unwrap();
+        let session = admission.seat.session;
+        if began {
+            admission.seat.left("logout", 1, 2);
+        } else {
+            // As where another POP3 session holds the mailbox.
+            drop(admission);
+        }
+        let rows = house.store.audit_recent(&AuditFilter::default()).await.unwrap();
+        let of: Vec<_> = rows.iter().rev().filter(|row| row.session == Some(session)).collect();
+        let told: Vec<_> = of.iter().map(|row| (&*row.event, row.reason.as_deref())).collect();
+        let why = if began { "logout" } else { "not begun" };
+        assert_eq!(told, [("login", None), ("session.ended", Some(why))]);
+    }
+    assert_eq!(reason(house.knock("eve@example.com", "mailer", ann, Service::Pop).await), "not_member");
+    let rows = house.store.audit_recent(&AuditFilter::default()).await.unwrap();
+    assert_eq!(&*rows[0].event, "login", "no end without a beginning");
+}
+
+#[tokio::test]
 async fn a_name_as_long_as_a_line_makes_no_long_row_and_no_long_log_line() {
     let house = House::build(limits()).await;
     let (how, claimed) = (format!("AUTHENTICATE SCRAM-{}", "ö".repeat(30_000)), "ü".repeat(30_000));

@@ -326,6 +326,19 @@ fn a_policy_that_the_database_could_not_take_is_applied_when_it_can() {
 }
 
 #[test]
+fn a_policy_file_that_is_empty_while_it_is_being_written_drops_nobody() {
+    let gate = gate();
+    let stays = idle(&gate, FAY, APP);
+    let file = gate.dir().join("policy.toml");
+    std::fs::write(&file, "").unwrap();
+    gate.wait_for_log("policy not applied");
+    std::fs::write(&file, policy("\"any\"", "\"off\"", "")).unwrap();
+    gate.wait_for_log("policy applied file=");
+    std::thread::sleep(Duration::from_millis(300));
+    goes_on(stays);
+}
+
+#[test]
 fn a_policy_file_that_is_wrong_changes_nothing() {
     let gate = gate();
     let stays = idle(&gate, FAY, APP);

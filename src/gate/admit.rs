@@ -36,7 +36,7 @@ impl Gate {
     pub async fn admit(self: &Arc<Self>, visitor: &Visitor, bearer: Bearer) -> Result<Admission, Denial> {
         let mut facts = Facts { token: Some(&bearer.token), claimed: bearer.user.as_deref(), who: None };
         match self.verdict(visitor, &bearer, &mut facts.who).await {
-            Ok(admission) => {
+            Ok(mut admission) => {
                 let row = self.login_event(visitor, &facts, Ok(&admission.permit));
                 if self.store.audit(row).is_err() && self.limits.audit_required {
                     let full = Cause::Unavailable {
@@ -46,6 +46,7 @@ impl Gate {
                     };
                     return Err(self.deny(visitor, &facts, full));
                 }
+                admission.seat.recorded();
                 let (user, app) = (admission.permit.user(), admission.permit.app());
                 info!(session = %visitor.session, %user, owner = %admission.permit.owner(), %app, "signed in");
                 Ok(admission)

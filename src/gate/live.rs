@@ -110,11 +110,18 @@ impl Live {
 pub struct SeatGuard {
     gate: Arc<super::Gate>,
     seat: Arc<Seat>,
+    /// The audit log has the session's beginning and not its end.
+    open: bool,
 }
 
 impl SeatGuard {
     pub(super) fn new(gate: Arc<super::Gate>, seat: Arc<Seat>) -> Self {
-        Self { gate, seat }
+        Self { gate, seat, open: false }
+    }
+
+    /// The yes is in the audit log: from now on an end belongs there too.
+    pub(super) fn recorded(&mut self) {
+        self.open = true;
     }
 }
 
@@ -132,7 +139,12 @@ impl SeatGuard {
     }
 
     /// The session is over: frees the seat and records why it ended and how much was sent.
-    pub fn left(self, why: &'static str, received: u64, sent: u64) {
+    pub fn left(mut self, why: &'static str, received: u64, sent: u64) {
+        self.record(why, received, sent);
+    }
+
+    fn record(&mut self, why: &'static str, received: u64, sent: u64) {
+        self.open = false;
         let mut row = self.gate.ended_event(&self.seat, self.seat.fall());
         row.reason.get_or_insert(why.into());
         let lasted_s = super::now().secs().saturating_sub(self.seat.since.secs());
@@ -145,6 +157,10 @@ impl SeatGuard {
 
 impl Drop for SeatGuard {
     fn drop(&mut self) {
+        if self.open {
+            // Admitted, and then its mailbox could not be opened, or a fault was in the way.
+            self.record("not begun", 0, 0);
+        }
         self.gate.live.leave(&self.seat);
     }
 }

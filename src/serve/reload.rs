@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use aws_lc_rs::digest;
 use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher,
@@ -210,6 +210,10 @@ pub fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("{name}: cannot read the policy file; correct policy.file in the config"))?;
+    if text.trim().is_empty() {
+        // As a file is between being opened for writing and being written; taken at its word it would shut everybody out.
+        bail!("{name}: the policy file is empty: write at least [unit.\"/\"], or take policy.file out of the config");
+    }
     policy::file::parse(&text).map_err(|error| anyhow::anyhow!(error.in_file(name)))
 }
 
