@@ -261,7 +261,11 @@ fn agree(line: &[u8]) -> Result<bool, String> {
     let ours = ours(line).map_err(|text| format!("refused by us: {text}; theirs: {theirs}"))?;
     if let Some(pattern) = theirs.strip_prefix("plain list of ") {
         let plain = format!("List(List {{ patterns: [{pattern}], select: ListSelect {{ subscribed: false, ");
-        return if ours.starts_with(&plain) && ours.ends_with("extended: false })") { Ok(true) } else { Err(ours) };
+        return if ours.starts_with(&plain) && ours.contains("extended: false, separator: ") {
+            Ok(true)
+        } else {
+            Err(ours)
+        };
     }
     if ours == theirs { Ok(true) } else { Err(format!("ours: {ours}; theirs: {theirs}")) }
 }

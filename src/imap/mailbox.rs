@@ -151,11 +151,6 @@ impl Pattern {
         &self.0
     }
 
-    /// Whether the pattern is empty: `LIST "" ""` asks for the separator alone.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether `name` fits. Time: name times pattern at worst, no recursion.
     pub fn matches(&self, name: &str) -> bool {
         let matches = glob(self.0.as_bytes(), name.as_bytes());

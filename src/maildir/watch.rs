@@ -176,6 +176,8 @@ impl Folder {
                 }
             }
             if lock(&self.events).is_empty() {
+                // Or somebody has taken them and is looking right now: what is asked for is what they find.
+                drop(self.turn().await);
                 return Ok(());
             }
         }

@@ -113,7 +113,7 @@ impl Door {
             },
         };
         let visitor = self.visitor(&tls, peer);
-        Box::pin(session::run(tls, visitor, spot, Arc::clone(&self.house), self.drain.clone(), arrived)).await;
+        session::run(tls, visitor, spot, Arc::clone(&self.house), self.drain.clone(), arrived).await;
     }
 
     fn visitor(&self, tls: &TlsStream<TcpStream>, peer: SocketAddr) -> Visitor {

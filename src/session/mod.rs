@@ -1,22 +1,28 @@
 //! One connection after its TLS handshake, from greeting to goodbye. Called by `serve`; asks `gate` for the permit
-//! and hands it to `maildir`. `imap` and `pop` hold the two dialogues, `commands` the IMAP commands.
+//! and hands it to `maildir`. `course` is what every session goes through; `login` holds the IMAP dialogue up to the
+//! sign-in, `commands` what follows it, `pop` the POP3 dialogue.
 
 mod caught;
 mod commands;
-mod imap;
+mod course;
+mod ending;
+mod link;
+mod login;
 mod pop;
 mod wire;
 
-use std::{future::pending, io, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::{Gate, Seat, Spot, Visitor};
+use crate::gate::{Gate, Spot, Visitor};
 use crate::maildir::Mail;
 use crate::model::Service;
 
+use ending::Ending;
+use link::Link;
 use wire::Wire;
 
 /// What all sessions of a process share.
@@ -50,11 +56,11 @@ pub struct Limits {
     pub output: usize,
     /// Work under way when the process shuts down may go on this long.
     pub drain: Duration,
-    /// Malformed commands before the sign-in.
+    /// Malformed commands before the sign-in; the last of them ends the session.
     pub bad_before_login: u32,
-    /// Malformed commands after it.
+    /// The same after it.
     pub bad_after_login: u32,
-    /// Failed sign-ins of one connection.
+    /// Failed sign-ins of one connection; the last of them ends it.
     pub failed_logins: u32,
     /// Sizes of what an IMAP peer may send, messages included.
     pub frame: crate::imap::frame::Limits,
@@ -64,25 +70,22 @@ pub struct Limits {
     pub message: crate::message::Limits,
 }
 
-/// How long a session that has to leave may go on to the end of the response it is writing.
-const FAREWELL_GRACE: Duration = Duration::from_millis(600);
-/// How long the last line may take to reach the peer.
-const FAREWELL_SEND: Duration = Duration::from_millis(300);
-
-/// Runs one session to its end; `arrived` is when the connection was accepted.
-pub async fn run(
+/// Runs one session to its end; `arrived` is when the connection was accepted. No `async fn`: the future would keep
+/// the room of its arguments for as long as it lives.
+pub fn run(
     stream: TlsStream<TcpStream>,
     visitor: Visitor,
     spot: Spot,
     house: Arc<House>,
     drain: CancellationToken,
     arrived: Instant,
-) {
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let service = visitor.service;
     let deadline = arrived + house.limits.login;
-    let wire = Wire::new(stream, &house.limits);
-    match visitor.service {
-        Service::Imap => imap::run(wire, visitor, spot, house, drain, deadline).await,
-        Service::Pop => pop::run(wire, visitor, spot, house, drain, deadline).await,
+    let link = Link::new(Wire::new(stream, &house.limits), visitor, house, drain);
+    match service {
+        Service::Imap => Box::pin(course::run(login::Dialog::new(link), spot, deadline)),
+        Service::Pop => Box::pin(course::run(pop::Dialog::new(link), spot, deadline)),
     }
 }
 
@@ -92,77 +95,4 @@ pub fn too_many_connections(service: Service) -> &'static [u8] {
         Service::Imap => b"* BYE [LIMIT] Too many connections: close some and try again.\r\n",
         Service::Pop => b"-ERR [SYS/TEMP] Too many connections: close some and try again.\r\n",
     }
-}
-
-/// Why a session ends. The dialogue says it in its own words.
-#[derive(Debug)]
-enum Ending {
-    /// The peer said goodbye and was answered.
-    Logout,
-    /// The peer closed, or its connection broke.
-    Gone(io::Error),
-    /// A change ended its right to be here: the reason is with the seat.
-    Fallen,
-    /// The process is shutting down.
-    Drain,
-    /// It waited too long without signing in, or others needed the place.
-    Evicted,
-    /// It was silent for too long.
-    Idle,
-    /// It sent too much that is no command, or failed to sign in too often.
-    TooManyErrors,
-    /// It sent something after which its bytes cannot be told apart any more.
-    Unreadable(&'static str),
-    /// A fault of ours.
-    Panicked,
-}
-
-impl From<io::Error> for Ending {
-    fn from(error: io::Error) -> Self {
-        Self::Gone(error)
-    }
-}
-
-impl Ending {
-    /// The word in the log.
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Logout => "logout",
-            Self::Gone(_) => "peer gone",
-            Self::Fallen => "ended by a change",
-            Self::Drain => "shutdown",
-            Self::Evicted => "did not sign in",
-            Self::Idle => "idle",
-            Self::TooManyErrors => "too many errors",
-            Self::Unreadable(_) => "unreadable input",
-            Self::Panicked => "fault",
-        }
-    }
-}
-
-/// Resolves when the session has to leave.
-async fn called_away(seat: Option<&Seat>, drain: &CancellationToken) -> Ending {
-    let fallen = async {
-        match seat {
-            Some(seat) => seat.fallen().await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = fallen => Ending::Fallen,
-        () = drain.cancelled() => Ending::Drain,
-    }
-}
-
-/// Resolves when a session that has to leave has had its time to finish the response it is writing.
-async fn overdue(seat: Option<Arc<Seat>>, drain: CancellationToken, drain_limit: Duration) -> Ending {
-    let ending = called_away(seat.as_deref(), &drain).await;
-    let grace = match ending {
-        // The rest of the limit is for the goodbye itself.
-        Ending::Drain => drain_limit.saturating_sub(FAREWELL_GRACE),
-        _ => FAREWELL_GRACE,
-    };
-    tokio::time::sleep(grace).await;
-    ending
 }

@@ -16,17 +16,19 @@ use super::Limits;
 /// Output is pushed out when this part of what may be held has collected: the rest is room for the response that is
 /// being written.
 const PUSH_AT: usize = 8;
-/// Capacity an idle session keeps for output. In bytes.
-const IDLE_CAPACITY: usize = 512;
-/// Room asked for before each read. In bytes.
+/// An idle session's output buffer is not kept when it is larger than this. In bytes.
+const IDLE_CAPACITY: usize = 2 * 1024;
+/// Room asked for before each read, where the dialogue has made none. In bytes.
 const READ_ROOM: usize = 4 * 1024;
+/// How long the peer may take to close its side after we closed ours.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// One peer's TLS stream with its output buffer.
-pub struct Wire {
+pub(super) struct Wire {
     stream: Box<TlsStream<TcpStream>>,
     /// Complete responses, and pieces of one, that are not yet sent.
-    pub out: BytesMut,
-    /// Whether the last piece put into `out` ends a response: only then may a `BYE` follow.
+    pub(super) out: BytesMut,
+    /// Whether the last piece put into `out` ends a response: only then may a last line follow.
     whole: bool,
     /// How long the peer may take no output.
     patience: Duration,
@@ -38,7 +40,7 @@ pub struct Wire {
 
 impl Wire {
     /// Takes over a stream whose handshake is complete.
-    pub fn new(stream: TlsStream<TcpStream>, limits: &Limits) -> Self {
+    pub(super) fn new(stream: TlsStream<TcpStream>, limits: &Limits) -> Self {
         Self {
             stream: Box::new(stream),
             out: BytesMut::new(),
@@ -51,7 +53,7 @@ impl Wire {
     }
 
     /// Reads what is there into `buffer`; 0 when the peer has closed. Cancel-safe: bytes are in `buffer` or unread.
-    pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+    pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         if buffer.capacity() - buffer.len() < 64 {
             buffer.reserve(READ_ROOM);
         }
@@ -61,59 +63,76 @@ impl Wire {
     }
 
     /// Sends everything collected. Cancel-safe: what was sent has left `out`.
-    pub async fn flush(&mut self) -> io::Result<()> {
-        timeout(self.patience, self.send()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        if self.out.capacity() > IDLE_CAPACITY * 4 {
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        self.send().await?;
+        if self.out.capacity() > IDLE_CAPACITY {
             self.out = BytesMut::new();
         }
         Ok(())
     }
 
-    /// Sends when enough has collected; handlers call this between responses and chunks.
-    pub async fn push(&mut self) -> io::Result<()> {
-        if self.out.len() < self.push_at {
-            return Ok(());
-        }
-        timeout(self.patience, self.send()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    /// Sends when enough has collected; handlers call this between responses and chunks. Cancel-safe.
+    pub(super) async fn push(&mut self) -> io::Result<()> {
+        if self.out.len() < self.push_at { Ok(()) } else { self.send().await }
     }
 
     async fn send(&mut self) -> io::Result<()> {
         while self.out.has_remaining() {
-            let count = self.stream.write_buf(&mut self.out).await?;
+            let count = within(self.patience, self.stream.write_buf(&mut self.out)).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.sent += count as u64;
         }
-        self.stream.flush().await
+        within(self.patience, self.stream.flush()).await
     }
 
-    /// Marks that a response has begun whose end is not yet in `out`: a long answer that is streamed.
-    pub fn begin_long(&mut self) {
+    /// Marks that a response begins which is streamed: until its end stands in `out` no other may.
+    pub(super) fn begin_long(&mut self) {
         self.whole = false;
     }
 
     /// Marks that the response begun with [`Wire::begin_long`] is complete in `out`.
-    pub fn end_long(&mut self) {
+    pub(super) fn end_long(&mut self) {
         self.whole = true;
     }
 
     /// Whether a new response may be put into `out`.
-    pub fn at_boundary(&self) -> bool {
+    pub(super) fn at_boundary(&self) -> bool {
         self.whole
     }
 
     /// Bytes received and sent so far, TLS not counted.
-    pub fn traffic(&self) -> (u64, u64) {
+    pub(super) fn traffic(&self) -> (u64, u64) {
         (self.received, self.sent)
     }
 
-    /// Sends what is left and says goodbye to TLS and TCP, within `limit`.
-    pub async fn close(mut self, limit: Duration) {
-        let _ = timeout(limit, async {
+    /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once.
+    pub(super) async fn close(&mut self, limit: Duration) {
+        if limit.is_zero() {
+            return;
+        }
+        let goodbye = async {
             self.send().await?;
             self.stream.shutdown().await
-        })
-        .await;
+        };
+        let said = timeout(limit, goodbye).await;
+        self.out = BytesMut::new();
+        if let Ok(Ok(())) = said {
+            // A socket closed on bytes that nobody read resets the connection, and a reset may reach the peer's program
+            // before it has read our last line: so what it still sends (half a message, more commands) is thrown away.
+            let (tcp, _) = self.stream.get_mut();
+            let mut scrap = vec![0; READ_ROOM];
+            let _ = timeout(LINGER, async {
+                while tcp.read(&mut scrap).await? > 0 {}
+                io::Result::Ok(())
+            })
+            .await;
+        }
     }
+}
+
+/// The time limit starts anew with each piece that the peer takes.
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -187,6 +187,26 @@ impl Gate {
         }
     }
 
+    /// Kills the gate as a power cut would, and starts it again on the same directory.
+    pub fn crash_and_restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        (self.child, self.listening, self.log) = launch(self.dir.path(), &[]);
+        let port =
+            |name: &str| self.listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
+        (self.imaps, self.pop3s) = (port("imaps"), port("pop3s"));
+    }
+
+    /// The most memory the gate ever held, and what it holds now, in KiB (VmHWM and VmRSS).
+    pub fn memory(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (of("VmHWM:"), of("VmRSS:"))
+    }
+
     /// Makes a new certificate and key in place of the files of this stem.
     pub fn certify(&self, stem: &str, names: &[&str]) {
         self.authority.certify(self.dir(), stem, names);

@@ -54,16 +54,23 @@ pub fn run(gate: &Gate, port: u16, file: &Path) {
     }
 }
 
-/// Runs every `.txt` of a folder, each against a gate of its own; `port` picks the listener.
+/// Runs every `.txt` of a folder side by side, each against a gate of its own; `port` picks the listener.
 pub fn run_folder(folder: &Path, port: fn(&Gate) -> u16) {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
     assert!(!files.is_empty(), "no transcripts in {}", folder.display());
-    for file in files {
-        let gate = Gate::start();
-        run(&gate, port(&gate), &file);
-    }
+    let runs: Vec<_> = files
+        .into_iter()
+        .map(|file| {
+            std::thread::spawn(move || {
+                let gate = Gate::start();
+                run(&gate, port(&gate), &file);
+            })
+        })
+        .collect();
+    let failed = runs.into_iter().map(|run| run.join()).filter(Result::is_err).count();
+    assert_eq!(failed, 0, "dialogs that did not go as written");
 }
 
 /// Replaces the `{word ..}` marks of a `C:` line; other braces (IMAP literals) stay.

@@ -31,8 +31,10 @@ pub struct List {
     pub select: ListSelect,
     /// What is told about them besides.
     pub give: ListReturn,
-    /// Written in the extended form of RFC 5258: `LIST "" ""` then has no special meaning.
+    /// Written in the extended form of RFC 5258.
     pub extended: bool,
+    /// `LIST reference ""`: only the separator is asked for (RFC 3501 section 6.3.8); never in the extended form.
+    pub separator: bool,
 }
 
 /// Selection options.
@@ -74,6 +76,7 @@ pub(super) fn list(arguments: &[u8]) -> Result<Command, Fault> {
     if patterns.len() > MAX_PATTERNS {
         return Err(Fault::no(Code::Limit, "At most 32 patterns in one LIST"));
     }
+    let separator = !extended && patterns.iter().all(|pattern| pattern.is_empty());
     let patterns = patterns.iter().map(|p| pattern(&reference, p)).collect::<Result<_, _>>()?;
     let select = selection(&select.unwrap_or_default())?;
     let mut told =
@@ -86,7 +89,7 @@ pub(super) fn list(arguments: &[u8]) -> Result<Command, Fault> {
             Give::Status(items) => told.status = items,
         }
     }
-    Ok(Command::List(List { patterns, select, give: told, extended }))
+    Ok(Command::List(List { patterns, select, give: told, extended, separator }))
 }
 
 /// A reference and a pattern as sent, to a pattern over UTF-8 names. Fails on what no mailbox can be called.

@@ -31,11 +31,20 @@ pub enum StatusItem {
     Unseen,
     /// SIZE (RFC 8438), in octets.
     Size,
+    /// APPENDLIMIT (RFC 7889), in octets.
+    AppendLimit,
 }
 
 impl StatusItem {
-    const ALL: [Self; 6] =
-        [Self::Messages, Self::Recent, Self::UidNext, Self::UidValidity, Self::Unseen, Self::Size];
+    const ALL: [Self; 7] = [
+        Self::Messages,
+        Self::Recent,
+        Self::UidNext,
+        Self::UidValidity,
+        Self::Unseen,
+        Self::Size,
+        Self::AppendLimit,
+    ];
 
     /// The word on the wire.
     pub const fn word(self) -> &'static str {
@@ -46,6 +55,7 @@ impl StatusItem {
             Self::UidValidity => "UIDVALIDITY",
             Self::Unseen => "UNSEEN",
             Self::Size => "SIZE",
+            Self::AppendLimit => "APPENDLIMIT",
         }
     }
 }

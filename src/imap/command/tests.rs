@@ -161,8 +161,11 @@ fn list_is_read_with_all_its_options() {
         select: ListSelect::default(),
         give: ListReturn::default(),
         extended: false,
+        separator: false,
     };
-    assert_eq!(command("LIST \"\" \"\""), Command::List(plain("")));
+    assert_eq!(command("LIST \"\" \"\""), Command::List(List { separator: true, ..plain("") }));
+    assert_eq!(command("LIST Archive/ \"\""), Command::List(List { separator: true, ..plain("Archive/") }));
+    assert_eq!(command("LIST \"\" (\"\")"), Command::List(List { extended: true, ..plain("") }));
     assert_eq!(command("LIST \"\" *"), Command::List(plain("*")));
     assert_eq!(command("LIST Archive/ Entw&APw-%"), Command::List(plain("Archive/Entwü%")));
     assert_eq!(
@@ -171,6 +174,7 @@ fn list_is_read_with_all_its_options() {
             select: ListSelect { subscribed: true, ..Default::default() },
             give: ListReturn { subscribed: true, special_use: true, ..Default::default() },
             extended: true,
+            separator: false,
             ..plain("*")
         })
     );
@@ -188,6 +192,7 @@ fn list_is_read_with_all_its_options() {
                 status: vec![StatusItem::Messages, StatusItem::Size],
             },
             extended: true,
+            separator: false,
         })
     );
     assert!(matches!(command("LIST () \"\" % RETURN ()"), Command::List(List { extended: true, .. })));

@@ -67,22 +67,29 @@ pub fn status(out: &mut BytesMut, name: &str, items: impl IntoIterator<Item = (S
     out.extend_from_slice(b")\r\n");
 }
 
-/// The start of `* SEARCH 2 5 ..`: numbers by [`search_numbers`] follow, as many times as one likes, then
-/// [`search_end`].
-pub fn search_start(out: &mut BytesMut) {
-    out.extend_from_slice(b"* SEARCH");
-}
+/// One `* SEARCH 2 5 ..` being written, piece by piece. Between two calls nothing else may be written.
+#[derive(Debug)]
+#[must_use = "a SEARCH response has to be ended"]
+pub struct SearchLine(());
 
-/// Some of the numbers.
-pub fn search_numbers(out: &mut BytesMut, numbers: &[u32]) {
-    for number in numbers {
-        put(out, format_args!(" {number}"));
+impl SearchLine {
+    /// `* SEARCH`
+    pub fn start(out: &mut BytesMut) -> Self {
+        out.extend_from_slice(b"* SEARCH");
+        Self(())
     }
-}
 
-/// The end of a SEARCH answer.
-pub fn search_end(out: &mut BytesMut) {
-    out.extend_from_slice(b"\r\n");
+    /// More numbers, each with a space before it.
+    pub fn numbers(&self, out: &mut BytesMut, numbers: &[u32]) {
+        for number in numbers {
+            put(out, format_args!(" {number}"));
+        }
+    }
+
+    /// CRLF.
+    pub fn end(self, out: &mut BytesMut) {
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// `* NAMESPACE ..`: one personal namespace without a prefix, no others (RFC 2342 section 5).
@@ -156,10 +163,10 @@ mod tests {
         line
     }
 
-    fn whole_search(out: &mut BytesMut, numbers: &[u32]) {
-        search_start(out);
-        numbers.chunks(1).for_each(|piece| search_numbers(out, piece));
-        search_end(out);
+    fn search(out: &mut BytesMut, numbers: &[u32]) {
+        let line = SearchLine::start(out);
+        line.numbers(out, numbers);
+        line.end(out);
     }
 
     #[test]
@@ -178,8 +185,8 @@ mod tests {
             (written(|o| lsub(o, &sent)), "* LSUB (\\HasNoChildren \\Sent) \"/\" \"Gesendete &ANw-bel\"\r\n"),
             (written(list_separator), "* LIST (\\Noselect) \"/\" \"\"\r\n"),
             (written(|o| status(o, "INBOX", items)), "* STATUS INBOX (MESSAGES 3 UIDNEXT 9 SIZE 5000000000)\r\n"),
-            (written(|o| whole_search(o, &[2, 5])), "* SEARCH 2 5\r\n"),
-            (written(|o| whole_search(o, &[])), "* SEARCH\r\n"),
+            (written(|o| search(o, &[2, 5])), "* SEARCH 2 5\r\n"),
+            (written(|o| search(o, &[])), "* SEARCH\r\n"),
             (written(namespace), "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"),
             (
                 written(|o| id(o, &[("name", Some("Portcullis")), ("os", None)])),

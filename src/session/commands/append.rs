@@ -1,17 +1,20 @@
 //! APPEND (RFC 3501 section 6.3.11, RFC 4315): the message goes from the socket to the disk as it comes.
 
-use super::{Answer, Reply, refuse, split_flags};
+use super::{
+    news::split_flags,
+    reply::{Answer, Reply, refuse},
+};
 use crate::imap::{
     command::AppendHead,
     frame::Step,
     write::{self, Code},
 };
 use crate::maildir::{Appending, MailError, Maildir};
-use crate::session::{Ending, imap::Dialog};
+use crate::session::{Ending, login::Dialog};
 
 pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead) -> Answer {
     if head.size == 0 {
-        // Nothing to keep; some programs cancel an upload so (RFC 3501 asks for a non-empty message).
+        // Nothing to keep; some programs cancel an upload so (RFC 3502 section 3).
         dialog.framer.reject();
         return Ok(Reply::no(Code::Cannot, "An empty message is not kept"));
     }
@@ -24,9 +27,9 @@ pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead
     };
     dialog.framer.accept();
     match receive(dialog, &mut appending).await? {
-        Err(reply) => return Ok(reply),
-        Ok(Some(error)) => return Ok(refuse(dialog, &error)),
-        Ok(None) => {}
+        Received::Whole => {}
+        Received::Unkept(error) => return Ok(refuse(dialog, &error)),
+        Received::Refused(reply) => return Ok(reply),
     }
     let (flags, keywords) = split_flags(&head.flags);
     let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
@@ -36,33 +39,37 @@ pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead
     }
 }
 
+/// What became of a message on its way in.
+enum Received {
+    /// All of it is in the store's hands.
+    Whole,
+    /// All of it came; the store could not take it.
+    Unkept(MailError),
+    /// It was no message, or something follows it.
+    Refused(Reply),
+}
+
 /// Takes the whole literal and the end of the line. After a write that failed the rest is read and dropped: what was
 /// announced as a message is never read as commands.
-async fn receive(
-    dialog: &mut Dialog,
-    appending: &mut Appending,
-) -> Result<Result<Option<MailError>, Reply>, Ending> {
+async fn receive(dialog: &mut Dialog, appending: &mut Appending) -> Result<Received, Ending> {
     let mut failed = None;
     loop {
         match dialog.framer.next() {
-            Step::Read => {
-                let limit = dialog.house.limits.imap_idle;
-                dialog.hear(limit).await?;
-            }
-            Step::Continue => write::continuation(&mut dialog.wire.out, "Ready"),
+            Step::Read => dialog.hear(dialog.link.house.limits.imap_idle).await?,
+            Step::Continue => write::continuation(&mut dialog.link.wire.out, "Ready"),
             Step::Chunk(bytes) => {
                 if failed.is_none() {
                     failed = appending.write(&bytes).await.err();
                 }
             }
-            Step::AppendEnd => return Ok(Ok(failed)),
+            Step::AppendEnd => return Ok(failed.map_or(Received::Whole, Received::Unkept)),
             Step::Bad(bad) if bad.fatal => {
-                bad.write(&mut dialog.wire.out);
-                return Err(Ending::Unreadable(bad.text));
+                bad.write(&mut dialog.link.wire.out);
+                return Err(Ending::Told(bad.text));
             }
-            Step::Bad(bad) => return Ok(Err(Reply::new(bad.status, bad.code, bad.text))),
+            Step::Bad(bad) => return Ok(Received::Refused(Reply::new(bad.status, bad.code, bad.text))),
             // The framer gives nothing else before the message has ended.
-            Step::Command(_) | Step::Append(_) => return Err(Ending::Unreadable("command inside a message")),
+            Step::Command(_) | Step::Append(_) => return Err(Ending::Told("command inside a message")),
         }
     }
 }

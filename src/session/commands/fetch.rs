@@ -1,31 +1,28 @@
 //! FETCH and UID FETCH (RFC 3501 section 6.4.5): answers are written item by item, message bodies are streamed from
 //! the disk to the wire.
 
-use std::{io, ops::Range};
+use std::ops::Range;
 
-use super::{Answer, Reply, flag_names, refuse, structure as write_structure};
+use super::{
+    messages::gone,
+    news::flag_names,
+    reply::{Answer, Reply, refuse},
+    source::{Look, Source},
+    structure,
+};
 use crate::imap::{
     command::{FetchItem, Section, SectionText, SequenceSet},
     set::{self, Ranges},
     write::{self, FetchLine},
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Mode, View};
-use crate::message::{self, Keep, Scanner, Structure};
-use crate::session::{Ending, imap::Dialog};
+use crate::message::{self, Keep};
+use crate::session::{Ending, login::Dialog};
 
+/// `\Seen` is stored for this many messages at a time: each time costs the disk two syncs.
+const SEEN_BATCH: usize = 100;
 /// What is in memory as a whole is put into the output in pieces of this size. In bytes.
 const PIECE: usize = 16 * 1024;
-
-/// How much of a message has to be looked at before an item can be answered.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
-    /// What the index knows, or the bytes as they stand.
-    None,
-    /// The header.
-    Header,
-    /// All parts.
-    Parts,
-}
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
@@ -35,18 +32,33 @@ pub(super) async fn fetch(
     uid: bool,
 ) -> Answer {
     let Some(numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
-    let reads_body = items.iter().any(FetchItem::sets_seen) && view.mode() == Mode::ReadWrite;
-    let mut missing = None;
+    let ask = Ask {
+        items,
+        uid,
+        look: items.iter().map(look).max().unwrap_or(Look::Nowhere),
+        reads: items.iter().any(needs_bytes),
+        sees: view.mode() == Mode::ReadWrite && items.iter().any(FetchItem::sets_seen),
+    };
+    let mut failed = None;
+    let mut seen = Vec::new();
     for number in numbers.numbers() {
-        dialog.may_go_on()?;
-        match one(dialog, view, number, items, uid, reads_body).await? {
-            Ok(()) => {}
-            Err(error) => missing = Some(error),
+        dialog.link.may_go_on()?;
+        match one(dialog, view, number, &ask).await? {
+            Told::Seen => seen.push(number),
+            Told::All => {}
+            Told::Nothing(MailError::Gone { .. }) if uid => {}
+            Told::Nothing(error) => failed = Some(error),
         }
-        dialog.wire.push().await?;
+        if seen.len() >= SEEN_BATCH {
+            failed = store_seen(view, &mut seen).await.or(failed);
+        }
+        dialog.link.wire.push().await?;
+        tokio::task::consume_budget().await;
     }
-    Ok(match missing {
+    failed = store_seen(view, &mut seen).await.or(failed);
+    Ok(match failed {
         None => Reply::ok("FETCH done"),
+        Some(MailError::Gone { .. }) => gone(dialog),
         Some(error) => refuse(dialog, &error),
     })
 }
@@ -59,177 +71,146 @@ pub(super) fn numbers(view: &View, set: &SequenceSet, uid: bool) -> Option<Range
     set::numbers(set, view.len()).ok()
 }
 
-/// Answers for one message; an error of the store is told after the others.
-async fn one(
-    dialog: &mut Dialog,
-    view: &mut View,
-    number: u32,
-    items: &[FetchItem],
+/// Stores what the peer has been told already; the next command comes after it.
+async fn store_seen(view: &mut View, numbers: &mut Vec<u32>) -> Option<MailError> {
+    if numbers.is_empty() {
+        return None;
+    }
+    let stored = view.store_flags(numbers, FlagOp::Add, Flags::SEEN, &[]).await;
+    numbers.clear();
+    stored.err()
+}
+
+/// What a FETCH asks of each message.
+struct Ask<'a> {
+    items: &'a [FetchItem],
     uid: bool,
-    reads_body: bool,
-) -> Result<Result<(), MailError>, Ending> {
-    let look = items.iter().map(look).max().unwrap_or(Look::None);
-    let streams = items.iter().any(needs_bytes);
+    look: Look,
+    /// The message's file has to be opened.
+    reads: bool,
+    /// The message counts as read after it.
+    sees: bool,
+}
+
+/// What the peer was told of one message.
+enum Told {
+    /// Everything asked for.
+    All,
+    /// The same, and that it has `\Seen` now, which is still to be stored.
+    Seen,
+    /// Nothing: the store refused.
+    Nothing(MailError),
+}
+
+async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Result<Told, Ending> {
     let mut source = None;
-    if streams {
-        source = match open(view, number, look, &dialog.house.limits.message).await {
+    if ask.reads {
+        source = match Source::open(view, number, ask.look, &dialog.link.house.limits.message).await {
             Ok(source) => Some(source),
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Told::Nothing(error)),
         };
     }
-    let mut tell_flags = false;
-    if reads_body && view.message(number).is_some_and(|meta| !meta.flags.contains(Flags::SEEN)) {
-        match view.store_flags(&[number], FlagOp::Add, Flags::SEEN, &[]).await {
-            Ok(_) => tell_flags = !items.contains(&FetchItem::Flags),
-            Err(error) => return Ok(Err(error)),
-        }
+    let Some(mut meta) = view.message(number) else {
+        return Ok(Told::Nothing(MailError::Gone { uid: view.uid(number).unwrap_or(0) }));
+    };
+    let seen = ask.sees && !meta.flags.contains(Flags::SEEN);
+    if seen {
+        meta.flags = meta.flags.union(Flags::SEEN);
     }
-    let Some(meta) = view.message(number) else { return Ok(Ok(())) };
 
-    let out = &mut dialog.wire.out;
+    dialog.link.wire.begin_long();
+    let out = &mut dialog.link.wire.out;
     let mut line = FetchLine::start(out, number);
-    if uid && !items.contains(&FetchItem::Uid) {
+    if ask.uid && !ask.items.contains(&FetchItem::Uid) {
         line.uid(out, meta.uid);
     }
-    if tell_flags {
+    if seen && !ask.items.contains(&FetchItem::Flags) {
         line.flags(out, flag_names(&meta));
     }
-    dialog.wire.begin_long();
-    for item in items {
-        let out = &mut dialog.wire.out;
+    for item in ask.items {
+        let out = &mut dialog.link.wire.out;
         match (item, &mut source) {
             (FetchItem::Uid, _) => line.uid(out, meta.uid),
             (FetchItem::Flags, _) => line.flags(out, flag_names(&meta)),
             (FetchItem::InternalDate, _) => line.internal_date(out, meta.internal_date),
             (FetchItem::Size, _) => line.size(out, meta.size),
+            (item, Some(source)) => from_inside(dialog, &mut line, item, source).await?,
             (_, None) => {}
-            (FetchItem::Envelope, Some(source)) => {
-                line.item(out, "ENVELOPE");
-                let root = source.structure.root();
-                write_structure::envelope(out, root.envelope().unwrap_or(&message::Envelope::default()));
-            }
-            (FetchItem::Body, Some(source)) => {
-                line.item(out, "BODY");
-                structure(dialog, &source.structure, false).await?;
-            }
-            (FetchItem::BodyStructure, Some(source)) => {
-                line.item(out, "BODYSTRUCTURE");
-                structure(dialog, &source.structure, true).await?;
-            }
-            (FetchItem::Rfc822, Some(source)) => {
-                line.item(out, "RFC822");
-                let all = 0..source.reader.size();
-                stream(dialog, &mut source.reader, all).await?;
-            }
-            (FetchItem::Rfc822Header, Some(source)) => {
-                line.item(out, "RFC822.HEADER");
-                let header = source.structure.root().header();
-                stream(dialog, &mut source.reader, header).await?;
-            }
-            (FetchItem::Rfc822Text, Some(source)) => {
-                line.item(out, "RFC822.TEXT");
-                let text = source.text();
-                stream(dialog, &mut source.reader, text).await?;
-            }
-            (FetchItem::Section { section, partial, .. }, Some(source)) => {
-                line.section(out, section, partial.map(|(origin, _)| origin));
-                body_section(dialog, source, section, *partial).await?;
-            }
         }
         // An item may be large and may be asked for again and again: what is held is one of them.
-        dialog.wire.push().await?;
+        dialog.link.wire.push().await?;
     }
-    line.end(&mut dialog.wire.out);
-    dialog.wire.end_long();
-    Ok(Ok(()))
+    line.end(&mut dialog.link.wire.out);
+    dialog.link.wire.end_long();
+    Ok(if seen { Told::Seen } else { Told::All })
 }
 
-/// A message open for reading, and what is known of its inside.
-struct Source {
-    reader: MessageReader,
-    /// Whole after [`Look::Parts`]; after [`Look::Header`] only its root's header and envelope mean anything.
-    structure: Structure,
-    looked: Look,
-}
-
-impl Source {
-    /// The body of the message.
-    fn text(&self) -> Range<u64> {
-        self.structure.root().header().end..self.reader.size()
-    }
-
-    /// The octets of a section, none if the message has no such section.
-    fn range(&self, section: &Section) -> Option<Range<u64>> {
-        let text = match &section.text {
-            SectionText::All => message::SectionText::Whole,
-            SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => {
-                message::SectionText::Header
-            }
-            SectionText::Text => message::SectionText::Text,
-            SectionText::Mime => message::SectionText::Mime,
-        };
-        match (section.part.is_empty(), text) {
-            (true, message::SectionText::Whole) => Some(0..self.reader.size()),
-            (true, message::SectionText::Text) if self.looked == Look::Header => Some(self.text()),
-            _ => self.structure.section(&section.part, text),
-        }
-    }
-}
-
-async fn open(view: &View, number: u32, look: Look, limits: &message::Limits) -> Result<Source, MailError> {
-    let mut reader = view.read(number).await?;
-    let mut scanner = Scanner::new(*limits);
-    match look {
-        Look::None => {}
-        Look::Header => {
-            let header = header(&mut reader, limits.header_bytes).await?;
-            scanner.feed(&header);
-        }
-        Look::Parts => {
-            while let Some(chunk) = reader.next().await? {
-                scanner.feed(&chunk);
+/// An item that the message's bytes answer.
+async fn from_inside(
+    dialog: &mut Dialog,
+    line: &mut FetchLine,
+    item: &FetchItem,
+    source: &mut Source,
+) -> Result<(), Ending> {
+    let out = &mut dialog.link.wire.out;
+    match item {
+        FetchItem::Envelope => {
+            line.item(out, "ENVELOPE");
+            match source.structure.root().envelope() {
+                Some(envelope) => structure::envelope(out, envelope),
+                None => structure::envelope(out, &message::Envelope::default()),
             }
         }
+        FetchItem::Body => {
+            line.item(out, "BODY");
+            body(dialog, source, false).await?;
+        }
+        FetchItem::BodyStructure => {
+            line.item(out, "BODYSTRUCTURE");
+            body(dialog, source, true).await?;
+        }
+        FetchItem::Rfc822 => {
+            line.item(out, "RFC822");
+            let all = 0..source.reader.size();
+            stream(dialog, &mut source.reader, all).await?;
+        }
+        FetchItem::Rfc822Header => {
+            line.item(out, "RFC822.HEADER");
+            let header = source.structure.root().header();
+            stream(dialog, &mut source.reader, header).await?;
+        }
+        FetchItem::Rfc822Text => {
+            line.item(out, "RFC822.TEXT");
+            let text = source.text();
+            stream(dialog, &mut source.reader, text).await?;
+        }
+        FetchItem::Section { section, partial, .. } => {
+            line.section(out, section, partial.map(|(origin, _)| origin));
+            body_section(dialog, source, section, *partial).await?;
+        }
+        FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size => {}
     }
-    Ok(Source { reader, structure: scanner.finish(), looked: look })
+    Ok(())
 }
 
-/// The bytes up to and with the first empty line, `most` of them at most.
-pub(super) async fn header(reader: &mut MessageReader, most: usize) -> Result<Vec<u8>, MailError> {
-    let mut header: Vec<u8> = Vec::new();
-    while let Some(chunk) = reader.next().await? {
-        let seen = header.len();
-        header.extend_from_slice(&chunk);
-        if let Some(end) = header_end(&header, seen) {
-            header.truncate(end);
-            break;
-        }
-        if header.len() > most {
-            header.truncate(most);
-            break;
-        }
+/// BODYSTRUCTURE, or BODY without `extended`, part by part: there may be thousands.
+async fn body(dialog: &mut Dialog, source: &Source, extended: bool) -> Result<(), Ending> {
+    for step in source.structure.walk() {
+        structure::step(&mut dialog.link.wire.out, &source.structure, step, extended);
+        dialog.link.wire.push().await?;
     }
-    Ok(header)
-}
-
-/// Where the header ends, blank line included; `seen` bytes were looked at before.
-fn header_end(bytes: &[u8], seen: usize) -> Option<usize> {
-    if bytes.starts_with(b"\r\n") {
-        return Some(2);
-    }
-    let from = seen.saturating_sub(3);
-    memchr::memmem::find(bytes.get(from..)?, b"\r\n\r\n").map(|at| from + at + 4)
+    Ok(())
 }
 
 fn look(item: &FetchItem) -> Look {
     match item {
         FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size | FetchItem::Rfc822 => {
-            Look::None
+            Look::Nowhere
         }
         FetchItem::Envelope | FetchItem::Rfc822Header | FetchItem::Rfc822Text => Look::Header,
         FetchItem::Body | FetchItem::BodyStructure => Look::Parts,
         FetchItem::Section { section, .. } if !section.part.is_empty() => Look::Parts,
-        FetchItem::Section { section, .. } if section.text == SectionText::All => Look::None,
+        FetchItem::Section { section, .. } if section.text == SectionText::All => Look::Nowhere,
         FetchItem::Section { .. } => Look::Header,
     }
 }
@@ -245,7 +226,7 @@ async fn body_section(
     partial: Option<(u32, u32)>,
 ) -> Result<(), Ending> {
     let Some(range) = source.range(section) else {
-        write::nstring(&mut dialog.wire.out, None);
+        write::nstring(&mut dialog.link.wire.out, None);
         return Ok(());
     };
     let (names, keep) = match &section.text {
@@ -253,62 +234,41 @@ async fn body_section(
         SectionText::HeaderFieldsNot(names) => (names, Keep::Others),
         _ => return stream(dialog, &mut source.reader, clip(range, partial)).await,
     };
-    let most = dialog.house.limits.message.header_bytes;
-    source.reader.select(first(range, most));
-    let header = source.reader.all(most).await.map_err(broken)?;
+    let header = source.header_bytes(range).await.map_err(Ending::Broken)?;
     let fields = message::header_fields(&header, names, keep);
     let wanted = clip(0..fields.len() as u64, partial);
     let start = usize::try_from(wanted.start).unwrap_or(usize::MAX);
     let end = usize::try_from(wanted.end).unwrap_or(usize::MAX);
     let bytes = fields.get(start..end).unwrap_or_default();
-    write::literal_head(&mut dialog.wire.out, bytes.len() as u64);
+    write::literal_head(&mut dialog.link.wire.out, bytes.len() as u64);
     for piece in bytes.chunks(PIECE) {
-        dialog.wire.out.extend_from_slice(piece);
-        dialog.wire.push().await?;
+        dialog.link.wire.out.extend_from_slice(piece);
+        dialog.link.wire.push().await?;
     }
     Ok(())
 }
 
-/// The first `most` octets of a range.
-pub(super) fn first(range: Range<u64>, most: usize) -> Range<u64> {
-    range.start..range.end.min(range.start.saturating_add(most as u64))
-}
-
-/// BODY or BODYSTRUCTURE, sent as it is written: a message may have ten thousand parts.
-async fn structure(dialog: &mut Dialog, structure: &Structure, extended: bool) -> Result<(), Ending> {
-    for step in structure.walk() {
-        write_structure::step(&mut dialog.wire.out, structure, step, extended);
-        dialog.wire.push().await?;
-    }
-    Ok(())
-}
-
-/// `<origin.count>` of a range of octets.
+/// `<origin.count>` of a range of octets; beyond the end there are none.
 fn clip(range: Range<u64>, partial: Option<(u32, u32)>) -> Range<u64> {
     let Some((origin, count)) = partial else { return range };
     let start = range.start.saturating_add(u64::from(origin)).min(range.end);
     start..start.saturating_add(u64::from(count)).min(range.end)
 }
 
-/// Writes a literal from the disk to the wire, a chunk at a time.
+/// Writes a literal from the disk to the wire, a chunk at a time. The octets were announced: with fewer of them nothing
+/// that follows could be understood, so a message that cannot be read to its end ends the session.
 async fn stream(dialog: &mut Dialog, reader: &mut MessageReader, range: Range<u64>) -> Result<(), Ending> {
-    write::literal_head(&mut dialog.wire.out, range.end - range.start);
-    let mut left = range.end - range.start;
+    let mut left = range.end.saturating_sub(range.start);
+    write::literal_head(&mut dialog.link.wire.out, left);
     reader.select(range);
-    while let Some(chunk) = reader.next().await.map_err(broken)? {
+    while let Some(chunk) = reader.next().await.map_err(Ending::Broken)? {
         left = left.saturating_sub(chunk.len() as u64);
-        dialog.wire.out.extend_from_slice(&chunk);
-        dialog.wire.push().await?;
+        dialog.link.wire.out.extend_from_slice(&chunk);
+        dialog.link.wire.push().await?;
+        tokio::task::consume_budget().await;
     }
-    // The octets were announced: with fewer of them nothing that follows could be understood.
-    if left > 0 {
-        Err(broken(MailError::Damaged { what: "a message became shorter while it was read" }))
-    } else {
-        Ok(())
+    if left == 0 {
+        return Ok(());
     }
-}
-
-/// A literal that cannot be finished ends the connection.
-fn broken(error: MailError) -> Ending {
-    Ending::Gone(io::Error::other(error))
+    Err(Ending::Broken(MailError::Damaged { what: "a message became shorter while it was read" }))
 }

@@ -1,14 +1,18 @@
 //! STORE, COPY, MOVE and EXPUNGE with their UID forms (RFC 3501 section 6.4, RFC 4315, RFC 6851).
 
-use super::{Answer, Copied, Reply, fetch::numbers, flag_names, refuse, split_flags};
+use super::{
+    fetch::numbers,
+    news::{Selected, flag_names, split_flags},
+    reply::{Answer, Copied, Reply, refuse},
+};
 use crate::imap::{
     command::{Flag, SequenceSet, StoreType},
     mailbox::MailboxName,
     set,
-    write::{self, Code, FetchLine, Status},
+    write::{self, FetchLine, Status},
 };
-use crate::maildir::{FlagOp, Mode, View};
-use crate::session::imap::Dialog;
+use crate::maildir::{FlagOp, MailError, Mode, View};
+use crate::session::login::Dialog;
 
 /// What STORE is to do.
 pub(super) struct Change<'a> {
@@ -19,12 +23,12 @@ pub(super) struct Change<'a> {
 
 pub(super) async fn store(
     dialog: &mut Dialog,
-    view: &mut View,
+    selected: &mut Selected,
     set: &SequenceSet,
     change: &Change<'_>,
     uid: bool,
 ) -> Answer {
-    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(chosen) = numbers(&selected.view, set, uid) else { return Ok(Reply::bad("No such message number")) };
     let op = match change.kind {
         StoreType::Replace => FlagOp::Replace,
         StoreType::Add => FlagOp::Add,
@@ -33,29 +37,36 @@ pub(super) async fn store(
     let (flags, keywords) = split_flags(change.flags);
     let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
     let chosen: Vec<u32> = chosen.numbers().collect();
-    if let Err(error) = view.store_flags(&chosen, op, flags, &keywords).await {
+    if let Err(error) = selected.view.store_flags(&chosen, op, flags, &keywords).await {
         return Ok(refuse(dialog, &error));
     }
-    if !change.silent {
-        for number in chosen {
-            let Some(meta) = view.message(number) else { continue };
-            let out = &mut dialog.wire.out;
-            let mut line = FetchLine::start(out, number);
-            if uid {
-                line.uid(out, meta.uid);
-            }
-            line.flags(out, flag_names(&meta));
-            line.end(out);
-            dialog.wire.push().await?;
+    selected.tell_flags(&mut dialog.link.wire.out);
+    let mut missing = false;
+    for number in chosen {
+        let Some(meta) = selected.view.message(number) else {
+            missing = true;
+            continue;
+        };
+        if change.silent {
+            continue;
         }
+        let out = &mut dialog.link.wire.out;
+        let mut line = FetchLine::start(out, number);
+        if uid {
+            line.uid(out, meta.uid);
+        }
+        line.flags(out, flag_names(&meta));
+        line.end(out);
+        dialog.link.wire.push().await?;
     }
-    Ok(Reply::ok("STORE done"))
+    // By UID, messages that are gone are passed over (RFC 3501 section 6.4.8); by number that cannot be silent.
+    Ok(if missing && !uid { gone(dialog) } else { Reply::ok("STORE done") })
 }
 
 /// EXPUNGE, or UID EXPUNGE with its set; the news that follow name the messages.
 pub(super) async fn expunge(dialog: &mut Dialog, view: &mut View, set: Option<&SequenceSet>) -> Answer {
     if view.mode() == Mode::ReadOnly {
-        return Ok(Reply::no(Code::ReadOnly, "The mailbox is open read-only"));
+        return Ok(refuse(dialog, &MailError::ReadOnly));
     }
     let only: Option<Vec<u32>> = set.map(|set| {
         let numbers = set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0));
@@ -95,10 +106,15 @@ pub(super) async fn r#move(
     match view.move_to(&chosen, mailbox.as_str()).await {
         Ok(copied) => {
             if let Some(copied) = Copied::new(copied) {
-                write::untagged(&mut dialog.wire.out, Status::Ok, Some(&copied.code()), "Moved");
+                write::untagged(&mut dialog.link.wire.out, Status::Ok, Some(&copied.code()), "Moved");
             }
             Ok(Reply::ok("MOVE done"))
         }
         Err(error) => Ok(refuse(dialog, &error)),
     }
+}
+
+/// Some of the messages asked for by number were removed by another session (RFC 2180 section 4.1, RFC 5530).
+pub(super) fn gone(dialog: &Dialog) -> Reply {
+    refuse(dialog, &MailError::Gone { uid: 0 })
 }

@@ -1,35 +1,36 @@
 //! The IMAP commands after the sign-in, one file a family. `serve` reads commands and dispatches; each handler gets
-//! the open view or the owner's mail, never a stage it has to check. Called by `imap`.
+//! the open view or the owner's mail, never a stage it has to check. Called by `login`.
 
 mod append;
 mod fetch;
 mod folders;
 mod idle;
+mod list;
 mod messages;
+mod news;
+mod reply;
 mod search;
 mod select;
+mod source;
 mod structure;
 
-use std::borrow::Cow;
-
-use tracing::{error, warn};
-
-use super::{Ending, imap::Dialog};
+use super::{Ending, login::Dialog};
 use crate::imap::{
-    command::{Command, Flag, Tagged},
+    command::{Command, Tagged},
     frame::Step,
-    write::{self, Code, Status},
+    write,
 };
-use crate::maildir::{CopyUid, Flags, MailError, Maildir, Meta, Update, View};
-use crate::model::Blame;
+use crate::maildir::{MailError, Maildir};
 use crate::policy::Permit;
+use news::{Selected, mailbox_gone};
+use reply::{Reply, refuse};
 
 /// Where a signed-in session stands (RFC 3501 section 3).
 enum Stage {
     /// No mailbox is open.
     Admitted,
     /// One is.
-    Open(Box<View>),
+    Open(Box<Selected>),
 }
 
 /// A signed-in session.
@@ -39,69 +40,15 @@ struct Stay<'d> {
     stage: Stage,
 }
 
-/// The tagged answer to a command.
-struct Reply {
-    status: Status,
-    code: Option<Code<'static>>,
-    /// Where COPY put messages; told instead of `code`.
-    copied: Option<Copied>,
-    text: Cow<'static, str>,
-}
-
-/// COPYUID (RFC 4315 section 3).
-struct Copied {
-    uid_validity: u32,
-    source: Vec<u32>,
-    target: Vec<u32>,
-}
-
-impl Copied {
-    /// None if nothing was copied: an empty set cannot be written.
-    fn new(copied: CopyUid) -> Option<Self> {
-        let (source, target): (Vec<u32>, Vec<u32>) = copied.uids.into_iter().unzip();
-        (!source.is_empty()).then_some(Self { uid_validity: copied.uid_validity, source, target })
-    }
-
-    fn code(&self) -> Code<'_> {
-        Code::CopyUid { uid_validity: self.uid_validity, source: &self.source, target: &self.target }
-    }
-}
-
-impl Reply {
-    fn new(status: Status, code: Option<Code<'static>>, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, copied: None, text: text.into() }
-    }
-
-    fn ok(text: &'static str) -> Self {
-        Self::new(Status::Ok, None, text)
-    }
-
-    fn no(code: Code<'static>, text: &'static str) -> Self {
-        Self::new(Status::No, Some(code), text)
-    }
-
-    fn bad(text: &'static str) -> Self {
-        Self::new(Status::Bad, None, text)
-    }
-
-    fn with(mut self, code: Code<'static>) -> Self {
-        self.code = Some(code);
-        self
-    }
-}
-
-/// What a handler gives back: an answer, or the end of the session.
-type Answer = Result<Reply, Ending>;
-
 /// Serves one signed-in session until it ends.
 pub(super) async fn serve(dialog: &mut Dialog, permit: Permit) -> Ending {
-    let opened = dialog.house.mail.open(&permit).await;
+    let opened = dialog.link.house.mail.open(&permit).await;
     let mail = match opened {
         Ok(mail) => mail,
         Err(error) => {
             let reply = refuse(dialog, &error);
-            write::untagged(&mut dialog.wire.out, Status::Bye, reply.code.as_ref(), &reply.text);
-            return Ending::Unreadable("mailbox cannot be opened");
+            write::untagged(&mut dialog.link.wire.out, write::Status::Bye, reply.code.as_ref(), &reply.text);
+            return Ending::Told("mailbox cannot be opened");
         }
     };
     let mut stay = Stay { dialog, mail, stage: Stage::Admitted };
@@ -116,39 +63,48 @@ impl Stay<'_> {
     /// Reads and answers one command.
     async fn next(&mut self) -> Result<(), Ending> {
         match self.dialog.framer.next() {
-            Step::Read => {
-                let limit = self.dialog.house.limits.imap_idle;
-                self.dialog.hear(limit).await
-            }
-            Step::Continue => {
-                write::continuation(&mut self.dialog.wire.out, "Ready");
-                Ok(())
-            }
-            Step::Bad(bad) => self.dialog.misunderstood(&bad),
+            Step::Read => return self.dialog.hear(self.dialog.link.house.limits.imap_idle).await,
+            Step::Continue => write::continuation(&mut self.dialog.link.wire.out, "Ready"),
+            Step::Bad(bad) => self.dialog.misunderstood(&bad)?,
             // Pieces of a message come only while `append` asks for them.
-            Step::Chunk(_) | Step::AppendEnd => Ok(()),
+            Step::Chunk(_) | Step::AppendEnd => {}
             Step::Append(head) => {
-                self.dialog.may_go_on()?;
+                self.dialog.link.may_go_on()?;
                 let tag = head.tag.clone();
                 let reply = Box::pin(append::append(self.dialog, &self.mail, head)).await?;
-                self.answer(&tag, reply, true).await
+                Box::pin(self.answer(&tag, reply, true)).await?;
             }
             Step::Command(Tagged { tag, command }) => {
-                self.dialog.may_go_on()?;
-                if let Stage::Open(view) = &self.stage
-                    && view.wake().await.is_err()
-                {
-                    return Err(mailbox_gone(self.dialog));
-                }
-                // No sequence number may change under these three (RFC 3501 section 7.4.1).
-                let may_expunge =
-                    !matches!(&command, Command::Fetch { uid: false, .. } | Command::Store { uid: false, .. })
-                        && !matches!(&command, Command::Search(search) if !search.uid);
-                match Box::pin(self.dispatch(&tag, command)).await? {
-                    Some(reply) => self.answer(&tag, reply, may_expunge).await,
-                    None => Ok(()),
+                self.dialog.link.may_go_on()?;
+                Box::pin(self.carry_out(&tag, command)).await?;
+            }
+        }
+        // Many small commands in one packet must not collect their answers.
+        Ok(self.dialog.link.wire.push().await?)
+    }
+
+    async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
+        let may_expunge = may_expunge(&command);
+        if let Stage::Open(selected) = &mut self.stage
+            && is_about_messages(&command)
+        {
+            match selected.view.wake().await {
+                Ok(()) if selected.view.is_gone() => return Err(mailbox_gone(self.dialog)),
+                Err(MailError::FolderGone) => return Err(mailbox_gone(self.dialog)),
+                Ok(()) => {}
+                Err(error) => {
+                    refuse(self.dialog, &error).write(self.dialog, tag);
+                    return Ok(());
                 }
             }
+            if is_by_uid(&command) {
+                // UIDs that another session removed are passed over in silence, if they are known to be gone.
+                selected.tell_news(self.dialog, true).await?;
+            }
+        }
+        match self.dispatch(tag, command).await? {
+            Some(reply) => self.answer(tag, reply, may_expunge).await,
+            None => Ok(()),
         }
     }
 
@@ -161,67 +117,75 @@ impl Stay<'_> {
                 return Ok(None);
             }
             (Command::Noop, Stage::Admitted) => Reply::ok("NOOP done"),
-            (Command::Noop | Command::Check, Stage::Open(view)) => match view.poll().await {
+            (Command::Noop | Command::Check, Stage::Open(selected)) => match selected.view.poll().await {
                 Ok(()) => Reply::ok("Done"),
                 Err(error) => refuse(dialog, &error),
             },
             (Command::Login { .. } | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
             (Command::Enable(_), _) => {
                 // Nothing that is offered has to be enabled first (RFC 5161 section 3.1).
-                write::enabled(&mut dialog.wire.out, []);
+                write::enabled(&mut dialog.link.wire.out, []);
                 Reply::ok("ENABLE done")
             }
             (Command::Namespace, _) => {
-                write::namespace(&mut dialog.wire.out);
+                write::namespace(&mut dialog.link.wire.out);
                 Reply::ok("NAMESPACE done")
             }
-            (Command::List(list), _) => folders::list(dialog, mail, list).await?,
-            (Command::Lsub(pattern), _) => folders::lsub(dialog, mail, &pattern).await?,
+            (Command::List(list), _) => Box::pin(list::list(dialog, mail, list)).await?,
+            (Command::Lsub(pattern), _) => Box::pin(list::lsub(dialog, mail, &pattern)).await?,
             (Command::Status { mailbox, items }, _) => folders::status(dialog, mail, &mailbox, &items).await?,
             (Command::Create(name), _) => folders::create(dialog, mail, &name).await?,
-            (Command::Delete(name), _) => folders::delete(dialog, mail, &name).await?,
+            (Command::Delete(name), stage) => {
+                let reply = folders::delete(dialog, mail, &name).await?;
+                // Whoever deletes the mailbox it has open stays signed in, with none open.
+                if matches!(&*stage, Stage::Open(selected) if selected.view.is_gone()) {
+                    *stage = Stage::Admitted;
+                }
+                reply
+            }
             (Command::Rename { from, to }, _) => folders::rename(dialog, mail, &from, &to).await?,
             (Command::Subscribe(name), _) => folders::subscribe(dialog, mail, &name, true).await?,
             (Command::Unsubscribe(name), _) => folders::subscribe(dialog, mail, &name, false).await?,
             (Command::Select { mailbox, read_only }, stage) => {
                 // A SELECT that fails leaves no mailbox open (RFC 3501 section 6.3.1).
                 *stage = Stage::Admitted;
-                match select::select(dialog, mail, &mailbox, read_only).await? {
-                    Ok((view, reply)) => {
-                        *stage = Stage::Open(Box::new(view));
+                match Box::pin(select::select(dialog, mail, &mailbox, read_only)).await {
+                    Ok((selected, reply)) => {
+                        *stage = Stage::Open(Box::new(selected));
                         // Its untagged answers are complete; a look for news would only repeat them.
-                        self.tagged(tag, &reply);
+                        reply.write(dialog, tag);
                         return Ok(None);
                     }
                     Err(reply) => reply,
                 }
             }
-            (Command::Idle, stage) => {
-                let view = match stage {
-                    Stage::Open(view) => Some(&mut **view),
-                    Stage::Admitted => None,
-                };
-                idle::idle(dialog, view).await?
+            (Command::Idle, Stage::Open(selected)) => idle::idle(dialog, Some(selected)).await?,
+            (Command::Idle, Stage::Admitted) => idle::idle(dialog, None).await?,
+            (Command::Close, stage @ Stage::Open(_)) => match std::mem::replace(stage, Stage::Admitted) {
+                Stage::Open(mut selected) => select::close(dialog, &mut selected.view).await?,
+                Stage::Admitted => Reply::ok("CLOSE done"),
+            },
+            (Command::Unselect, stage @ Stage::Open(_)) => {
+                *stage = Stage::Admitted;
+                Reply::ok("UNSELECT done")
             }
-            (command, Stage::Open(view)) => match command {
-                Command::Close => {
-                    let reply = select::close(dialog, view).await?;
-                    self.stage = Stage::Admitted;
-                    reply
+            (command, Stage::Open(selected)) => match command {
+                Command::Expunge(set) => messages::expunge(dialog, &mut selected.view, set.as_ref()).await?,
+                // Boxed, or an idle session would hold their room too.
+                Command::Search(search) => Box::pin(search::search(dialog, &selected.view, &search)).await?,
+                Command::Fetch { set, items, uid } => {
+                    Box::pin(fetch::fetch(dialog, &mut selected.view, &set, &items, uid)).await?
                 }
-                Command::Unselect => {
-                    self.stage = Stage::Admitted;
-                    Reply::ok("UNSELECT done")
-                }
-                Command::Expunge(set) => messages::expunge(dialog, view, set.as_ref()).await?,
-                Command::Search(search) => search::search(dialog, view, &search).await?,
-                Command::Fetch { set, items, uid } => fetch::fetch(dialog, view, &set, &items, uid).await?,
                 Command::Store { set, kind, silent, flags, uid } => {
                     let change = messages::Change { kind, silent, flags: &flags };
-                    messages::store(dialog, view, &set, &change, uid).await?
+                    Box::pin(messages::store(dialog, selected, &set, &change, uid)).await?
                 }
-                Command::Copy { set, mailbox, uid } => messages::copy(dialog, view, &set, &mailbox, uid).await?,
-                Command::Move { set, mailbox, uid } => messages::r#move(dialog, view, &set, &mailbox, uid).await?,
+                Command::Copy { set, mailbox, uid } => {
+                    messages::copy(dialog, &mut selected.view, &set, &mailbox, uid).await?
+                }
+                Command::Move { set, mailbox, uid } => {
+                    messages::r#move(dialog, &mut selected.view, &set, &mailbox, uid).await?
+                }
                 _ => Reply::bad("Not now"),
             },
             (_, Stage::Admitted) => Reply::bad("Select a mailbox first"),
@@ -232,100 +196,50 @@ impl Stay<'_> {
     /// Tells the news of the open mailbox, then the tagged line.
     async fn answer(&mut self, tag: &str, reply: Reply, may_expunge: bool) -> Result<(), Ending> {
         let mut gone = false;
-        if let Stage::Open(view) = &mut self.stage {
-            tell_news(self.dialog, view, may_expunge).await?;
-            gone = view.is_gone();
-        }
-        self.tagged(tag, &reply);
-        if gone { Err(mailbox_gone(self.dialog)) } else { Ok(()) }
-    }
-
-    fn tagged(&mut self, tag: &str, reply: &Reply) {
-        let copied = reply.copied.as_ref().map(Copied::code);
-        let code = copied.as_ref().or(reply.code.as_ref());
-        write::tagged(&mut self.dialog.wire.out, tag, reply.status, code, &reply.text);
-    }
-}
-
-/// The open mailbox was deleted, or cannot be read any more: nothing could be answered truly from now on.
-fn mailbox_gone(dialog: &mut Dialog) -> Ending {
-    let text = "The open mailbox is gone; connect again";
-    write::untagged(&mut dialog.wire.out, Status::Bye, Some(&Code::NonExistent), text);
-    Ending::Unreadable("open mailbox is gone")
-}
-
-/// Writes what changed in the open mailbox since the peer was last told.
-async fn tell_news(dialog: &mut Dialog, view: &mut View, may_expunge: bool) -> Result<(), Ending> {
-    for update in view.sync(may_expunge) {
-        let out = &mut dialog.wire.out;
-        match update {
-            Update::Exists(count) => write::exists(out, count),
-            Update::Recent(count) => write::recent(out, count),
-            Update::Expunged(number) => write::expunge(out, number),
-            Update::Flags(number) => {
-                if let Some(meta) = view.message(number) {
-                    let mut line = write::FetchLine::start(out, number);
-                    line.uid(out, meta.uid);
-                    line.flags(out, flag_names(&meta));
-                    line.end(out);
-                }
+        if let Stage::Open(selected) = &mut self.stage {
+            gone = selected.view.is_gone();
+            if !gone {
+                selected.tell_news(self.dialog, may_expunge).await?;
             }
         }
-        dialog.wire.push().await?;
+        reply.write(self.dialog, tag);
+        if gone { Err(mailbox_gone(self.dialog)) } else { Ok(()) }
     }
-    Ok(())
 }
 
-/// `\Seen`, `$Junk`, ..., `\Recent`.
-fn flag_names(meta: &Meta) -> impl Iterator<Item = &str> {
-    let recent = meta.recent.then_some("\\Recent");
-    let system = meta.flags.names().map(|name| -> &str { name });
-    system.chain(meta.keywords.iter().map(|keyword| &**keyword)).chain(recent)
+/// No message number may change under these three (RFC 3501 section 7.4.1); their UID forms do not mind.
+fn may_expunge(command: &Command) -> bool {
+    match command {
+        Command::Fetch { uid, .. } | Command::Store { uid, .. } => *uid,
+        Command::Search(search) => search.uid,
+        _ => true,
+    }
 }
 
-/// Splits what STORE or APPEND asks for into system flags and keywords; `\Recent` and flags nobody knows are dropped.
-fn split_flags(wanted: &[Flag<'static>]) -> (Flags, Vec<String>) {
-    let mut flags = Flags::NONE;
-    let mut keywords = Vec::new();
-    for flag in wanted {
-        let name = flag.to_string();
-        match Flags::from_name(&name) {
-            Some(flag) => flags = flags.union(flag),
-            None if name.starts_with('\\') => {}
-            None => keywords.push(name),
-        }
-    }
-    (flags, keywords)
+/// Whether the command needs the state of the open mailbox.
+fn is_about_messages(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Noop
+            | Command::Check
+            | Command::Idle
+            | Command::Expunge(_)
+            | Command::Search(_)
+            | Command::Fetch { .. }
+            | Command::Store { .. }
+            | Command::Copy { .. }
+            | Command::Move { .. }
+    )
 }
 
-/// The answer to a command that the mail store did not carry out: a fixed text; the details go to the log.
-fn refuse(dialog: &Dialog, error: &MailError) -> Reply {
-    let session = dialog.visitor.session;
-    match error.blame() {
-        Blame::Peer => {}
-        Blame::Dependency => warn!(%session, %error, cause = ?error, "mail store"),
-        Blame::Us => error!(%session, %error, "mail store"),
-    }
-    match error {
-        MailError::NoSuchFolder { .. } => Reply::no(Code::NonExistent, "No such mailbox"),
-        MailError::TryCreate { .. } => Reply::no(Code::TryCreate, "No such mailbox; create it first"),
-        MailError::AlreadyExists { .. } => Reply::no(Code::AlreadyExists, "That mailbox exists already"),
-        MailError::HasChildren { .. } => Reply::no(Code::HasChildren, "Other mailboxes are below it"),
-        MailError::InvalidName { problem, .. } => {
-            Reply::new(Status::No, Some(Code::Cannot), format!("The name {problem}"))
-        }
-        MailError::Limit { what, most } => {
-            Reply::new(Status::No, Some(Code::Limit), format!("No more than {most} {what}"))
-        }
-        MailError::TooBig { .. } => Reply::no(Code::TooBig, "The message is too large"),
-        MailError::OverQuota => Reply::no(Code::OverQuota, "The quota is used up"),
-        MailError::NoSpace { .. } => Reply::no(Code::Unavailable, "No space left; try again later"),
-        MailError::Locked => Reply::no(Code::InUse, "The mailbox is in use"),
-        MailError::ReadOnly => Reply::no(Code::ReadOnly, "The mailbox is open read-only"),
-        MailError::Gone { .. } => Reply::no(Code::ExpungeIssued, "Some of the messages are gone"),
-        MailError::FolderGone => Reply::no(Code::NonExistent, "The mailbox is gone"),
-        MailError::Io { .. } | MailError::Damaged { .. } | MailError::Fault { .. } => {
-            Reply::no(Code::ServerBug, "The mail store failed; the administrator's log says more")
-        }
-    }
+/// Whether the command names its messages by UID and nothing by message number.
+fn is_by_uid(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Expunge(Some(_))
+            | Command::Fetch { uid: true, .. }
+            | Command::Store { uid: true, .. }
+            | Command::Copy { uid: true, .. }
+            | Command::Move { uid: true, .. }
+    )
 }

@@ -48,8 +48,7 @@ fn addresses(out: &mut BytesMut, list: &[Address]) {
     out.extend_from_slice(b")");
 }
 
-/// One step through the tree of parts; `extended` for BODYSTRUCTURE, without for BODY. All steps of `Structure::walk`
-/// together write it, without recursion, however deep the mail nests.
+/// One step of [`Structure::walk`]; all of them are BODYSTRUCTURE, or without `extended` BODY.
 pub(super) fn step(out: &mut BytesMut, structure: &Structure, step: Step<'_>, extended: bool) {
     match step {
         Step::Enter(part) => enter(out, structure, part),
@@ -159,9 +158,9 @@ mod tests {
     fn shown(mail: &str, extended: bool) -> String {
         let mut scanner = Scanner::new(Limits::default());
         scanner.feed(mail.replace('\n', "\r\n").as_bytes());
-        let mut out = BytesMut::new();
         let structure = scanner.finish();
-        structure.walk().for_each(|one| step(&mut out, &structure, one, extended));
+        let mut out = BytesMut::new();
+        structure.walk().for_each(|part| step(&mut out, &structure, part, extended));
         String::from_utf8_lossy(&out).into_owned()
     }
 

@@ -1,0 +1,96 @@
+//! The open mailbox as this session was told of it, and what it is told of others' changes (RFC 3501 section 7).
+
+use bytes::BytesMut;
+
+use crate::imap::{
+    command::Flag,
+    write::{self, Code, FetchLine, Status},
+};
+use crate::maildir::{Flags, Meta, Mode, Update, View};
+use crate::session::{Ending, login::Dialog};
+
+/// The open mailbox.
+pub(super) struct Selected {
+    pub(super) view: View,
+    /// How many keywords FLAGS has named.
+    keywords: usize,
+}
+
+impl Selected {
+    /// Nothing has been told yet.
+    pub(super) fn new(view: View) -> Self {
+        Self { view, keywords: usize::MAX }
+    }
+
+    /// FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1), if keywords came since they were told.
+    pub(super) fn tell_flags(&mut self, out: &mut BytesMut) {
+        let keywords = self.view.keywords();
+        if self.keywords == keywords.len() {
+            return;
+        }
+        self.keywords = keywords.len();
+        let system = Flags::EVERY.names().map(|name| -> &str { name });
+        let names: Vec<&str> = system.chain(keywords.iter().map(|keyword| &**keyword)).collect();
+        let read_only = self.view.mode() == Mode::ReadOnly;
+        write::flags(out, names.iter().copied());
+        let kept: &[&str] = if read_only { &[] } else { &names };
+        let kept = Code::PermanentFlags { flags: kept, new_keywords: !read_only };
+        write::untagged(out, Status::Ok, Some(&kept), "Flags that are kept");
+    }
+
+    /// Writes what changed in the mailbox since the peer was last told.
+    pub(super) async fn tell_news(&mut self, dialog: &mut Dialog, may_expunge: bool) -> Result<(), Ending> {
+        let updates = self.view.sync(may_expunge);
+        if updates.is_empty() {
+            return Ok(());
+        }
+        self.tell_flags(&mut dialog.link.wire.out);
+        for update in updates {
+            let out = &mut dialog.link.wire.out;
+            match update {
+                Update::Exists(count) => write::exists(out, count),
+                Update::Recent(count) => write::recent(out, count),
+                Update::Expunged(number) => write::expunge(out, number),
+                Update::Flags(number) => {
+                    // Without the UID: mbsync takes an unasked FETCH with one for a message it asked for.
+                    if let Some(meta) = self.view.message(number) {
+                        let mut line = FetchLine::start(out, number);
+                        line.flags(out, flag_names(&meta));
+                        line.end(out);
+                    }
+                }
+            }
+            dialog.link.wire.push().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The open mailbox was deleted, or cannot be read any more: nothing could be answered truly from now on.
+pub(super) fn mailbox_gone(dialog: &mut Dialog) -> Ending {
+    let text = "The open mailbox is gone; connect again";
+    write::untagged(&mut dialog.link.wire.out, Status::Bye, Some(&Code::NonExistent), text);
+    Ending::Told("open mailbox is gone")
+}
+
+/// `\Seen`, `$Junk`, ..., `\Recent`.
+pub(super) fn flag_names(meta: &Meta) -> impl Iterator<Item = &str> {
+    let recent = meta.recent.then_some("\\Recent");
+    let system = meta.flags.names().map(|name| -> &str { name });
+    system.chain(meta.keywords.iter().map(|keyword| &**keyword)).chain(recent)
+}
+
+/// Splits what STORE or APPEND asks for into system flags and keywords; `\Recent` and flags nobody knows are dropped.
+pub(super) fn split_flags(wanted: &[Flag<'static>]) -> (Flags, Vec<String>) {
+    let mut flags = Flags::NONE;
+    let mut keywords = Vec::new();
+    for flag in wanted {
+        let name = flag.to_string();
+        match Flags::from_name(&name) {
+            Some(flag) => flags = flags.union(flag),
+            None if name.starts_with('\\') => {}
+            None => keywords.push(name),
+        }
+    }
+    (flags, keywords)
+}

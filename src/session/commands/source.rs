@@ -1,0 +1,155 @@
+//! A message open for reading, and what is known of its inside: looked into no further than the question needs. Called
+//! by `fetch` and `search`.
+
+use std::ops::Range;
+
+use crate::imap::command::{Section, SectionText};
+use crate::maildir::{MailError, MessageReader, View};
+use crate::message::{self, Scanner, Structure};
+
+/// How much of a message has to be looked at before a question can be answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Look {
+    /// The bytes as they stand.
+    Nowhere,
+    /// The header.
+    Header,
+    /// All parts.
+    Parts,
+}
+
+pub(super) struct Source {
+    pub(super) reader: MessageReader,
+    /// Whole after [`Look::Parts`]; after [`Look::Header`] only its root's header and envelope mean anything.
+    pub(super) structure: Structure,
+    looked: Look,
+    /// Most of a header that is read, in bytes.
+    most_header: usize,
+}
+
+impl Source {
+    pub(super) async fn open(
+        view: &View,
+        number: u32,
+        look: Look,
+        limits: &message::Limits,
+    ) -> Result<Self, MailError> {
+        let mut reader = view.read(number).await?;
+        let structure = match look {
+            Look::Nowhere => Scanner::new(*limits).finish(),
+            Look::Header => {
+                let mut scanner = Scanner::new(*limits);
+                scanner.feed(&header(&mut reader, limits.header_bytes).await?);
+                scanner.finish()
+            }
+            Look::Parts => structure(&mut reader, limits).await?,
+        };
+        Ok(Self { reader, structure, looked: look, most_header: limits.header_bytes })
+    }
+
+    /// The body of the message.
+    pub(super) fn text(&self) -> Range<u64> {
+        self.structure.root().header().end..self.reader.size()
+    }
+
+    /// The octets of a section, none if the message has no such section.
+    pub(super) fn range(&self, section: &Section) -> Option<Range<u64>> {
+        let text = match &section.text {
+            SectionText::All => message::SectionText::Whole,
+            SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => {
+                message::SectionText::Header
+            }
+            SectionText::Text => message::SectionText::Text,
+            SectionText::Mime => message::SectionText::Mime,
+        };
+        match (section.part.is_empty(), text) {
+            (true, message::SectionText::Whole) => Some(0..self.reader.size()),
+            (true, message::SectionText::Text) if self.looked == Look::Header => Some(self.text()),
+            _ => self.structure.section(&section.part, text),
+        }
+    }
+
+    /// The octets of a header, of a very long one its beginning.
+    pub(super) async fn header_bytes(&mut self, range: Range<u64>) -> Result<Vec<u8>, MailError> {
+        header_bytes(&mut self.reader, range, self.most_header).await
+    }
+}
+
+/// The parts of a message, by reading all of it.
+pub(super) async fn structure(
+    reader: &mut MessageReader,
+    limits: &message::Limits,
+) -> Result<Structure, MailError> {
+    let mut scanner = Scanner::new(*limits);
+    reader.select(0..reader.size());
+    while let Some(chunk) = reader.next().await? {
+        scanner.feed(&chunk);
+        tokio::task::consume_budget().await;
+    }
+    Ok(scanner.finish())
+}
+
+/// The octets of a header, of a long one its first `most`.
+pub(super) async fn header_bytes(
+    reader: &mut MessageReader,
+    range: Range<u64>,
+    most: usize,
+) -> Result<Vec<u8>, MailError> {
+    let end = range.end.min(range.start.saturating_add(most as u64));
+    reader.select(range.start..end);
+    reader.all(most).await
+}
+
+/// The bytes up to and with the first empty line, `most` of them at most.
+pub(super) async fn header(reader: &mut MessageReader, most: usize) -> Result<Vec<u8>, MailError> {
+    let mut header: Vec<u8> = Vec::new();
+    reader.select(0..most as u64);
+    while let Some(chunk) = reader.next().await? {
+        let seen = header.len();
+        header.extend_from_slice(&chunk);
+        if let Some(end) = header_end(&header, seen) {
+            header.truncate(end);
+            break;
+        }
+        tokio::task::consume_budget().await;
+    }
+    Ok(header)
+}
+
+/// Where the first empty line ends, by CRLF or by LF alone as `message` sees it; `seen` bytes were looked at before.
+fn header_end(bytes: &[u8], seen: usize) -> Option<usize> {
+    // An empty line is one that starts the message or follows a line end.
+    let starts = |at: usize| at == 0 || bytes.get(at - 1) == Some(&b'\n');
+    memchr::memchr_iter(b'\n', bytes.get(seen..)?).map(|at| seen + at).find_map(|at| {
+        let line = if at > 0 && bytes.get(at - 1) == Some(&b'\r') { at - 1 } else { at };
+        starts(line).then_some(at + 1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_ends_with_the_first_empty_line_however_lines_end_and_wherever_it_is_cut() {
+        let cases: [(&str, Option<usize>); 9] = [
+            ("A: b\r\n\r\nbody\r\n\r\n", Some(8)),
+            ("A: b\n\nbody", Some(6)),
+            ("A: b\n\r\nbody", Some(7)),
+            ("\r\nbody", Some(2)),
+            ("\nbody", Some(1)),
+            ("A: b\r\nB: c\r\n", None),
+            ("A: b\r\r\n\r\nx", Some(9)),
+            ("A: b\r\n \r\n\r\n", Some(11)),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let bytes = text.as_bytes();
+            assert_eq!(header_end(bytes, 0), expected, "{text:?}");
+            for cut in 0..bytes.len() {
+                let first = header_end(bytes.get(..cut).unwrap_or_default(), 0);
+                assert_eq!(first.or_else(|| header_end(bytes, cut)), expected, "{text:?} cut at {cut}");
+            }
+        }
+    }
+}

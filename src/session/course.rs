@@ -1,0 +1,86 @@
+//! The course of any session, whatever its protocol: greeting, sign-in, stay, goodbye. Called by `run`.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Ending,
+    caught::{Caught, Panicked},
+    link::Link,
+};
+use crate::gate::{SeatGuard, Spot};
+
+/// How long a session that has to leave may go on to the end of the response it is writing.
+const GRACE: Duration = Duration::from_millis(600);
+
+/// What one protocol makes of it.
+pub(super) trait Dialogue: Send {
+    /// What a sign-in opens besides the seat.
+    type Opened: Send;
+
+    /// The connection.
+    fn link(&mut self) -> &mut Link;
+
+    /// Writes the greeting.
+    fn greet(&mut self);
+
+    /// Talks until somebody has signed in.
+    fn come_in(&mut self) -> impl Future<Output = Result<(SeatGuard, Self::Opened), Ending>> + Send;
+
+    /// Serves whoever has signed in, until something ends it.
+    fn stay(&mut self, opened: Self::Opened) -> impl Future<Output = Ending> + Send;
+
+    /// Writes the last line, if the protocol has one for this ending.
+    fn say_goodbye(&mut self, ending: &Ending);
+}
+
+/// Runs one session to its end; by `deadline` somebody has to have signed in.
+pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Instant) {
+    dialogue.greet();
+    let ending = match arrive(&mut dialogue, &spot, deadline).await {
+        Ok((seat, opened)) => {
+            spot.signed_in();
+            dialogue.link().seat = Some(seat.shared());
+            let ending = remain(&mut dialogue, opened).await;
+            let (received, sent) = dialogue.link().wire.traffic();
+            seat.left(ending.word(), received, sent);
+            ending
+        }
+        Err(ending) => ending,
+    };
+    ending.log(dialogue.link().visitor.session);
+    // Inside a response that is half sent a last line would be taken for part of it.
+    if dialogue.link().wire.at_boundary() {
+        dialogue.say_goodbye(&ending);
+    }
+    dialogue.link().wire.close(ending.patience()).await;
+}
+
+async fn arrive<D: Dialogue>(
+    dialogue: &mut D,
+    spot: &Spot,
+    deadline: Instant,
+) -> Result<(SeatGuard, D::Opened), Ending> {
+    let overdue = dialogue.link().overdue(GRACE);
+    tokio::select! {
+        biased;
+        () = spot.evicted() => Err(Ending::Evicted),
+        arrival = Caught::new(timeout_at(deadline, dialogue.come_in())) => match arrival {
+            Ok(Ok(arrival)) => arrival,
+            Ok(Err(_)) => Err(Ending::Evicted),
+            Err(Panicked) => Err(Ending::Panicked),
+        },
+        ending = overdue => Err(ending),
+    }
+}
+
+/// A session that has to leave may finish the response it is writing, but not wait for a peer that does not take it.
+async fn remain<D: Dialogue>(dialogue: &mut D, opened: D::Opened) -> Ending {
+    let overdue = dialogue.link().overdue(GRACE);
+    tokio::select! {
+        biased;
+        ended = Caught::new(dialogue.stay(opened)) => ended.unwrap_or(Ending::Panicked),
+        ending = overdue => ending,
+    }
+}

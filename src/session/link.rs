@@ -1,0 +1,103 @@
+//! What one connection has in either protocol: its wire, who is there, and whether it has to leave. Called by `login`,
+//! `pop` and `commands`.
+
+use std::{future::pending, io, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::{Ending, House, wire::Wire};
+use crate::gate::{Denial, Seat, Visitor};
+use crate::maildir::MailError;
+use crate::model::Blame;
+
+/// One connection, without the state of its conversation.
+pub(super) struct Link {
+    pub(super) wire: Wire,
+    pub(super) visitor: Visitor,
+    pub(super) house: Arc<House>,
+    /// Its place among the live sessions, once it has signed in.
+    pub(super) seat: Option<Arc<Seat>>,
+    drain: CancellationToken,
+}
+
+impl Link {
+    /// A connection whose handshake is complete and that has not signed in; `drain` ends with the process.
+    pub(super) fn new(wire: Wire, visitor: Visitor, house: Arc<House>, drain: CancellationToken) -> Self {
+        Self { wire, visitor, house, seat: None, drain }
+    }
+
+    /// Sends what is written, then waits for more input, at most `limit`, or for the word to leave. Cancel-safe.
+    pub(super) async fn hear(&mut self, buffer: &mut BytesMut, limit: Duration) -> Result<(), Ending> {
+        self.wire.flush().await?;
+        tokio::select! {
+            biased;
+            ending = called_away(self.seat.as_deref(), &self.drain) => Err(ending),
+            read = self.wire.read(buffer) => match read? {
+                0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
+                _ => Ok(()),
+            },
+            () = sleep(limit) => Err(Ending::Idle),
+        }
+    }
+
+    /// Between two responses: whether the session has to leave.
+    pub(super) fn may_go_on(&self) -> Result<(), Ending> {
+        if self.seat.as_ref().is_some_and(|seat| seat.fall().is_some()) {
+            return Err(Ending::Fallen);
+        }
+        if self.drain.is_cancelled() { Err(Ending::Drain) } else { Ok(()) }
+    }
+
+    /// Holds a refusal back for as long as the gate says, but no longer than the session may stay.
+    pub(super) async fn hold_back(&self, denial: &Denial, claimed: Option<&str>) -> Result<(), Ending> {
+        let wait = self.house.gate.hold_back(&self.visitor, denial, claimed);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            ending = called_away(self.seat.as_deref(), &self.drain) => Err(ending),
+            () = sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Resolves some time after the session was told to leave: `grace` for a change, longer for the end of the process.
+    pub(super) fn overdue(&self, grace: Duration) -> impl Future<Output = Ending> + Send + use<> {
+        let (seat, drain) = (self.seat.clone(), self.drain.clone());
+        // The rest of the process's time is for the goodbye itself.
+        let drained = self.house.limits.drain.saturating_sub(grace);
+        async move {
+            let ending = called_away(seat.as_deref(), &drain).await;
+            sleep(if matches!(ending, Ending::Drain) { drained } else { grace }).await;
+            ending
+        }
+    }
+
+    /// Notes what the mail store refused, where more than the peer is to blame.
+    pub(super) fn note(&self, error: &MailError) {
+        let session = self.visitor.session;
+        match error.blame() {
+            Blame::Peer => debug!(%session, %error, "mail store"),
+            Blame::Dependency => warn!(%session, %error, cause = ?error, "mail store"),
+            Blame::Us => error!(%session, %error, "mail store"),
+        }
+    }
+}
+
+/// Resolves when the session has to leave. Cancel-safe.
+async fn called_away(seat: Option<&Seat>, drain: &CancellationToken) -> Ending {
+    let fallen = async {
+        match seat {
+            Some(seat) => seat.fallen().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = fallen => Ending::Fallen,
+        () = drain.cancelled() => Ending::Drain,
+    }
+}
