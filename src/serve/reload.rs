@@ -212,7 +212,9 @@ pub fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
         .with_context(|| format!("{name}: cannot read the policy file; correct policy.file in the config"))?;
     if text.trim().is_empty() {
         // As a file is between being opened for writing and being written; taken at its word it would shut everybody out.
-        bail!("{name}: the policy file is empty: write at least [unit.\"/\"], or take policy.file out of the config");
+        bail!(
+            "{name}: the policy file is empty: write at least [unit.\"/\"], or take policy.file out of the config"
+        );
     }
     policy::file::parse(&text).map_err(|error| anyhow::anyhow!(error.in_file(name)))
 }
@@ -239,7 +241,6 @@ impl Seen {
     fn differs(&self, before: &Seen, kind: Kind) -> bool {
         let bytes = |seen: &Option<digest::Digest>| seen.as_ref().map(|digest| digest.as_ref().to_vec());
         let mut pairs = self.0.iter().zip(&before.0);
-        self.0.len() != before.0.len()
-            || pairs.any(|(now, then)| now.0 == kind && bytes(&now.1) != bytes(&then.1))
+        self.0.len() != before.0.len() || pairs.any(|(now, then)| now.0 == kind && bytes(&now.1) != bytes(&then.1))
     }
 }

@@ -207,7 +207,9 @@ impl Party {
 
         trace.begin(Check::Scope);
         let scopes = claims.scopes()?;
-        trace.passed(|| if scopes.is_empty() { "none".into() } else { short(&scopes.join(" ")).escape_debug().to_string() });
+        trace.passed(|| {
+            if scopes.is_empty() { "none".into() } else { short(&scopes.join(" ")).escape_debug().to_string() }
+        });
 
         let rule = rules.service_account.as_ref();
         let service_account = rule.is_some_and(|rule| rule.matches(claims.value(&rule.claim)));

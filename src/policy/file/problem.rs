@@ -83,7 +83,14 @@ impl<'t> Text<'t> {
         if may_hold_a_secret(line_text) {
             let key = line_text.split('=').next().unwrap_or("").trim();
             let excerpt = format!("{key} = (not shown: it may hold a secret)");
-            return Problem { line, column: column + 1, what, remedy, excerpt, caret: (0, key.chars().count().max(1)) };
+            return Problem {
+                line,
+                column: column + 1,
+                what,
+                remedy,
+                excerpt,
+                caret: (0, key.chars().count().max(1)),
+            };
         }
         let marked = text.get(start..end).unwrap_or("");
         let width = marked.split('\n').next().unwrap_or("").chars().count().max(1);
