@@ -174,6 +174,8 @@ limits! {
     AuditLimits {
         /// Events that may wait for the database.
         buffer: 10_000, 1, 10_000_000;
+        /// Rows kept in the database; the oldest go first, looked at once an hour.
+        rows: 1_000_000, 1_000, 1_000_000_000;
     }
 }
 

@@ -71,6 +71,7 @@ impl Config {
             data_dir: self.data_dir.clone(),
             audit_required: self.audit.required,
             audit_buffer: size(self.audit.limits.buffer),
+            audit_rows: self.audit.limits.rows,
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,15 @@ pub enum LobbyFull {
     Process,
 }
 
+/// Longer than an honest program needs to sign in: whoever waits longer goes first when room is tight.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// One connection that has not signed in.
+struct Waiting {
+    since: Instant,
+    evicted: CancellationToken,
+}
+
 /// Counts every open connection.
 pub struct Lobby {
     limits: LobbyLimits,
@@ -42,8 +52,14 @@ pub struct Lobby {
 struct State {
     next: u64,
     open: usize,
-    waiting: BTreeMap<u64, CancellationToken>,
+    waiting: BTreeMap<u64, Waiting>,
     addresses: HashMap<IpAddr, usize>,
+}
+
+impl State {
+    fn oldest_is_slow(&self) -> bool {
+        self.waiting.first_key_value().is_some_and(|(_, oldest)| oldest.since.elapsed() > SLOW)
+    }
 }
 
 impl Lobby {
@@ -66,17 +82,24 @@ impl Lobby {
             }
             *count += 1;
         }
-        if state.waiting.len() >= self.limits.waiting
+        let full = state.waiting.len() >= self.limits.waiting;
+        if (full || (self.is_tight(state.open) && state.oldest_is_slow()))
             && let Some((_, oldest)) = state.waiting.pop_first()
         {
-            oldest.cancel();
+            oldest.evicted.cancel();
         }
         state.open += 1;
         let number = state.next;
         state.next += 1;
         let evicted = CancellationToken::new();
-        state.waiting.insert(number, evicted.clone());
+        state.waiting.insert(number, Waiting { since: Instant::now(), evicted: evicted.clone() });
         Ok(Spot { lobby: Arc::clone(self), number, address, evicted })
+    }
+
+    /// Whether the last sixteenth of all connections has begun: from here on strangers make room for one another, so that
+    /// those who are signed in and those who wait cannot fill the process together.
+    fn is_tight(&self, open: usize) -> bool {
+        open >= self.limits.connections - self.limits.connections / 16
     }
 
     /// Connections open, and of them not signed in.
@@ -146,6 +169,21 @@ mod tests {
         let gone: Vec<bool> = spots.iter().map(|place| place.evicted.is_cancelled()).collect();
         assert_eq!(gone, [true, false, false]);
         assert_eq!(lobby.count(), (3, 2));
+    }
+
+    #[test]
+    fn near_the_bound_in_all_a_slow_stranger_makes_room_and_aquick_one_does_not() {
+        let lobby = lobby(16, 16, 100);
+        let places: Vec<Spot> = (0..15).map(|n| lobby.enter(address(n), true).unwrap()).collect();
+        let quick = lobby.enter(address(15), true).unwrap();
+        assert!(places.iter().all(|place| !place.evicted.is_cancelled()), "nobody has waited long");
+        drop(quick);
+        if let Some(mut oldest) = lobby.state().waiting.first_entry() {
+            oldest.get_mut().since -= SLOW * 2;
+        }
+        let _next = lobby.enter(address(16), true).unwrap();
+        let gone = places.iter().filter(|place| place.evicted.is_cancelled()).count();
+        assert_eq!(gone, 1, "the one that waited longest");
     }
 
     #[test]

@@ -29,6 +29,8 @@ use crate::tls::{Certificates, Resolver};
 
 /// An editor writes a file in several steps; what comes within this time is one change.
 const SETTLE: Duration = Duration::from_millis(50);
+/// So many times, then the file is read as it is: a change has to be in effect within a second.
+const SETTLE_AT_MOST: usize = 6;
 /// Where the system cannot tell about changes, files are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -87,10 +89,9 @@ impl Reload {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = self.hangup.recv() => asked = true,
-                _ = told.recv() => tokio::time::sleep(SETTLE).await,
+                _ = told.recv() => settle(&mut told).await,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            while told.try_recv().is_ok() {}
             let now = look(&self.config).await;
             if asked || now.differs(&self.seen, Kind::Certificates) {
                 self.reload_certificates();
@@ -156,6 +157,17 @@ impl Reload {
             watcher.watch(&folder, RecursiveMode::NonRecursive)?;
         }
         Ok(watcher)
+    }
+}
+
+/// Waits until a writer that works in steps has been quiet for a moment, so that no half-written file is taken for a
+/// whole one; not for ever, because somebody may write without end.
+async fn settle(told: &mut mpsc::Receiver<()>) {
+    for _ in 0..SETTLE_AT_MOST {
+        tokio::time::sleep(SETTLE).await;
+        if told.try_recv().is_err() {
+            return;
+        }
     }
 }
 

@@ -179,10 +179,12 @@ pub(super) async fn last_number(connection: &mut AnyConnection) -> Result<i64, F
     Ok(row.try_get(0)?)
 }
 
-/// When the last change was committed; the beginning of time if there was none.
+/// When the last change was committed; the beginning of time if there was none. The last by number, not by time: after a
+/// commit under a clock that ran ahead, the next change heals it.
 pub(super) async fn last_time(connection: &mut AnyConnection) -> Result<UnixTime, Failed> {
-    let row = sqlx::query("SELECT CAST(max(at) AS BIGINT) FROM changes").fetch_one(connection).await?;
-    Ok(UnixTime(row.try_get::<Option<i64>, _>(0)?.unwrap_or(0)))
+    let query = sqlx::query("SELECT at FROM changes ORDER BY number DESC LIMIT 1");
+    let row = query.fetch_optional(connection).await?;
+    Ok(UnixTime(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0)))
 }
 
 impl Store {
@@ -248,11 +250,15 @@ impl Store {
         self.number.send_replace(number);
     }
 
-    /// Clears feed entries away that every process has long read.
-    pub(super) async fn trim_feed(&self) -> Result<(), StoreError> {
+    /// Clears away feed entries that every process has long read, and audit rows beyond those that are kept.
+    pub(super) async fn trim(&self) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
-        let query = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - KEPT);
-        let done = query.execute(&self.pool).await;
-        done.map(drop).map_err(|source| StoreError::sql("clearing the change feed", &self.path, source))
+        let feed = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - KEPT);
+        let audit = "DELETE FROM audit WHERE number <= (SELECT number FROM counters WHERE name = 'audit') - $1";
+        for query in [feed, sqlx::query(audit).bind(self.audit_rows)] {
+            let done = query.execute(&self.pool).await;
+            done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
+        }
+        Ok(())
     }
 }

@@ -40,7 +40,7 @@ use crate::policy::Directory;
 
 /// How often other processes' changes are looked for.
 const POLL: Duration = Duration::from_millis(500);
-/// How often old feed entries are cleared away.
+/// How often old feed entries and audit rows are cleared away.
 const TRIM: Duration = Duration::from_secs(3600);
 
 /// What the operator says about the database: `[database]` and `data_dir`.
@@ -54,6 +54,8 @@ pub struct Settings {
     pub audit_required: bool,
     /// Events that may wait for the database.
     pub audit_buffer: usize,
+    /// Audit rows kept; the oldest go first.
+    pub audit_rows: u64,
 }
 
 impl Settings {
@@ -69,6 +71,7 @@ impl Settings {
             data_dir: data_dir.into(),
             audit_required: true,
             audit_buffer: 10_000,
+            audit_rows: 1_000_000,
         }
     }
 }
@@ -89,6 +92,7 @@ pub struct Store {
     contact_ms: AtomicU64,
     /// When the last change was committed.
     committed_ms: AtomicI64,
+    audit_rows: i64,
 }
 
 impl Store {
@@ -109,6 +113,7 @@ impl Store {
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),
+            audit_rows: i64::try_from(settings.audit_rows).unwrap_or(i64::MAX),
         }))
     }
 
@@ -140,7 +145,7 @@ impl Store {
     }
 
     fn note_commit(&self, at: UnixTime) {
-        self.committed_ms.fetch_max(at.0, Ordering::Relaxed);
+        self.committed_ms.store(at.0, Ordering::Relaxed);
     }
 
     fn number(&self) -> i64 {
@@ -170,7 +175,7 @@ impl Store {
             let mut outcome = self.catch_up().await;
             if outcome.is_ok() && trimmed.elapsed() > TRIM {
                 trimmed = Instant::now();
-                outcome = self.trim_feed().await;
+                outcome = self.trim().await;
             }
             match &outcome {
                 Ok(()) if !reachable => tracing::info!("the database answers again"),

@@ -564,3 +564,17 @@ async fn a_million_users_are_loaded_in_under_twenty_seconds() {
     assert_eq!((counts.users, counts.grants), (1_000_000, 1_000_000));
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
+
+#[tokio::test]
+async fn the_audit_log_keeps_so_many_rows_and_the_oldest_go_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { audit_rows: 3, ..Settings::in_dir(dir.path()) };
+    let store = Store::open(&settings).await.unwrap();
+    for second in 0..10 {
+        store.audit(AuditEvent::new(UnixTime::from_secs(second), "login", "no")).unwrap();
+    }
+    store.flush().await.unwrap();
+    store.trim().await.unwrap();
+    let kept = store.audit_recent(&AuditFilter::default()).await.unwrap();
+    assert_eq!(kept.iter().map(|event| event.time.secs()).collect::<Vec<_>>(), [9, 8, 7]);
+}
