@@ -84,11 +84,14 @@ impl Place {
         Ok(sign(&mint, &self.key)?)
     }
 
-    /// Starts the gateway; its log goes to `gateway.log`.
+    /// Starts the gateway; its log goes to `log/gateway.log`.
     pub fn serve(&self) -> anyhow::Result<Process> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.arg("serve").arg("--config").arg(self.path().join("portcullis.toml"));
-        command.env_remove("RUST_LOG").stderr(File::create(self.path().join("gateway.log"))?);
+        // Not beside the config: that folder is watched, and each line would wake the watcher.
+        let log = self.path().join("log");
+        fs::create_dir_all(&log)?;
+        command.env_remove("RUST_LOG").stderr(File::create(log.join("gateway.log"))?);
         Process::start(command)
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use moka::sync::Cache;
 use tokio::task::AbortHandle;
 
 use super::{
@@ -103,7 +104,13 @@ pub(super) struct Shared {
     validity: Mutex<()>,
     /// Held while subscriptions change.
     pub subscriptions: Mutex<()>,
+    /// Mailboxes that were there a moment ago, so that a sign-in alone does not touch the disk.
+    homes: Cache<(Arc<str>, Arc<str>), ()>,
 }
+
+/// Mailboxes remembered as being there, and for how long.
+const HOMES: u64 = 10_000;
+const HOMES_FOR: Duration = Duration::from_secs(60);
 
 impl Mail {
     /// Opens the store. Call it within the runtime that sessions run on.
@@ -131,6 +138,7 @@ impl Mail {
             kept: Mutex::default(),
             validity: Mutex::default(),
             subscriptions: Mutex::default(),
+            homes: Cache::builder().max_capacity(HOMES).time_to_live(HOMES_FOR).build(),
         });
         let tasks = vec![
             tokio::spawn(watch::run(Arc::downgrade(&shared))).abort_handle(),
@@ -160,8 +168,12 @@ impl Mail {
     pub(super) async fn open_for(&self, owner: &UserId) -> Result<Maildir, MailError> {
         let (domain, local) = path::owner(owner);
         let maildir = Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()));
+        if self.shared.homes.contains_key(&maildir.owner) {
+            return Ok(maildir);
+        }
         let (shared, owner) = (Arc::clone(&self.shared), maildir.owner.clone());
         self.shared.pool.run("opening a mailbox", move || shared.make_home(&owner)).await?;
+        self.shared.homes.insert(maildir.owner.clone(), ());
         Ok(maildir)
     }
 }

@@ -31,7 +31,7 @@ use crate::gate::{self, Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::maildir::Mail;
 use crate::model::Service;
-use crate::session::House;
+use crate::session::{self, House};
 use crate::store::Store;
 use crate::tls::{Acceptance, Resolver};
 
@@ -90,12 +90,7 @@ impl Server {
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
-        let house = Arc::new(House {
-            gate: Arc::clone(&gate),
-            mail,
-            hostname: config.hostname.clone(),
-            limits: config.session_limits(),
-        });
+        let house = Arc::new(House { gate: Arc::clone(&gate), mail, limits: config.session_limits() });
         let lobby = Lobby::new(config.lobby_limits());
         let sessions = TaskTracker::new();
         let drain = CancellationToken::new();
@@ -112,6 +107,7 @@ impl Server {
                 bound.push(Bound { name, address: listener.local_addr()? });
                 doors.push(accept::Door {
                     service,
+                    greeting: session::greeting(service, &config.hostname),
                     listener,
                     acceptance: Acceptance::new(service, &resolver)?,
                     lobby: Arc::clone(&lobby),
@@ -213,7 +209,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket2::SockRef::from(&socket).set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let listener = socket.listen(BACKLOG)?;
+    accept::prepare(&listener)?;
+    Ok(listener)
 }
 
 /// Sends logs to standard error as the config says; `RUST_LOG` wins where it is set.

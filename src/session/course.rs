@@ -1,4 +1,4 @@
-//! The course of any session, whatever its protocol: greeting, sign-in, stay, goodbye. Called by `run`.
+//! The course of any session, whatever its protocol, once its greeting is sent: sign-in, stay, goodbye. Called by `run`.
 
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ pub(super) trait Dialogue: Send {
     /// The connection.
     fn link(&mut self) -> &mut Link;
 
-    /// Writes the greeting.
-    fn greet(&mut self);
-
     /// Talks until somebody has signed in.
     fn come_in(&mut self) -> impl Future<Output = Result<(SeatGuard, Self::Opened), Ending>> + Send;
 
@@ -37,7 +34,6 @@ pub(super) trait Dialogue: Send {
 
 /// Runs one session to its end; by `deadline` somebody has to have signed in.
 pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Instant) {
-    dialogue.greet();
     let ending = match arrive(&mut dialogue, &spot, deadline).await {
         Ok((seat, opened)) => {
             spot.signed_in();

@@ -1,4 +1,4 @@
-//! The IMAP dialogue up to the sign-in (RFC 3501 section 6.2), and its frame: greeting, raw lines, the last line. What
+//! The IMAP dialogue up to the sign-in (RFC 3501 section 6.2), and its frame: raw lines, the last line. What
 //! follows the sign-in stands in `commands`. Run by `course`.
 
 use std::{sync::Arc, time::Duration};
@@ -33,11 +33,6 @@ impl Dialogue for Dialog {
 
     fn link(&mut self) -> &mut Link {
         &mut self.link
-    }
-
-    fn greet(&mut self) {
-        let text = format!("{} Portcullis ready", self.link.house.hostname);
-        write::greeting(&mut self.link.wire.out, &text);
     }
 
     /// Before the sign-in (RFC 3501 section 3.1).

@@ -1,4 +1,4 @@
-//! One connection after its TLS handshake, from greeting to goodbye. Called by `serve`; asks `gate` for the permit
+//! One connection after its TLS handshake, from sign-in to goodbye. Called by `serve`; asks `gate` for the permit
 //! and hands it to `maildir`. `course` is what every session goes through; `login` holds the IMAP dialogue up to the
 //! sign-in, `commands` what follows it, `pop` the POP3 dialogue.
 
@@ -13,13 +13,16 @@ mod wire;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::{Gate, Spot, Visitor};
+use crate::imap::write;
 use crate::maildir::Mail;
 use crate::model::Service;
+use crate::pop3::GREETING;
 
 use ending::Ending;
 use link::Link;
@@ -31,8 +34,6 @@ pub struct House {
     pub gate: Arc<Gate>,
     /// The mailboxes.
     pub mail: Arc<Mail>,
-    /// The name in greetings.
-    pub hostname: String,
     /// Bounds of time and patience.
     pub limits: Limits,
 }
@@ -87,6 +88,16 @@ pub fn run(
         Service::Imap => Box::pin(course::run(login::Dialog::new(link), spot, deadline)),
         Service::Pop => Box::pin(course::run(pop::Dialog::new(link), spot, deadline)),
     }
+}
+
+/// The first line of every session of a service: it leaves with the end of the handshake.
+pub fn greeting(service: Service, hostname: &str) -> Vec<u8> {
+    let mut line = BytesMut::new();
+    match service {
+        Service::Imap => write::greeting(&mut line, &format!("{hostname} Portcullis ready")),
+        Service::Pop => line.extend_from_slice(GREETING.as_bytes()),
+    }
+    line.to_vec()
 }
 
 /// The one line for a connection that is not let in.

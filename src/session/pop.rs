@@ -1,4 +1,4 @@
-//! The POP3 dialogue (RFC 1939): greeting, sign-in, maildrop, update, goodbye. What is said stands in the `pop3` core;
+//! The POP3 dialogue (RFC 1939): sign-in, maildrop, update, goodbye. What is said stands in the `pop3` core;
 //! here it meets the socket, the gate and the mailbox. Run by `course`.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::{Ending, course::Dialogue, link::Link};
 use crate::gate::{Admission, Denial, SeatGuard};
 use crate::maildir::{MailError, View};
 use crate::model::Secret;
-use crate::pop3::{self, Body, Fill, GREETING, Maildrop, Next, Step, reply};
+use crate::pop3::{self, Body, Fill, Maildrop, Next, Step, reply};
 use crate::sasl::{self, Mechanism};
 
 /// What `AUTH` and `CAPA` name.
@@ -34,10 +34,6 @@ impl Dialogue for Dialog {
 
     fn link(&mut self) -> &mut Link {
         &mut self.link
-    }
-
-    fn greet(&mut self) {
-        self.link.wire.out.extend_from_slice(GREETING.as_bytes());
     }
 
     /// The AUTHORIZATION state.

@@ -1,7 +1,10 @@
 //! The bytes of one session: the only place that reads from and writes to a peer. Output collects in one buffer with
 //! a bound; a peer that takes nothing holds that buffer and no more, and is given up after a time.
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
@@ -102,7 +105,7 @@ impl Wire {
         self.whole
     }
 
-    /// Bytes received and sent so far, TLS not counted.
+    /// Bytes received and sent so far, TLS and the greeting not counted.
     pub(super) fn traffic(&self) -> (u64, u64) {
         (self.received, self.sent)
     }
@@ -113,7 +116,13 @@ impl Wire {
             return;
         }
         let goodbye = async {
-            self.send().await?;
+            // The last words and the end of TLS leave in one packet where they fit.
+            let taken = self.stream.get_mut().1.writer().write(&self.out)?;
+            self.out.advance(taken);
+            self.sent += taken as u64;
+            if self.out.has_remaining() {
+                self.send().await?;
+            }
             self.stream.shutdown().await
         };
         let said = timeout(limit, goodbye).await;

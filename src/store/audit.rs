@@ -2,6 +2,7 @@
 //! and `cli`.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     path::PathBuf,
     sync::{
@@ -20,6 +21,9 @@ use crate::model::{Reference, Service, UnixTime};
 
 /// Events in one transaction.
 const BATCH: usize = 1_000;
+/// Events in one statement. Each statement is two hand-overs between threads; more events in one save little beyond
+/// this, and SQLite looks up a parameter's name in a list.
+const ROWS: usize = 8;
 /// How long events gather before they are written.
 const GATHER: Duration = Duration::from_millis(100);
 /// How long to wait after a failed write.
@@ -198,39 +202,58 @@ pub(super) async fn insert(connection: &mut AnyConnection, events: &[AuditEvent]
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let query = sqlx::query("UPDATE counters SET number = number + $1 WHERE name = 'audit' RETURNING number");
     let end: i64 = query.bind(count).fetch_one(&mut *connection).await?.try_get(0)?;
-    let places: Vec<String> = (1..=22).map(|place| format!("${place}")).collect();
-    let sql = format!("INSERT INTO audit (number, {COLUMNS}) VALUES ({})", places.join(", "));
-    for (number, event) in (end - count + 1..).zip(events) {
-        let event = event.clone().clean();
-        let [peer, tls, issuer, kid, claimed, user, owner, app, unit, place, fingerprint, program, detail] =
-            event.texts().map(|(_, text)| text);
-        sqlx::query(AssertSqlSafe(sql.as_str()))
-            .bind(number)
-            .bind(event.time.0)
-            .bind(&*event.event)
-            .bind(&*event.outcome)
-            .bind(event.reason.as_deref())
-            .bind(event.reference.map(|reference| reference.to_string()))
-            .bind(event.service.map(Service::word))
-            .bind(event.session.map(|session| i64::try_from(session.0).unwrap_or(i64::MAX)))
-            .bind(peer)
-            .bind(tls)
-            .bind(issuer)
-            .bind(kid)
-            .bind(claimed)
-            .bind(user)
-            .bind(owner)
-            .bind(app)
-            .bind(unit)
-            .bind(place)
-            .bind(event.policy_version)
-            .bind(fingerprint)
-            .bind(program)
-            .bind(detail)
-            .execute(&mut *connection)
-            .await?;
+    let mut number = end - count;
+    let full = statement(ROWS);
+    for rows in events.chunks(ROWS) {
+        let sql = if rows.len() == ROWS { full.clone() } else { statement(rows.len()) };
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for event in rows {
+            number += 1;
+            query = bind(query, number, event.clone().clean());
+        }
+        query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Inserts so many rows.
+fn statement(rows: usize) -> String {
+    let places: Vec<String> = (0..rows).map(|row| places(row * WIDTH)).collect();
+    format!("INSERT INTO audit (number, {COLUMNS}) VALUES {}", places.join(", "))
+}
+
+/// Columns of a row, `number` among them.
+const WIDTH: usize = 22;
+
+/// `($1, .. $22)`, counted from `before` on.
+fn places(before: usize) -> String {
+    let places: Vec<String> = (before + 1..=before + WIDTH).map(|place| format!("${place}")).collect();
+    format!("({})", places.join(", "))
+}
+
+type Insert = sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments>;
+
+fn bind(query: Insert, number: i64, event: AuditEvent) -> Insert {
+    let query = query
+        .bind(number)
+        .bind(event.time.0)
+        .bind(event.event.into_owned())
+        .bind(event.outcome.into_owned())
+        .bind(event.reason.map(Cow::into_owned))
+        .bind(event.reference.map(|reference| reference.to_string()))
+        .bind(event.service.map(Service::word))
+        .bind(event.session.map(|session| i64::try_from(session.0).unwrap_or(i64::MAX)))
+        .bind(event.peer)
+        .bind(event.tls)
+        .bind(event.issuer)
+        .bind(event.kid)
+        .bind(event.claimed)
+        .bind(event.user)
+        .bind(event.owner)
+        .bind(event.app)
+        .bind(event.unit)
+        .bind(event.place);
+    query.bind(event.policy_version).bind(event.fingerprint).bind(event.program).bind(event.detail)
 }
 
 /// The audit log alone, without the directory: for `portcullis audit` beside a running gateway.

@@ -43,7 +43,7 @@ CREATE TABLE audit (
     reference TEXT, service TEXT, session BIGINT, peer TEXT, tls TEXT, issuer TEXT, kid TEXT, claimed TEXT,
     address TEXT, owner TEXT, app TEXT, unit TEXT, place TEXT, policy_version BIGINT, fingerprint TEXT,
     program TEXT, detail TEXT);
-CREATE INDEX audit_by_reference ON audit (reference);
+CREATE INDEX audit_by_reference ON audit (reference) WHERE reference IS NOT NULL;
 CREATE INDEX audit_by_address ON audit (address, number);
 CREATE INDEX audit_by_app ON audit (app, number);
 CREATE INDEX audit_by_reason ON audit (reason, number);
