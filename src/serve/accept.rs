@@ -133,15 +133,15 @@ impl Door {
 
     /// The TLS handshake. `first_words` wait inside TLS until the peer has finished its part, and then leave together
     /// with the last of ours: one packet less, and one less to wake up for on either side.
-    async fn handshake(&self, stream: TcpStream, first_words: &[u8]) -> io::Result<TlsStream<TcpStream>> {
+    async fn handshake(&self, stream: TcpStream, first_words: &[u8]) -> io::Result<Box<TlsStream<TcpStream>>> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let config = self.acceptance.answer(&start.client_hello());
-        start
-            .into_stream_with(config, |tls| {
-                // Into memory, and far below what TLS holds back.
-                let _ = tls.writer().write_all(first_words);
-            })
-            .await
+        let done = start.into_stream_with(config, |tls| {
+            // Into memory, and far below what TLS holds back.
+            let _ = tls.writer().write_all(first_words);
+        });
+        // More than a kilobyte: each future that it passes through by value would keep room for it.
+        Ok(Box::new(done.await?))
     }
 
     /// One connection too many: told so after its handshake, as long as not too many are being told.

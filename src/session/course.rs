@@ -50,7 +50,9 @@ pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Insta
     if dialogue.link().wire.at_boundary() {
         dialogue.say_goodbye(&ending);
     }
-    dialogue.link().wire.close(ending.patience()).await;
+    // Whoever said goodbye sends nothing more that could cross with our answer.
+    let linger = !matches!(ending, Ending::Logout);
+    dialogue.link().wire.close(ending.patience(), linger).await;
 }
 
 async fn arrive<D: Dialogue>(

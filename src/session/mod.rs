@@ -74,7 +74,7 @@ pub struct Limits {
 /// Runs one session to its end; `arrived` is when the connection was accepted. No `async fn`: the future would keep
 /// the room of its arguments for as long as it lives.
 pub fn run(
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
     visitor: Visitor,
     spot: Spot,
     house: Arc<House>,

@@ -43,9 +43,9 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Takes over a stream whose handshake is complete.
-    pub(super) fn new(stream: TlsStream<TcpStream>, limits: &Limits) -> Self {
+    pub(super) fn new(stream: Box<TlsStream<TcpStream>>, limits: &Limits) -> Self {
         Self {
-            stream: Box::new(stream),
+            stream,
             out: BytesMut::new(),
             whole: true,
             patience: limits.no_output,
@@ -110,8 +110,9 @@ impl Wire {
         (self.received, self.sent)
     }
 
-    /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once.
-    pub(super) async fn close(&mut self, limit: Duration) {
+    /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once. With `linger`
+    /// what the peer still sends is thrown away for a moment.
+    pub(super) async fn close(&mut self, limit: Duration, linger: bool) {
         if limit.is_zero() {
             return;
         }
@@ -127,7 +128,7 @@ impl Wire {
         };
         let said = timeout(limit, goodbye).await;
         self.out = BytesMut::new();
-        if let Ok(Ok(())) = said {
+        if let (Ok(Ok(())), true) = (said, linger) {
             // A socket closed on bytes that nobody read resets the connection, and a reset may reach the peer's program
             // before it has read our last line: so what it still sends (half a message, more commands) is thrown away.
             let (tcp, _) = self.stream.get_mut();

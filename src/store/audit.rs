@@ -203,7 +203,7 @@ pub(super) async fn insert(connection: &mut AnyConnection, events: &[AuditEvent]
     let query = sqlx::query("UPDATE counters SET number = number + $1 WHERE name = 'audit' RETURNING number");
     let end: i64 = query.bind(count).fetch_one(&mut *connection).await?.try_get(0)?;
     let mut number = end - count;
-    let full = statement(ROWS);
+    let full = if events.len() < ROWS { String::new() } else { statement(ROWS) };
     for rows in events.chunks(ROWS) {
         let sql = if rows.len() == ROWS { full.clone() } else { statement(rows.len()) };
         let mut query = sqlx::query(AssertSqlSafe(sql));
