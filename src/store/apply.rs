@@ -67,7 +67,7 @@ impl Store {
             return Ok(Applied { number: self.number(), ..done });
         }
         let events = events(&done, told, origin, now);
-        let inserted = audit::insert(&mut write.tx, &events).await;
+        let inserted = audit::insert(&mut write.tx, events).await;
         inserted.map_err(|error| write.failed(error))?;
         done.number = write.commit(now).await?;
         Ok(done)

@@ -68,7 +68,7 @@ impl Store {
         event.app = Some(app.to_string());
         let before = before.map_or("none", |grant| grant.state.word());
         event.detail = Some(format!("by {by}: {before} -> {}", state.word()));
-        let inserted = audit::insert(&mut write.tx, &[event]).await;
+        let inserted = audit::insert(&mut write.tx, vec![event]).await;
         inserted.map_err(|error| write.failed(error))?;
         write.commit(now).await?;
         Ok(number)
@@ -96,7 +96,7 @@ impl Store {
         event.user = Some(user.to_string());
         event.service = Some(service);
         event.detail = Some(if off { "on -> off" } else { "off -> on" }.to_owned());
-        let inserted = audit::insert(&mut write.tx, &[event]).await;
+        let inserted = audit::insert(&mut write.tx, vec![event]).await;
         inserted.map_err(|error| write.failed(error))?;
         write.touched.users.insert(user.clone());
         write.commit(now).await.map(drop)

@@ -46,7 +46,7 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_reference ON audit (reference) WHERE reference IS NOT NULL;
 CREATE INDEX audit_by_address ON audit (address, number);
 CREATE INDEX audit_by_app ON audit (app, number);
-CREATE INDEX audit_by_reason ON audit (reason, number);
+CREATE INDEX audit_by_reason ON audit (reason, number) WHERE reason IS NOT NULL;
 ";
 
 /// Every migration there is, oldest first.
