@@ -26,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USER: &str = "ann@example.com";
 /// Audit rows are written a moment after the login; they belong to it.
-const SETTLE: Duration = Duration::from_millis(400);
+const SETTLE: Duration = Duration::from_millis(900);
 
 #[derive(Parser)]
 struct Arguments {

@@ -37,7 +37,8 @@ pub fn connector(dir: &Path, tickets: bool) -> anyhow::Result<TlsConnector> {
 }
 
 /// The other side of the comparison, in a process of its own: accepts, handshakes, says goodbye to TLS, closes. The
-/// settings are those of the gateway (`src/tls/server.rs`), the code is what tokio-rustls shows in its own example.
+/// code is what tokio-rustls shows in its own example, the settings are the library's own but for the tickets, which
+/// are given as the gateway gives them (`src/tls/server.rs`).
 /// Runs until standard input ends.
 pub fn bare(dir: &Path) -> anyhow::Result<()> {
     let chain = vec![CertificateDer::from_pem_file(dir.join("server.pem"))?];

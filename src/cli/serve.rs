@@ -31,7 +31,9 @@ impl Arguments {
 /// Serves until told to stop; `ready` is called once with what was bound.
 pub(super) fn run(config: &Config, ready: impl FnOnce(&[serve::Bound])) -> anyhow::Result<ExitCode> {
     serve::start_log(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // For what goes on beside the sessions, which have threads of their own: a large change being applied holds up neither
+    // the watch over them nor the signal to stop.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let server = serve::Server::start(config).await?;
         for bound in server.bound() {

@@ -34,12 +34,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection whose peer is gone without a word is noticed by the system after about this long.
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
-/// What one listener needs to turn connections into sessions.
+/// What the listeners of one address need to turn connections into sessions.
 pub(super) struct Door {
     pub(super) service: Service,
     /// What every session begins with.
     pub(super) greeting: Vec<u8>,
-    pub(super) listener: TcpListener,
     pub(super) acceptance: Acceptance,
     pub(super) lobby: Arc<Lobby>,
     pub(super) house: Arc<House>,
@@ -59,21 +58,20 @@ pub(super) fn courtesies() -> Arc<Semaphore> {
 }
 
 impl Door {
-    /// Accepts until `closed`.
-    pub(super) async fn stand_open(self, closed: CancellationToken) {
-        let door = Arc::new(self);
+    /// Accepts until `closed`, and runs each session on the thread that accepted it.
+    pub(super) async fn stand_open(self: Arc<Self>, listener: TcpListener, closed: CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 () = closed.cancelled() => return,
-                accepted = door.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, from)) => {
-                    let visit = Arc::clone(&door).visit(stream, from);
-                    door.sessions.spawn(visit);
+                    let visit = Arc::clone(&self).visit(stream, from);
+                    self.sessions.spawn(visit);
                 }
                 Err(error) => {
-                    warn!(service = %door.service, %error, "cannot accept a connection");
+                    warn!(service = %self.service, %error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -5,6 +5,7 @@ mod accept;
 mod check;
 pub mod proxy;
 mod reload;
+mod workers;
 
 pub use check::check;
 pub use reload::policy_document;
@@ -50,7 +51,7 @@ pub struct Bound {
 /// A gateway whose sockets are bound and whose state is loaded.
 pub struct Server {
     bound: Vec<Bound>,
-    doors: Vec<accept::Door>,
+    doors: Vec<(Arc<accept::Door>, Vec<TcpListener>)>,
     gate: Arc<Gate>,
     store: Arc<Store>,
     issuers: Arc<Issuers>,
@@ -60,6 +61,8 @@ pub struct Server {
     drain_limit: Duration,
     terminate: Signal,
     interrupt: Signal,
+    /// Last, so that what other tasks wait for is still there while they end.
+    workers: workers::Workers,
 }
 
 impl Server {
@@ -95,6 +98,7 @@ impl Server {
         let sessions = TaskTracker::new();
         let drain = CancellationToken::new();
         let courtesies = accept::courtesies();
+        let workers = workers::Workers::start().context("cannot start the threads that sessions run on")?;
 
         let mut bound = Vec::new();
         let mut doors = Vec::new();
@@ -102,13 +106,14 @@ impl Server {
             [("imaps", Service::Imap, &config.listen.imaps), ("pop3s", Service::Pop, &config.listen.pop3s)];
         for (name, service, addresses) in services {
             for address in addresses {
-                let listener = listen(*address)
+                let listeners = listen(*address, &workers)
                     .with_context(|| format!("listen.{name}: cannot listen on {address}; is the port taken, or below 1024 without the right to it?"))?;
-                bound.push(Bound { name, address: listener.local_addr()? });
-                doors.push(accept::Door {
+                if let Some(listener) = listeners.first() {
+                    bound.push(Bound { name, address: listener.local_addr()? });
+                }
+                let door = Arc::new(accept::Door {
                     service,
                     greeting: session::greeting(service, &config.hostname),
-                    listener,
                     acceptance: Acceptance::new(service, &resolver)?,
                     lobby: Arc::clone(&lobby),
                     house: Arc::clone(&house),
@@ -119,11 +124,25 @@ impl Server {
                     drain: drain.clone(),
                     courtesies: Arc::clone(&courtesies),
                 });
+                doors.push((door, listeners));
             }
         }
         let drain_limit = Duration::from_secs(config.limits.drain_s);
         log_limits(config);
-        Ok(Self { bound, doors, gate, store, issuers, reload, sessions, drain, drain_limit, terminate, interrupt })
+        Ok(Self {
+            bound,
+            doors,
+            gate,
+            store,
+            issuers,
+            reload,
+            sessions,
+            drain,
+            drain_limit,
+            terminate,
+            interrupt,
+            workers,
+        })
     }
 
     /// The bound sockets.
@@ -141,8 +160,10 @@ impl Server {
         tasks.spawn(gate::watch(Arc::clone(&self.gate), stop.clone()));
         tasks.spawn(self.reload.run(stop.clone()));
         let mut doors = JoinSet::new();
-        for door in self.doors {
-            doors.spawn(door.stand_open(closed.clone()));
+        for (door, listeners) in self.doors {
+            for (listener, worker) in listeners.into_iter().zip(self.workers.handles()) {
+                doors.spawn_on(Arc::clone(&door).stand_open(listener, closed.clone()), worker);
+            }
         }
         tokio::select! {
             _ = self.terminate.recv() => info!("SIGTERM: telling every session"),
@@ -201,17 +222,37 @@ fn log_limits(config: &Config) {
     info!("[audit] required={} {}", config.audit.required, list(&mut config.audit.limits.values()));
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// A socket for each worker, all on one address: the system spreads connections over them.
+fn listen(address: SocketAddr, workers: &workers::Workers) -> io::Result<Vec<TcpListener>> {
+    if address.port() != 0 {
+        // Any process of this user may join sockets that share a port. A gateway started twice by mistake has to hear
+        // that the port is taken, so first the port is asked for alone.
+        bind(address, false)?;
+    }
+    let mut address = address;
+    let mut listeners = Vec::new();
+    for worker in workers.handles() {
+        let socket = bind(address, true)?;
+        let _on = worker.enter();
+        let listener = socket.listen(BACKLOG)?;
+        accept::prepare(&listener)?;
+        // Where the system chose the port, the others take the same.
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
     if address.is_ipv6() {
         // `[::]` takes IPv4 too, as on most systems; any other address is what it says.
         socket2::SockRef::from(&socket).set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    accept::prepare(&listener)?;
-    Ok(listener)
+    Ok(socket)
 }
 
 /// Sends logs to standard error as the config says; `RUST_LOG` wins where it is set.

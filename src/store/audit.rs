@@ -20,12 +20,12 @@ use super::{AuditEvent, Settings, Store, StoreError, event::COLUMNS, open};
 use crate::model::{Reference, Service, UnixTime};
 
 /// Events in one transaction.
-const BATCH: usize = 1_000;
+const BATCH: usize = 2_048;
 /// Events in one statement, largest first. Each statement is two hand-overs between threads, which cost more than the
-/// rows themselves; only these three texts are ever prepared.
-const ROWS: [usize; 3] = [64, 8, 1];
-/// How long events gather before they are written.
-const GATHER: Duration = Duration::from_millis(200);
+/// rows themselves; only these five texts are ever prepared.
+const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
+/// How long events gather before they are written: a commit costs as much as dozens of rows, whatever is in it.
+const GATHER: Duration = Duration::from_millis(500);
 /// How long to wait after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
 /// The queue is full and `audit.required` is set: nothing may happen that would go unrecorded.

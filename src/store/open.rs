@@ -42,6 +42,8 @@ pub(super) async fn open(settings: &Settings) -> Result<(AnyPool, PathBuf), Stor
     let pool = AnyPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(Duration::from_secs(10))
+        // What is in this process cannot have gone away meanwhile.
+        .test_before_acquire(false)
         .after_connect(|connection, _| Box::pin(prepare(connection)))
         .connect(&url)
         .await
