@@ -555,7 +555,8 @@ fn audit_finds_rows_by_user_app_cause_and_reference() {
     let refused = imap.command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status;
     let reference = refused.rsplit_once("(ref ").unwrap().1.trim_end_matches(')').to_owned();
     imap.command("LOGIN ann@example.com secret");
-    std::thread::sleep(Duration::from_millis(600));
+    gate.audit_with(&[], 1, |row| row["reason"] == "legacy_password");
+    gate.audit_with(&["--user", ANN], 2, |row| row["event"] == "session.ended");
 
     let count =
         |arguments: &[&str]| gate.audit(arguments).iter().filter(|row| row["event"] != "session.ended").count();
@@ -587,7 +588,7 @@ fn audit_finds_rows_by_user_app_cause_and_reference() {
 fn whoever_reads_a_commands_output_may_stop_reading() {
     let gate = Gate::start();
     gate.imap(ANN, APP).ok("LOGOUT");
-    std::thread::sleep(Duration::from_millis(600));
+    gate.audit_with(&["--user", ANN], 2, |_| true);
     let config = gate.config();
     let config = config.to_str().unwrap();
     for (arguments, code) in [

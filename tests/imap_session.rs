@@ -302,8 +302,7 @@ fn the_last_line_is_read_even_by_a_peer_that_was_still_sending() {
         let all = String::from_utf8_lossy(&imap.wire.rest()).into_owned();
         assert!(all.starts_with("a NO [TRYCREATE]") && all.contains("\r\n* BYE [CLIENTBUG]"), "{all}");
         let mut imap = gate.imap(ANN, APP);
-        imap.wire.send_bytes(b"a LOGOUT\r\n");
-        imap.wire.send_bytes(&vec![b'x'; 200_000]);
+        imap.wire.send_bytes(&[b"a LOGOUT\r\n".as_slice(), &vec![b'x'; 200_000]].concat());
         let all = String::from_utf8_lossy(&imap.wire.rest()).into_owned();
         assert!(all.ends_with("a OK LOGOUT done\r\n"), "{all}");
     }

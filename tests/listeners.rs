@@ -157,10 +157,9 @@ fn the_proxys_word_for_the_address_counts_from_listed_networks_only() {
             wire.send("b LOGOUT");
             wire.rest();
         }
-        std::thread::sleep(Duration::from_millis(400));
-        let rows = gate.audit(&["--user", ANN]);
-        let logins = rows.iter().filter(|row| row["event"] == "login" && row["peer"] == peer).count();
-        assert_eq!(logins, 4, "{peer}: {rows:?}");
+        let is_login = |row: &serde_json::Value| row["event"] == "login" && row["peer"] == peer;
+        let rows = gate.audit_with(&["--user", ANN], 4, is_login);
+        assert_eq!(rows.into_iter().filter(is_login).count(), 4, "{peer}");
     }
     // From anybody else the header is no TLS.
     let mut tcp = TcpStream::connect(("127.0.0.1", gate.imaps)).unwrap();
@@ -338,15 +337,7 @@ fn a_peer_that_takes_nothing_is_given_up() {
     imap.send("FETCH 1 BODY[]");
     let mut pop = gate.pop(ANN, APP);
     pop.wire.send("RETR 1");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let rows = gate.audit(&["--user", ANN]);
-        if rows.iter().filter(|row| row["event"] == "session.ended").count() == 2 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "still there: {rows:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    gate.audit_with(&["--user", ANN], 2, |row| row["event"] == "session.ended");
 }
 
 #[test]
@@ -371,8 +362,7 @@ fn tls_1_2_and_1_3_are_spoken_and_1_1_is_not() {
         imap.send(&format!("a AUTHENTICATE XOAUTH2 {}", xoauth2(ANN, &gate.token(ANN, APP))));
         assert!(imap.line().starts_with("a OK"), "{expected:?}");
     }
-    std::thread::sleep(Duration::from_millis(400));
-    let rows = gate.audit(&["--user", ANN]);
+    let rows = gate.audit_with(&["--user", ANN], 2, |row| row["event"] == "login");
     let versions: Vec<&str> =
         rows.iter().filter(|row| row["event"] == "login").filter_map(|row| row["tls"].as_str()).collect();
     assert_eq!(versions, ["TLSv1.2", "TLSv1.3"]);

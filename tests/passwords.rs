@@ -4,10 +4,7 @@
 
 mod support;
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use support::{
@@ -72,18 +69,6 @@ fn reference(line: &str) -> String {
     rest.trim_end_matches(')').to_owned()
 }
 
-/// Waits until the audit log has a row of this reference.
-fn row(gate: &Gate, reference: &str) -> serde_json::Value {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        if let Some(row) = gate.audit(&["--reference", reference]).pop() {
-            return row;
-        }
-        assert!(Instant::now() < deadline, "no row of reference {reference}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn verbose() -> Gate {
     let limits = "failed_login_delay_s = 0\nfailed_logins = 100\n".to_owned();
     Gate::with(Setup { limits, environment: vec![("RUST_LOG", "trace")], ..Setup::default() })
@@ -124,8 +109,7 @@ fn every_password_way_is_refused_before_the_password_is_read_and_recorded_withou
         assert_eq!(pop.command("QUIT"), "+OK goodbye", "{sent:?}");
     }
     let last = told.last().unwrap().0.clone();
-    row(&gate, &last);
-    let rows = gate.audit(&["--cause", "legacy_password"]);
+    let rows = gate.audit_with(&["--cause", "legacy_password"], 1, |row| row["reference"] == last.as_str());
     for (reference, service, how, user) in told {
         let row = rows.iter().find(|row| row["reference"] == reference.as_str());
         let row = row.unwrap_or_else(|| panic!("{how}: no row of reference {reference}"));
@@ -160,8 +144,7 @@ fn a_right_token_leaves_no_trace_of_itself_either() {
     let mut imap = Imap::connect(&gate);
     let blob = support::wire::xoauth2(ANN, &bad);
     assert!(imap.command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status.starts_with("NO [AUTHENTICATIONFAILED]"));
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(gate.audit(&["--user", ANN]).iter().filter(|row| row["event"] == "login").count(), 3);
+    gate.audit_with(&["--user", ANN], 3, |row| row["event"] == "login");
     nowhere(&gate, &[signature, &token[..60], &blob[..60], &support::wire::xoauth2(ANN, &token)[40..100]]);
 }
 

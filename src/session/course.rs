@@ -50,7 +50,7 @@ pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Insta
     if dialogue.link().wire.at_boundary() {
         dialogue.say_goodbye(&ending);
     }
-    // Whoever said goodbye sends nothing more that could cross with our answer.
+    // Whoever said goodbye should send nothing more that could cross with our answer.
     let linger = !matches!(ending, Ending::Logout);
     dialogue.link().wire.close(ending.patience(), linger).await;
 }

@@ -110,8 +110,8 @@ impl Wire {
         (self.received, self.sent)
     }
 
-    /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once. With `linger`
-    /// what the peer still sends is thrown away for a moment.
+    /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once. With `linger`, or
+    /// where something is unread, what the peer still sends is thrown away for a moment.
     pub(super) async fn close(&mut self, limit: Duration, linger: bool) {
         if limit.is_zero() {
             return;
@@ -128,10 +128,13 @@ impl Wire {
         };
         let said = timeout(limit, goodbye).await;
         self.out = BytesMut::new();
-        if let (Ok(Ok(())), true) = (said, linger) {
-            // A socket closed on bytes that nobody read resets the connection, and a reset may reach the peer's program
-            // before it has read our last line: so what it still sends (half a message, more commands) is thrown away.
-            let (tcp, _) = self.stream.get_mut();
+        if !matches!(said, Ok(Ok(()))) {
+            return;
+        }
+        // A socket closed on bytes that nobody read resets the connection, and a reset may reach the peer's program
+        // before it has read our last line: so what it still sends (half a message, more commands) is thrown away.
+        let (tcp, _) = self.stream.get_mut();
+        if linger || tcp.try_read(&mut [0; 64]).is_ok_and(|count| count > 0) {
             let mut scrap = vec![0; READ_ROOM];
             let _ = timeout(LINGER, async {
                 while tcp.read(&mut scrap).await? > 0 {}

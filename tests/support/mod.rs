@@ -226,6 +226,24 @@ impl Gate {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// The same, once so many of them are such: rows are written a moment after what they tell.
+    pub fn audit_with(
+        &self,
+        arguments: &[&str],
+        count: usize,
+        such: impl Fn(&serde_json::Value) -> bool,
+    ) -> Vec<serde_json::Value> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let rows = self.audit(arguments);
+            if rows.iter().filter(|row| such(row)).count() >= count {
+                return rows;
+            }
+            assert!(Instant::now() < deadline, "never {count} such rows for {arguments:?}, but {rows:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until the log holds `text`.
     pub fn wait_for_log(&self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(15);
