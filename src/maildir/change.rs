@@ -40,11 +40,12 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
     let (mut changed, mut renamed_in, mut failed) = (Vec::new(), HashSet::new(), None);
     for uid in uids {
         // As it stands now: a look at the disk for an earlier one may have found this one's new name too.
-        let Some(message) = ex.read(|s| s.find(*uid).cloned())? else { continue };
+        let found = ex.read(|s| s.find(*uid).map(|m| (m.clone(), s.name(m).to_vec())))?;
+        let Some((message, name)) = found else { continue };
         let flags = message.flags.changed(store.op, store.flags);
-        let keywords = combine(&message.keywords, store.op, &given);
+        let keywords = combine(message.keywords(), store.op, &given);
         if flags != message.flags {
-            match rename(ex, &message, store, &new, &cur) {
+            match rename(ex, (&message, name), store, &new, &cur) {
                 Ok(Some((from, name))) => {
                     renamed_in.extend([from, Place::Cur]);
                     records.push(Record::Renamed { uid: message.uid, place: Place::Cur, name });
@@ -56,7 +57,7 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
                 }
             }
         }
-        if *keywords != *message.keywords {
+        if keywords != message.keywords() {
             records.push(Record::Keywords { uid: message.uid, keywords });
         } else if flags == message.flags {
             continue;
@@ -80,12 +81,12 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
 /// Renames one message's file for its new flags: those its name has by now, changed. Nothing if the message is gone.
 fn rename(
     ex: &Exclusive,
-    message: &Message,
+    (message, name): (&Message, Vec<u8>),
     store: &Store,
     new: &Dir,
     cur: &Dir,
 ) -> Result<Option<(Place, Vec<u8>)>, MailError> {
-    let mut known = (message.place, message.name.to_vec());
+    let mut known = (message.place, name);
     for _ in 0..3 {
         let flags = filename::flags(filename::info(&known.1)).changed(store.op, store.flags);
         let name = filename::with_flags(&known.1, flags);
@@ -110,14 +111,14 @@ fn rename(
 /// Where a message's file is now, after a look at the disk.
 pub(super) fn locate(ex: &Exclusive, uid: u32) -> Result<Option<(Place, Vec<u8>)>, MailError> {
     scan::all(ex, false)?;
-    ex.read(|s| s.find(uid).map(|m| (m.place, m.name.to_vec())))
+    ex.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec())))
 }
 
 /// Removes messages for good. Those that are gone already do not matter.
 pub(super) fn expunge(ex: &Exclusive, uids: &[u32]) -> Result<(), MailError> {
     let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
     let (mut records, mut touched, mut failed) = (Vec::new(), HashSet::new(), None);
-    let file = |uid: u32| ex.read(|s| s.find(uid).map(|m| (m.place, m.name.to_vec())));
+    let file = |uid: u32| ex.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec())));
     for uid in uids {
         let Some((place, name)) = file(*uid)? else { continue };
         let dir = |place| if place == Place::New { &new } else { &cur };

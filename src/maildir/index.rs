@@ -165,6 +165,7 @@ fn replay(head: Head, bytes: &[u8]) -> (State, bool) {
         break;
     }
     state.sweep();
+    state.pack();
     (state, whole)
 }
 

@@ -58,8 +58,8 @@ pub(super) fn named(ex: &Exclusive, names: &[(Place, Vec<u8>)]) -> Result<(), Ma
     }
     let mut found = Found::default();
     ex.read(|state| {
-        let named = state.messages.iter().filter(|m| asked.contains(m.base()));
-        named.for_each(|message| found.place(message, &mut listing));
+        let named = state.messages.iter().filter(|m| asked.contains(state.base(m)));
+        named.for_each(|message| found.place(state, message, &mut listing));
     })?;
     for (_, place, name) in std::mem::take(&mut found.missing) {
         // Events of our own renames name the old file; it is fine that nothing stands there now.
@@ -84,14 +84,15 @@ struct Found {
 impl Found {
     /// Sorts every known message; what is left in `listing` is new.
     fn compare(&mut self, state: &State, listing: &mut Listing) {
-        state.messages.iter().for_each(|message| self.place(message, listing));
+        state.messages.iter().for_each(|message| self.place(state, message, listing));
     }
 
-    fn place(&mut self, message: &Message, listing: &mut Listing) {
-        match listing.remove(message.base()) {
-            Some((place, name)) if place == message.place && *name == *message.name => {}
+    fn place(&mut self, state: &State, message: &Message, listing: &mut Listing) {
+        let known = state.name(message);
+        match listing.remove(filename::base(known)) {
+            Some((place, name)) if place == message.place && name == known => {}
             Some((place, name)) => self.renamed.push((message.uid, place, name)),
-            None => self.missing.push((message.uid, message.place, message.name.to_vec())),
+            None => self.missing.push((message.uid, message.place, known.to_vec())),
         }
     }
 
@@ -112,7 +113,7 @@ impl Found {
         let mut known = Vec::new();
         for (uid, place, name) in std::mem::take(&mut self.renamed) {
             // Two files of one message (a restored backup, a crash between link and unlink): the known one stays.
-            let old = ex.read(|state| state.find(uid).map(|m| (m.place, m.name.to_vec())))?;
+            let old = ex.read(|state| state.find(uid).map(|m| (m.place, state.name(m).to_vec())))?;
             if let Some((old_place, old)) = old
                 && is_file(&ex.dir, old_place, &old)?
             {
@@ -174,7 +175,7 @@ fn settle(ex: &Exclusive, known: &mut Vec<Record>, fresh: &mut [Record]) -> Resu
         .collect();
     let waiting = ex.read(|state| {
         let new = state.messages.iter().filter(|m| m.place == Place::New && !gone.contains(&m.uid));
-        new.map(|m| (m.uid, m.name.to_vec())).collect::<Vec<_>>()
+        new.map(|m| (m.uid, state.name(m).to_vec())).collect::<Vec<_>>()
     })?;
     if waiting.is_empty() && fresh.is_empty() {
         return Ok(());

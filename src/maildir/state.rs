@@ -8,17 +8,17 @@ use super::{
     record::{Marks, Record},
 };
 
-/// One message of a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One message of a folder. There may be millions, so it is kept small: its name lies in [`State::names`].
+#[derive(Clone, Debug)]
 pub(super) struct Message {
     pub uid: u32,
-    /// The file's directory and name, when last seen.
+    name: Span,
+    /// The file's directory, when last seen.
     pub place: Place,
     pub flags: Flags,
     dead: bool,
-    pub name: Box<[u8]>,
-    /// Numbers in [`State::keywords`], sorted.
-    pub keywords: Box<[u16]>,
+    /// Numbers in [`State::keywords`], sorted. Most messages have none.
+    keywords: Option<Few>,
     /// Bytes in wire form, and how many of them are CRs that the file lacks.
     pub size: u64,
     pub bare: u64,
@@ -29,29 +29,29 @@ pub(super) struct Message {
     pub modseq: u64,
 }
 
-impl Message {
-    pub(super) fn base(&self) -> &[u8] {
-        filename::base(&self.name)
-    }
+#[allow(clippy::box_collection, reason = "one word in each message instead of three")]
+type Few = Box<Vec<u16>>;
 
-    /// The record that brings this message back.
-    pub(super) fn record(&self) -> Record {
-        Record::Message {
-            uid: self.uid,
-            modseq: self.modseq,
-            place: self.place,
-            name: self.name.to_vec(),
-            size: self.size,
-            bare: self.bare,
-            date: self.date,
-            saved: self.saved,
-            keywords: self.keywords.to_vec(),
-        }
+/// Where a name lies. File names have at most 255 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    at: u32,
+    length: u8,
+}
+
+impl Message {
+    pub(super) fn keywords(&self) -> &[u16] {
+        self.keywords.as_deref().map_or(&[], |few| few.as_slice())
     }
 }
 
+/// A list that is kept only if it is not empty.
+fn kept(keywords: Vec<u16>) -> Option<Few> {
+    (!keywords.is_empty()).then(|| Box::new(keywords))
+}
+
 /// One folder.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub uid_validity: u32,
     pub marks: Marks,
@@ -59,6 +59,15 @@ pub(super) struct State {
     pub messages: Vec<Message>,
     /// The keyword table; only ever grows while the index is not rebuilt.
     pub keywords: Vec<Arc<str>>,
+    /// The files' names, one after another, and how many bytes of them no message refers to any more.
+    names: Vec<u8>,
+    unused: usize,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        (self.uid_validity, self.marks) == (other.uid_validity, other.marks) && self.records().eq(other.records())
+    }
 }
 
 impl State {
@@ -66,6 +75,56 @@ impl State {
     pub(super) fn empty(uid_validity: u32) -> Self {
         let marks = Marks { modseq: 1, uid_next: 1, recent: 1 };
         Self { uid_validity, marks, ..Self::default() }
+    }
+
+    /// The name of a message's file, when last seen.
+    pub(super) fn name(&self, message: &Message) -> &[u8] {
+        let Span { at, length } = message.name;
+        self.names.get(at as usize..at as usize + usize::from(length)).unwrap_or_default()
+    }
+
+    /// What of its name identifies a message.
+    pub(super) fn base(&self, message: &Message) -> &[u8] {
+        filename::base(self.name(message))
+    }
+
+    /// The record that brings a message back.
+    fn record(&self, message: &Message) -> Record {
+        Record::Message {
+            uid: message.uid,
+            modseq: message.modseq,
+            place: message.place,
+            name: self.name(message).to_vec(),
+            size: message.size,
+            bare: message.bare,
+            date: message.date,
+            saved: message.saved,
+            keywords: message.keywords().to_vec(),
+        }
+    }
+
+    /// Keeps a name. Nothing if no file can have it.
+    fn keep(&mut self, name: &[u8]) -> Option<Span> {
+        if self.unused > self.names.len() / 2 {
+            self.pack();
+        }
+        let (at, length) = (u32::try_from(self.names.len()).ok()?, u8::try_from(name.len()).ok()?);
+        self.names.extend_from_slice(name);
+        Some(Span { at, length })
+    }
+
+    /// Drops the names that no message has any more, and whatever else is held in reserve.
+    pub(super) fn pack(&mut self) {
+        let mut names = Vec::with_capacity(self.names.len().saturating_sub(self.unused));
+        for message in &mut self.messages {
+            let Span { at, length } = message.name;
+            let name = self.names.get(at as usize..at as usize + usize::from(length)).unwrap_or_default();
+            // Never more than there were.
+            message.name.at = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            names.extend_from_slice(name);
+        }
+        (self.names, self.unused) = (names, 0);
+        self.messages.shrink_to_fit();
     }
 
     pub(super) fn find(&self, uid: u32) -> Option<&Message> {
@@ -94,35 +153,39 @@ impl State {
                     return;
                 }
                 let flags = filename::flags(filename::info(&name));
-                let (name, keywords) = (name.into_boxed_slice(), keywords.into_boxed_slice());
-                let modseq = own;
-                let dead = false;
+                let Some(name) = self.keep(&name) else { return };
                 self.messages.push(Message {
                     uid,
+                    name,
                     place,
                     flags,
-                    dead,
-                    name,
-                    keywords,
+                    dead: false,
+                    keywords: kept(keywords),
                     size,
                     bare,
                     date,
                     saved,
-                    modseq,
+                    modseq: own,
                 });
                 self.marks.uid_next = self.marks.uid_next.max(uid.saturating_add(1));
             }
             Record::Renamed { uid, place, name } => {
-                let Some(message) = self.find_mut(uid) else { return };
                 let flags = filename::flags(filename::info(&name));
+                if self.find(uid).is_none() {
+                    return;
+                }
+                let Some(name) = self.keep(&name) else { return };
+                let Some(message) = self.find_mut(uid) else { return };
                 if flags != message.flags {
                     message.modseq = modseq;
                 }
-                (message.flags, message.place, message.name) = (flags, place, name.into_boxed_slice());
+                let before = std::mem::replace(&mut message.name, name);
+                (message.flags, message.place) = (flags, place);
+                self.unused += usize::from(before.length);
             }
             Record::Keywords { uid, keywords } => {
                 let Some(message) = self.find_mut(uid) else { return };
-                (message.keywords, message.modseq) = (keywords.into_boxed_slice(), modseq);
+                (message.keywords, message.modseq) = (kept(keywords), modseq);
             }
             Record::Expunged { uid } => {
                 if let Some(message) = self.find_mut(uid) {
@@ -135,12 +198,62 @@ impl State {
 
     /// Drops the messages that were expunged.
     pub(super) fn sweep(&mut self) {
-        self.messages.retain(|m| !m.dead);
+        let unused = &mut self.unused;
+        self.messages.retain(|m| {
+            *unused += if m.dead { usize::from(m.name.length) } else { 0 };
+            !m.dead
+        });
     }
 
     /// Everything as records, for a compacted index.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         let keywords = self.keywords.iter().map(|k| Record::Keyword { name: k.to_string() });
-        keywords.chain(self.messages.iter().map(Message::record))
+        keywords.chain(self.messages.iter().map(|m| self.record(m)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(uid: u32, name: &str) -> Record {
+        let (place, name, keywords) = (Place::Cur, name.as_bytes().to_vec(), Vec::new());
+        Record::Message { uid, modseq: 1, place, name, size: 1, bare: 0, date: 0, saved: 0, keywords }
+    }
+
+    #[test]
+    fn names_are_right_and_take_no_more_room_than_twice_their_own_however_often_they_change() {
+        let mut state = State::empty(1);
+        for uid in 1..=100 {
+            state.apply(message(uid, &format!("{uid}.base:2,")), 1);
+        }
+        for round in 0..50_u64 {
+            for uid in 1..=100 {
+                let name = format!("{uid}.base:2,{}", if round % 2 == 0 { "S" } else { "FS" }).into_bytes();
+                state.apply(Record::Renamed { uid, place: Place::Cur, name }, round + 2);
+            }
+            if round == 20 {
+                (1..=50).for_each(|uid| state.apply(Record::Expunged { uid }, 30));
+                state.sweep();
+            }
+        }
+        let names: Vec<_> =
+            state.messages.iter().map(|m| String::from_utf8_lossy(state.name(m)).into_owned()).collect();
+        assert_eq!(names, (51..=100).map(|uid| format!("{uid}.base:2,FS")).collect::<Vec<_>>());
+        let own: usize = names.iter().map(String::len).sum();
+        assert!(state.names.len() <= own * 2 + 255, "{} bytes for {own}", state.names.len());
+        state.pack();
+        assert_eq!((state.names.len(), state.unused), (own, 0));
+    }
+
+    #[test]
+    fn a_name_that_no_file_can_have_is_a_damaged_index_s() {
+        let mut state = State::empty(1);
+        state.apply(message(1, &"x".repeat(256)), 1);
+        state.apply(message(2, &"y".repeat(255)), 1);
+        assert_eq!(state.messages.iter().map(|m| m.uid).collect::<Vec<_>>(), [2]);
+        state.apply(Record::Renamed { uid: 2, place: Place::New, name: vec![b'z'; 256] }, 2);
+        let names: Vec<_> = state.messages.iter().map(|m| state.name(m).len()).collect();
+        assert_eq!((names, state.unused), (vec![255], 0));
     }
 }

@@ -220,7 +220,7 @@ impl View {
         Meta {
             uid: m.uid,
             flags: m.flags,
-            keywords: m.keywords.iter().filter_map(|k| state.keywords.get(usize::from(*k)).cloned()).collect(),
+            keywords: m.keywords().iter().filter_map(|k| state.keywords.get(usize::from(*k)).cloned()).collect(),
             recent: self.is_recent(m.uid),
             size: m.size,
             internal_date: UnixTime::from_secs(m.date),
@@ -349,7 +349,7 @@ impl View {
         let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
         let (folder, pool) = (Arc::clone(&self.folder), shared.pool.clone());
         let open = move || {
-            let known = folder.read(|s| s.find(uid).map(|m| (m.place, m.name.clone(), m.size, m.bare)));
+            let known = folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.size, m.bare)));
             let (place, name, size, bare) = known.flatten().ok_or(MailError::Gone { uid })?;
             let dir = folder.dir()?.sub(place.dir().as_bytes())?;
             MessageReader::open(&dir, &name, &pool, uid, size, bare)

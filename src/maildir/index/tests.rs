@@ -37,7 +37,7 @@ struct Model {
 
 fn model_of(state: &State) -> Model {
     let names = |ids: &[u16]| ids.iter().map(|id| state.keywords[usize::from(*id)].to_string()).collect();
-    let messages = state.messages.iter().map(|m| (m.uid, (m.flags, names(&m.keywords)))).collect();
+    let messages = state.messages.iter().map(|m| (m.uid, (m.flags, names(m.keywords())))).collect();
     Model { messages, next: state.marks.uid_next }
 }
 

@@ -140,14 +140,14 @@ pub(in crate::maildir) async fn copy_uids(
 
 fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
     let gone = MailError::Gone { uid };
-    let (message, keywords) = ex
+    let (message, keywords, mut name) = ex
         .read(|s| {
-            let message = s.find(uid)?.clone();
-            let keywords = message.keywords.iter().filter_map(|k| s.keywords.get(usize::from(*k)).cloned());
-            Some((message.clone(), keywords.collect()))
+            let message = s.find(uid)?;
+            let keywords = message.keywords().iter().filter_map(|k| s.keywords.get(usize::from(*k)).cloned());
+            Some((message.clone(), keywords.collect(), s.name(message).to_vec()))
         })?
         .ok_or_else(|| gone.clone())?;
-    let (mut place, mut name) = (message.place, message.name.to_vec());
+    let mut place = message.place;
     let mut tries = 0;
     let file = loop {
         let dir = ex.dir.sub(place.dir().as_bytes())?;
