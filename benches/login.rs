@@ -31,13 +31,13 @@ const SETTLE: Duration = Duration::from_millis(900);
 #[derive(Parser)]
 struct Arguments {
     /// Logins of one measurement
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 1500)]
     logins: usize,
     /// Measurements of each kind, taken in turns
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Logins under way at the same time
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 8)]
     at_once: usize,
     /// Only this kind, for a profiler
     #[arg(long)]
