@@ -3,9 +3,16 @@
 //!
 //! A decision reads the snapshot ([`Store::read`]); nothing on the path of a known login touches SQL. Every write goes:
 //! transaction, feed entry, commit, snapshot, [`Store::changes`]; only then does the writing call return.
+//!
+//! Who may use the API and the console is not in the snapshot; each request asks the database:
+//! - [`Store::find_api_token`] (the bearer's [`ApiToken`]), [`Store::make_api_token`] from a [`NewApiToken`],
+//!   [`Store::api_tokens`], [`Store::revoke_api_token`];
+//! - [`Store::role_of`] a person (a [`Role`]), [`Store::set_role`], [`Store::admins`];
+//! - [`Store::make_bootstrap`] at start, [`Store::exchange_bootstrap`] once.
 
 mod apply;
 mod audit;
+mod bootstrap;
 mod difference;
 mod error;
 mod event;
@@ -13,8 +20,10 @@ mod examine;
 mod feed;
 mod grants;
 mod open;
+mod roles;
 mod rows;
 mod schema;
+mod tokens;
 
 use std::{
     path::PathBuf,
@@ -34,6 +43,8 @@ pub use audit::{AuditFilter, AuditFull, AuditLog};
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
+pub use roles::{AccessError, Admin, Role};
+pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 
 use crate::model::UnixTime;
 use crate::policy::Directory;
