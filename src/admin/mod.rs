@@ -4,13 +4,17 @@
 //! A request goes: [`guard`] (host, rate, size, time) -> [`actor`] (whose token, which role) -> a resource, which asks the
 //! snapshot or writes through `store`. Nothing here touches a session: what a write changes, the change feed carries.
 
+mod access;
 mod actor;
 mod extract;
+mod grants;
 mod guard;
 mod health;
+mod me;
 mod openapi;
 mod page;
 mod problem;
+mod time;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -74,7 +78,11 @@ impl Control {
 
 /// Every resource, each with its part of the OpenAPI document.
 fn resources() -> OpenApiRouter<Arc<Control>> {
-    OpenApiRouter::with_openapi(openapi::frame()).merge(health::routes())
+    OpenApiRouter::with_openapi(openapi::frame())
+        .merge(health::routes())
+        .merge(access::routes())
+        .merge(grants::routes())
+        .merge(me::routes())
 }
 
 /// All paths of the listener.

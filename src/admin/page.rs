@@ -20,9 +20,14 @@ const LONGEST: usize = 4_096;
 pub struct PageQuery {
     /// Items wanted, at most 1,000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
     /// `next` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
+}
+
+/// The cursor of the page after this key.
+pub(super) fn cursor(key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(key)
 }
 
 /// One page of a list.
@@ -61,7 +66,7 @@ impl<T> Page<T> {
     pub fn cut(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+        let next = items.last().filter(|_| more).map(|last| cursor(&key(last)));
         Self { items, next }
     }
 }

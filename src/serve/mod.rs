@@ -2,6 +2,7 @@
 //! `cli`.
 
 mod accept;
+mod bootstrap;
 mod check;
 mod http;
 pub mod proxy;
@@ -100,6 +101,9 @@ impl Server {
             hangup,
         );
         reload.apply_policy().await?;
+        if !config.listen.http.is_empty() {
+            bootstrap::prepare(&store, &config.data_dir).await?;
+        }
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
         let house = Arc::new(House { gate: Arc::clone(&gate), mail, limits: config.session_limits() });

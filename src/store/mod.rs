@@ -18,6 +18,7 @@ mod error;
 mod event;
 mod examine;
 mod feed;
+mod grant_list;
 mod grants;
 mod open;
 mod roles;
@@ -43,6 +44,7 @@ pub use audit::{AuditFilter, AuditFull, AuditLog};
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
+pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
 pub use roles::{AccessError, Admin, Role};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 
