@@ -83,9 +83,12 @@ impl Web {
         let Ok(at) = stream.local_addr() else { return };
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let peer = Peer { from: canonical(from), at: canonical(at) };
-        let Some(tls) = &self.tls else { return self.requests(stream, peer, watcher).await };
+        let Some(tls) = &self.tls else { return self.requests(stream, peer, false, watcher).await };
         match timeout(self.handshake_limit, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
-            Ok(Ok(stream)) => self.requests(stream, peer, watcher).await,
+            Ok(Ok(stream)) => {
+                let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.requests(stream, peer, two, watcher).await;
+            }
             Ok(Err(error)) => debug!(%from, %error, "TLS handshake failed"),
             Err(_) => debug!(%from, "TLS handshake took too long"),
         }
@@ -95,10 +98,13 @@ impl Web {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: Peer,
+        two: bool,
         watcher: hyper_util::server::graceful::Watcher,
     ) {
         let service = TowerToHyperService::new(self.router.clone().layer(Extension(peer)));
-        let mut server = auto::Builder::new(TokioExecutor::new());
+        // The version is known from ALPN. To find it out from the first bytes knows no time limit.
+        let server = auto::Builder::new(TokioExecutor::new());
+        let mut server = if two { server.http2_only() } else { server.http1_only() };
         server.http1().timer(TokioTimer::new()).header_read_timeout(self.idle_limit);
         server
             .http2()
