@@ -312,3 +312,38 @@ fn beyond_loopback_there_is_tls_and_a_connection_that_says_nothing_is_closed() {
     gate.signal("TERM");
     assert_eq!(gate.wait(Duration::from_secs(10)).code(), Some(0));
 }
+
+#[test]
+fn the_audit_log_and_the_reasons_are_told_to_those_who_may_see_them() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    gate.imap(ANN, APP).ok("LOGOUT");
+    gate.imap("lisa@example.com", APP).ok("LOGOUT");
+    first.put(&format!("/api/v1/admins/{OLAF}"), &json!({ "role": "admin", "unit": "/Listed" }));
+    let olaf = Api::with(&gate, &own_token(&gate, OLAF));
+    let users = |api: &Api| {
+        let rows = api.get("/api/v1/audit?event=login").json();
+        let mut users: Vec<String> =
+            rows["items"].as_array().unwrap().iter().map(|row| row["user"].as_str().unwrap().to_owned()).collect();
+        users.sort();
+        users
+    };
+    assert_eq!(users(&first), [ANN, "lisa@example.com"]);
+    assert_eq!(users(&olaf), ["lisa@example.com"]);
+    let role = first.get("/api/v1/audit?event=role.set").json();
+    assert!(role["items"].as_array().is_some(), "{role}");
+    assert_eq!(first.get("/api/v1/audit?reference=hello").problem(), "bad-request");
+
+    let ask =
+        |api: &Api, user: &str, app: &str| api.get(&format!("/api/v1/why?user={user}&app={app}&service=imap"));
+    let yes = ask(&first, ANN, APP).json();
+    assert_eq!(yes["allowed"], true, "{yes}");
+    let no = ask(&first, "lisa@example.com", OTHER_APP).json();
+    assert_eq!(
+        (&no["allowed"], &no["steps"].as_array().unwrap().last().unwrap()["check"]),
+        (&json!(false), &json!("app"))
+    );
+    assert_eq!(ask(&olaf, "lisa@example.com", APP).json()["allowed"], true);
+    assert_eq!(ask(&olaf, ANN, APP).problem(), "not-found");
+    assert_eq!(first.get("/api/v1/why?user=a@b.test&app=x&service=smtp").problem(), "bad-request");
+}
