@@ -19,6 +19,7 @@ mod error;
 mod event;
 mod examine;
 mod feed;
+mod grant_list;
 mod grants;
 mod open;
 mod roles;
@@ -45,6 +46,7 @@ pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
+pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
 pub use roles::{AccessError, Admin, Role};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 
