@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Edit, Grant, GrantKey, GrantState, Group, Mailbox, Unit, User,
+    Cutoff, CutoffKey, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Unit, User,
+    cutoffs::Cutoffs,
     groups::{Groups, NO_GROUPS},
     rule::{Apps, Ends, Rules},
     tree::Tree,
@@ -23,6 +24,7 @@ pub struct Directory {
     pub(super) tree: Tree,
     pub(super) groups: Groups,
     pub(super) apps: Apps,
+    pub(super) cutoffs: Cutoffs,
     users: HashMap<UserId, UserRow>,
     /// Rules of users who have some of their own, by user number: few do.
     exceptions: HashMap<u32, Rules>,
@@ -156,6 +158,7 @@ impl Directory {
             Edit::Mailbox(id, mailbox) => self.put_mailbox(&id, mailbox.as_ref()),
             Edit::App(id, app) => self.apps.put(&id, app),
             Edit::Grant(key, grant) => self.put_grant(&key, grant),
+            Edit::Cutoff(key, cutoff) => self.put_cutoff(&key, cutoff),
         }
     }
 
@@ -261,6 +264,11 @@ impl Directory {
         };
     }
 
+    /// Puts what an issuer said of its tokens, or with `None` forgets it.
+    pub fn put_cutoff(&mut self, key: &CutoffKey, cutoff: Option<Cutoff>) {
+        self.cutoffs.put(key, cutoff);
+    }
+
     /// The row of a user, made if need be: unlisted, so as good as unknown.
     fn row_of(&mut self, id: &UserId) -> &mut UserRow {
         let next = &mut self.next_user;
@@ -364,6 +372,11 @@ impl Directory {
             groups: self.groups.len(),
             grants: self.grants.len() + self.inline_grants,
         }
+    }
+
+    /// How many words of issuers against tokens and accounts there are.
+    pub fn cutoff_count(&self) -> usize {
+        self.cutoffs.len()
     }
 
     /// The number of the last change that is in this snapshot: the policy version of the audit log.

@@ -11,11 +11,11 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 use tokio::{sync::MutexGuard, time::timeout};
 
 use super::{
-    POLL, Store, StoreError,
+    POLL, Store, StoreError, cutoffs,
     rows::{self, Failed},
 };
 use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
-use crate::policy::{Directory, Edit};
+use crate::policy::{CutoffKey, Directory, Edit};
 
 /// More touched rows than this are one `directory` entry in the feed, and are read again with all others.
 const MANY: usize = 20_000;
@@ -33,6 +33,7 @@ pub(super) struct Touched {
     pub(super) mailboxes: BTreeSet<UserId>,
     pub(super) apps: BTreeSet<ClientId>,
     pub(super) grants: BTreeSet<(UserId, ClientId)>,
+    pub(super) cutoffs: BTreeSet<CutoffKey>,
 }
 
 impl Touched {
@@ -43,6 +44,7 @@ impl Touched {
             + self.mailboxes.len()
             + self.apps.len()
             + self.grants.len()
+            + self.cutoffs.len()
     }
 
     /// One feed entry each; what is too much to name is one entry for all.
@@ -57,6 +59,7 @@ impl Touched {
         entries.extend(self.mailboxes.iter().map(|name| (ChangeKind::Mailbox, name.to_string())));
         entries.extend(self.users.iter().map(|name| (ChangeKind::User, name.to_string())));
         entries.extend(self.grants.iter().map(|(user, app)| (ChangeKind::Grant, format!("{user} {app}"))));
+        entries.extend(self.cutoffs.iter().map(|key| (ChangeKind::Cutoff, cutoffs::subject(key))));
         entries
     }
 
@@ -72,6 +75,7 @@ impl Touched {
             ChangeKind::Grant => subject.split_once(' ').and_then(|(user, app)| {
                 Some(self.grants.insert((UserId::parse(user).ok()?, ClientId::parse(app).ok()?)))
             }),
+            ChangeKind::Cutoff => cutoffs::from_subject(subject).map(|key| self.cutoffs.insert(key)),
         };
         self.all |= known.is_none() || self.len() > MANY;
     }

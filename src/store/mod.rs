@@ -13,6 +13,7 @@
 mod apply;
 mod audit;
 mod bootstrap;
+mod cutoffs;
 mod difference;
 mod error;
 mod event;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use apply::Applied;
 pub use audit::{AuditFilter, AuditFull, AuditLog};
+pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
@@ -69,6 +71,10 @@ pub struct Settings {
     pub audit_buffer: usize,
     /// Audit rows kept; the oldest go first.
     pub audit_rows: u64,
+    /// For so many days an issuer's word against a token is kept; no issuer's tokens may live longer.
+    pub cutoff_days: u64,
+    /// So many words of issuers are kept.
+    pub cutoffs: u64,
 }
 
 impl Settings {
@@ -85,6 +91,8 @@ impl Settings {
             audit_required: true,
             audit_buffer: 10_000,
             audit_rows: 1_000_000,
+            cutoff_days: 30,
+            cutoffs: 100_000,
         }
     }
 }
@@ -106,6 +114,7 @@ pub struct Store {
     /// When the last change was committed.
     committed_ms: AtomicI64,
     audit_rows: i64,
+    cutoff_limits: cutoffs::Limits,
 }
 
 impl Store {
@@ -127,6 +136,7 @@ impl Store {
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),
             audit_rows: i64::try_from(settings.audit_rows).unwrap_or(i64::MAX),
+            cutoff_limits: cutoffs::Limits::new(settings),
         }))
     }
 

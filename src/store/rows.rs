@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
-use super::{StoreError, feed::Touched};
+use super::{StoreError, cutoffs, feed::Touched};
 use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
     Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Setting, Settings, Trust, Unit, User,
@@ -108,6 +108,10 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
             directory.apply(grant(row)?);
         }
     }
+    for row in all(c, "SELECT issuer, kind, subject, issued_until, account FROM cutoffs").await? {
+        let (key, cutoff) = cutoffs::fact(&row)?;
+        directory.put_cutoff(&key, Some(cutoff));
+    }
     directory.shrink();
     Ok(directory)
 }
@@ -158,6 +162,9 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
             edits.push(grant(&row)?);
         }
     }
+    for key in &touched.cutoffs {
+        edits.push(Edit::Cutoff(key.clone(), cutoffs::find(c, key).await?.map(|row| row.cutoff)));
+    }
     Ok(edits)
 }
 
@@ -167,6 +174,7 @@ fn key_of(edit: &Edit) -> String {
         Edit::Group(name, _) => name.to_string(),
         Edit::User(id, _) | Edit::Mailbox(id, _) => id.to_string(),
         Edit::App(id, _) => id.to_string(),
+        Edit::Cutoff(key, _) => cutoffs::subject(key),
         Edit::Grant(key, _) => format!("{} {} {}", key.user, key.owner, key.app),
     }
 }

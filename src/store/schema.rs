@@ -62,11 +62,28 @@ CREATE TABLE admins (
 CREATE TABLE bootstrap_secrets (hash TEXT PRIMARY KEY, made_at BIGINT NOT NULL, expires_at BIGINT NOT NULL);
 ";
 
+/// What issuers said of their tokens and accounts, and which events they said it in. `issued_until`: tokens issued at or
+/// before it are refused. `account`: open, disabled or purged, since `account_at`. Rows without `expires_at` stay.
+const CUTOFFS: &str = "
+CREATE TABLE cutoffs (
+    issuer TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, issued_until BIGINT, account TEXT NOT NULL,
+    account_at BIGINT, event TEXT NOT NULL, changed_at BIGINT NOT NULL, expires_at BIGINT,
+    PRIMARY KEY (issuer, kind, subject));
+CREATE INDEX cutoffs_by_end ON cutoffs (expires_at);
+CREATE TABLE events_seen (
+    issuer TEXT NOT NULL, id TEXT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (issuer, id));
+CREATE INDEX events_seen_by_end ON events_seen (expires_at);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations() -> Vec<Migration> {
-    [(1, "directory, grants, changes, audit", FIRST), (5, "API tokens, admins, bootstrap secrets", ACCESS)]
-        .map(|(version, name, sql)| {
-            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        })
-        .into()
+    [
+        (1, "directory, grants, changes, audit", FIRST),
+        (5, "API tokens, admins, bootstrap secrets", ACCESS),
+        (50, "cutoffs, events seen", CUTOFFS),
+    ]
+    .map(|(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    })
+    .into()
 }
