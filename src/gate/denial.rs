@@ -158,6 +158,7 @@ impl Denial {
                 | Refusal::NotMember { .. }
                 | Refusal::GrantDisabled { .. }
                 | Refusal::GrantRemoved { .. } => Code::AuthorizationFailed,
+                Refusal::RightsLowered { .. } => Code::NoPerm,
                 Refusal::ServiceOffByUser { .. } => Code::Alert,
                 _ => Code::ContactAdmin,
             },
@@ -173,6 +174,7 @@ impl Denial {
     pub fn pop(&self) -> (&'static str, String) {
         let code = match &self.cause {
             Cause::Policy(Refusal::UserUnknown { .. } | Refusal::NotMember { .. }) => "AUTH",
+            Cause::Policy(Refusal::RightsLowered { .. }) => "SYS/TEMP",
             Cause::Policy(_) => "SYS/PERM",
             Cause::TooManySessions { .. } => "IN-USE",
             Cause::Unavailable { .. } => "SYS/TEMP",
@@ -220,6 +222,9 @@ impl Denial {
         match refusal {
             Refusal::UserUnknown { .. } | Refusal::NotMember { .. } => {
                 "This account may not open that mailbox.".to_owned()
+            }
+            Refusal::RightsLowered { .. } => {
+                "You may only read this mailbox from now on. Connect again to go on reading.".to_owned()
             }
             Refusal::UserSuspended { .. } => {
                 format!("{service} access is suspended for this account. Ask your administrator.")

@@ -53,7 +53,7 @@ impl Refusal {
     pub(super) fn check(&self) -> &'static str {
         match self {
             Self::UserUnknown { .. } => "user",
-            Self::NotMember { .. } => "mailbox",
+            Self::NotMember { .. } | Self::RightsLowered { .. } => "mailbox",
             Self::UserSuspended { .. } => "suspension",
             Self::ServiceOff { .. } => "setting",
             Self::ServiceOffByUser { .. } => "own switch",

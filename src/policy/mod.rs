@@ -5,11 +5,13 @@
 mod catalogue;
 mod decide;
 mod directory;
+mod effective;
 mod explain;
 mod facts;
 pub mod file;
 mod groups;
 mod permit;
+mod preview;
 mod refusal;
 mod rule;
 mod tree;
@@ -19,9 +21,12 @@ pub use decide::{Question, explain};
 pub use directory::{Counts, Directory};
 pub use explain::{Explanation, Step};
 pub use facts::{
-    Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Setting, Settings, Trust, Unit, User,
+    Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Rights, Setting, Settings, Trust, Unit,
+    User,
 };
-pub use permit::{Permit, decide};
+pub use effective::Effective;
+pub use preview::{AppCount, Fall, LiveSeat, Pair, Preview, Side, Trial};
+pub use permit::{Permit, decide, decide_again};
 pub use refusal::Refusal;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod apply;
 mod audit;
 mod difference;
+mod edit;
 mod error;
 mod event;
 mod examine;
@@ -29,7 +30,7 @@ use sqlx::AnyPool;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use apply::Applied;
+pub use apply::{Applied, Plan, Planned};
 pub use audit::{AuditFilter, AuditFull, AuditLog};
 pub use error::StoreError;
 pub use event::AuditEvent;
