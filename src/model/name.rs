@@ -255,7 +255,9 @@ mod tests {
 
     #[test]
     fn an_entry_may_end_in_a_star_behind_eight_characters_and_nowhere_else() {
-        for (entry, prefix) in [("vendor12*", Some("vendor12")), ("vendor.mail", None), ("12345678*", Some("12345678"))] {
+        for (entry, prefix) in
+            [("vendor12*", Some("vendor12")), ("vendor.mail", None), ("12345678*", Some("12345678"))]
+        {
             let parsed = ClientId::parse_entry(entry);
             assert_eq!(parsed.as_ref().map(|entry| entry.prefix()), Ok(prefix), "{entry}");
         }

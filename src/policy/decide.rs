@@ -168,7 +168,12 @@ enum Source<'a> {
 }
 
 /// Exception, then groups, then units upwards, then the default.
-pub(super) fn in_force_for_user(directory: &Directory, row: UserRow, service: Service, now: UnixTime) -> InForce<'_> {
+pub(super) fn in_force_for_user(
+    directory: &Directory,
+    row: UserRow,
+    service: Service,
+    now: UnixTime,
+) -> InForce<'_> {
     let exception = directory.exception(row).and_then(|rules| rules.of(service).as_ref());
     if let Some(rule) = exception.filter(|rule| rule.holds(now)) {
         return InForce { rule: Some(rule), source: Source::User };

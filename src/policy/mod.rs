@@ -19,14 +19,14 @@ mod tree;
 pub use catalogue::{apps_shipped, shipped_name};
 pub use decide::{Question, explain};
 pub use directory::{Counts, Directory};
+pub use effective::Effective;
 pub use explain::{Explanation, Step};
 pub use facts::{
     Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Rights, Setting, Settings, Trust, Unit,
     User,
 };
-pub use effective::Effective;
-pub use preview::{AppCount, Fall, LiveSeat, Pair, Preview, Side, Trial};
 pub use permit::{Permit, decide, decide_again};
+pub use preview::{AppCount, Fall, LiveSeat, Pair, Preview, Side, Trial};
 pub use refusal::Refusal;
 
 #[cfg(test)]

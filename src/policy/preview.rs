@@ -159,10 +159,18 @@ impl Trial {
 
     /// Who would lose and gain, and which of the open sessions `seats` would fall.
     pub fn preview(&self, before: &Directory, seats: &[LiveSeat], now: UnixTime) -> Preview {
-        let mut pass = Pass { trial: self, before, now, known: HashMap::new(), loses: Tally::default(), gains: Tally::default() };
+        let mut pass = Pass {
+            trial: self,
+            before,
+            now,
+            known: HashMap::new(),
+            loses: Tally::default(),
+            gains: Tally::default(),
+        };
         pass.look_at_grants();
         let (loses, gains) = (std::mem::take(&mut pass.loses), std::mem::take(&mut pass.gains));
-        let mut preview = Preview { loses: pass.side(loses, true), gains: pass.side(gains, false), ..Preview::default() };
+        let mut preview =
+            Preview { loses: pass.side(loses, true), gains: pass.side(gains, false), ..Preview::default() };
         for (seat, live) in seats.iter().enumerate() {
             let Some(refusal) = pass.falls(live) else { continue };
             preview.fall_count += 1;
@@ -341,13 +349,7 @@ impl Pass<'_> {
 }
 
 /// As a person's own program asks who has just signed in at the issuer.
-fn fresh<'a>(
-    user: &'a UserId,
-    owner: &'a UserId,
-    app: &'a ClientId,
-    service: Service,
-    now: UnixTime,
-) -> Asked<'a> {
+fn fresh<'a>(user: &'a UserId, owner: &'a UserId, app: &'a ClientId, service: Service, now: UnixTime) -> Asked<'a> {
     // Past every removal: whose grant is active has connected again since.
     let issued_at = Some(UnixTime(now.0.max(i64::MAX >> 3)));
     Asked { user, owner, app, service, issued_at, service_account: false }
@@ -367,7 +369,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, (user, has_more): (&UserId, bool), owner: &UserId, app: (u32, &ClientId), changed: [bool; 2]) {
+    fn add(
+        &mut self,
+        (user, has_more): (&UserId, bool),
+        owner: &UserId,
+        app: (u32, &ClientId),
+        changed: [bool; 2],
+    ) {
         if changed == [false; 2] {
             return;
         }

@@ -117,7 +117,8 @@ impl Store {
             true => Preview::default(),
             false => self.preview_of(write.into_news().await?, seats, now),
         };
-        let changes = told.into_iter().map(|told| Planned { place: told.place, before: told.before, after: told.after });
+        let changes =
+            told.into_iter().map(|told| Planned { place: told.place, before: told.before, after: told.after });
         Ok(Plan { version: policy, counts: done, changes: changes.collect(), preview })
     }
 
@@ -189,13 +190,8 @@ async fn work(
         return Err(FileError::from_problems(strangers).in_file(origin).into());
     }
     let mark = Mark { managed_by: put::FILE, version };
-    let mut work = Work {
-        tx: &mut write.tx,
-        touched: &mut write.touched,
-        mark,
-        done: Applied::default(),
-        told: Vec::new(),
-    };
+    let mut work =
+        Work { tx: &mut write.tx, touched: &mut write.touched, mark, done: Applied::default(), told: Vec::new() };
     let outcome = work.all(document).await;
     let Work { done, told, .. } = work;
     outcome.map_err(|error| write.failed(error))?;
@@ -458,7 +454,9 @@ impl Work<'_> {
             })
             .collect();
         let mut difference = Difference::new(&wanted);
-        for row in sqlx::query("SELECT address, name, unit, managed_by FROM mailboxes").fetch_all(&mut *self.tx).await? {
+        for row in
+            sqlx::query("SELECT address, name, unit, managed_by FROM mailboxes").fetch_all(&mut *self.tx).await?
+        {
             let unit = row.try_get::<Option<String>, _>(2)?.map(|unit| UnitPath::parse(&unit)).transpose()?;
             let (id, mailbox) = (UserId::parse(row.try_get(0)?)?, MailboxRow { name: row.try_get(1)?, unit });
             match row.try_get::<String, _>(3)?.as_str() {

@@ -75,7 +75,9 @@ pub enum StoreError {
         what: String,
     },
     /// The policy was changed since the caller looked.
-    #[error("the policy has version {found}, not {expected}: it was changed meanwhile; look at a new plan and apply that")]
+    #[error(
+        "the policy has version {found}, not {expected}: it was changed meanwhile; look at a new plan and apply that"
+    )]
     Stale {
         /// What the caller expected.
         expected: i64,

@@ -32,6 +32,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use apply::{Applied, Plan, Planned};
 pub use audit::{AuditFilter, AuditFull, AuditLog};
+pub use edit::{
+    Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, MOST_CHANGES, MailboxPatch, MailboxValue,
+    Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+};
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};

@@ -210,7 +210,9 @@ fn setting(row: &AnyRow, column: usize) -> Result<Option<Setting>> {
         "any" => Access::Any,
         "only:" => Access::Only(Vec::new()),
         other => match other.strip_prefix("only:") {
-            Some(list) => Access::Only(list.split(',').map(ClientId::parse).collect::<std::result::Result<_, _>>()?),
+            Some(list) => {
+                Access::Only(list.split(',').map(ClientId::parse).collect::<std::result::Result<_, _>>()?)
+            }
             None => return Err(Failed::Bad(format!("a setting says {other:?}"))),
         },
     };

@@ -66,10 +66,7 @@ INSERT INTO counters (name, number) VALUES ('policy', 0);
 
 /// Every migration there is, oldest first.
 pub(super) fn migrations() -> Vec<Migration> {
-    [
-        (1, "directory, grants, changes, audit", FIRST),
-        (4, "versions of rows, rights of members", VERSIONS),
-    ]
+    [(1, "directory, grants, changes, audit", FIRST), (4, "versions of rows, rights of members", VERSIONS)]
         .map(|(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         })

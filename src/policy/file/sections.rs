@@ -154,7 +154,9 @@ impl<'t> Sections<'t> {
             let remedy = "a shared mailbox is nobody's own: remove the [user] or the [mailbox] entry";
             self.reader.wrong::<()>(span.clone(), format!("\"{mailbox}\" is a user and a shared mailbox"), remedy);
         }
-        let Some(table) = self.reader.table(value, "a mailbox", &["name", "unit", "members", "readers"]) else { return };
+        let Some(table) = self.reader.table(value, "a mailbox", &["name", "unit", "members", "readers"]) else {
+            return;
+        };
         let name = table.get("name").and_then(|value| self.reader.string(value, "name")).map(str::to_owned);
         let unit = table.get("unit").and_then(|value| self.known_unit(value, "unit"));
         let of = format!("mailbox \"{mailbox}\"");

@@ -21,7 +21,12 @@ pub(in crate::store) const ADMIN: &str = "admin";
 
 type Done = Result<(), sqlx::Error>;
 
-pub(in crate::store) async fn unit(c: &mut AnyConnection, path: &UnitPath, settings: &Settings, mark: Mark) -> Done {
+pub(in crate::store) async fn unit(
+    c: &mut AnyConnection,
+    path: &UnitPath,
+    settings: &Settings,
+    mark: Mark,
+) -> Done {
     let (imap, imap_until) = rows::setting_columns(settings.imap.as_ref());
     let (pop, pop_until) = rows::setting_columns(settings.pop.as_ref());
     let query = sqlx::query(
@@ -43,7 +48,8 @@ pub(in crate::store) async fn group(c: &mut AnyConnection, name: &GroupId, group
          imap = excluded.imap, imap_until = excluded.imap_until, pop = excluded.pop, \
          pop_until = excluded.pop_until, managed_by = excluded.managed_by, version = excluded.version",
     );
-    let query = query.bind(name.as_str()).bind(group.priority).bind(imap).bind(imap_until).bind(pop).bind(pop_until);
+    let query =
+        query.bind(name.as_str()).bind(group.priority).bind(imap).bind(imap_until).bind(pop).bind(pop_until);
     query.bind(mark.managed_by).bind(mark.version).execute(c).await.map(drop)
 }
 
