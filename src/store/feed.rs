@@ -120,6 +120,14 @@ impl<'s> Write<'s> {
         error.into().at(self.doing, &self.store.path)
     }
 
+    /// The rows that were touched, as the write would leave them; the write itself is dropped and changes nothing.
+    pub(super) async fn into_news(mut self) -> Result<News, StoreError> {
+        let (doing, path) = (self.doing, &self.store.path);
+        let news = news(&mut self.tx, &self.touched).await.map_err(|error| error.at(doing, path))?;
+        self.tx.rollback().await.map_err(|source| StoreError::sql(doing, path, source))?;
+        Ok(news)
+    }
+
     /// Writes the feed, commits, and brings the snapshot up to the commit before it returns the commit's number.
     pub(super) async fn commit(mut self, now: UnixTime) -> Result<i64, StoreError> {
         let (store, doing) = (self.store, self.doing);

@@ -15,6 +15,7 @@ mod audit;
 mod bootstrap;
 mod cutoffs;
 mod difference;
+mod edit;
 mod error;
 mod event;
 mod examine;
@@ -40,9 +41,13 @@ use sqlx::AnyPool;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use apply::Applied;
+pub use apply::{Applied, Plan, Planned};
 pub use audit::{AuditFilter, AuditFull, AuditLog};
 pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
+pub use edit::{
+    Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, MOST_CHANGES, MailboxPatch, MailboxValue,
+    Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+};
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};

@@ -75,10 +75,26 @@ CREATE TABLE events_seen (
 CREATE INDEX events_seen_by_end ON events_seen (expires_at);
 ";
 
+/// `version` is the number of the row's last change; members of shared mailboxes have rights, `read` or `write`. The
+/// counter `policy` is the number of the last change of the directory, grants and switches of users left out.
+const VERSIONS: &str = "
+ALTER TABLE units ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE user_groups ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mailboxes ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE apps ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mailbox_members ADD COLUMN rights TEXT NOT NULL DEFAULT 'write';
+CREATE INDEX users_by_unit ON users (unit, address);
+CREATE INDEX group_members_by_name ON group_members (name, address);
+CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
+INSERT INTO counters (name, number) VALUES ('policy', 0);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations() -> Vec<Migration> {
     [
         (1, "directory, grants, changes, audit", FIRST),
+        (4, "versions of rows, rights of members", VERSIONS),
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
         (50, "cutoffs, events seen", CUTOFFS),
     ]
