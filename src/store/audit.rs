@@ -328,9 +328,12 @@ async fn append(connection: &mut AnyConnection, events: Vec<AuditEvent>) -> Resu
     Ok((end, hash))
 }
 
+/// A text for each of [`ROWS`].
+type Texts = [Arc<str>; ROWS.len()];
+
 /// The insertions of so many rows as [`ROWS`] says, for SQLite and for PostgreSQL. Only the latter's places have numbers:
 /// SQLite keeps numbered ones by name in a list and searches it for each, which took as long as the rest of the statement.
-static STATEMENTS: LazyLock<([Arc<str>; 5], [Arc<str>; 5])> = LazyLock::new(|| {
+static STATEMENTS: LazyLock<(Texts, Texts)> = LazyLock::new(|| {
     let statement = |rows: usize, place: &dyn Fn(usize) -> String| {
         // Beside the columns, `number` and `hash`.
         let width = WIDTH + 2;
@@ -390,6 +393,11 @@ impl AuditLog {
 
 #[cfg(test)]
 impl Store {
+    /// Whether events are queued.
+    pub(super) fn audit_is_waiting(&self) -> bool {
+        !self.audit.waiting().is_empty()
+    }
+
     /// As after a commit that was not answered.
     pub(super) async fn doubt_last_batch(&self, count: usize, number: i64, hash: &str) {
         *self.audit.writing.lock().await = Some(Unsure { count, number, hash: hash.to_owned() });

@@ -35,7 +35,7 @@ pub async fn examine(settings: &Settings) -> Result<Examined, StoreError> {
     let location = Location::of(settings)?;
     match location.clone() {
         Location::File(path) => file(settings, location, &path).await,
-        Location::Server { .. } => server(settings, location).await,
+        Location::Server(_) => server(settings, location).await,
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn is_made(settings: &Settings) -> Result<bool, StoreError> {
     let location = Location::of(settings)?;
     match &location {
         Location::File(path) => Ok(path.exists()),
-        Location::Server { .. } => {
+        Location::Server(_) => {
             let mut connection = connect(settings, &location, "").await?;
             let tables = open::tables(&mut connection).await;
             let tables = tables.map_err(|error| StoreError::sql("reading its tables", &location, error))?;

@@ -1,6 +1,6 @@
 //! Which database: what `database.url` names, as a value that can be printed. Used by the whole room.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use sqlx::postgres::PgConnectOptions;
 
@@ -11,15 +11,9 @@ use super::{Settings, StoreError};
 pub enum Location {
     /// An SQLite file.
     File(PathBuf),
-    /// A database of a PostgreSQL server.
-    Server {
-        /// Who signs in there.
-        user: String,
-        /// Host and port, or the folder of the server's socket.
-        host: String,
-        /// The database's name.
-        database: String,
-    },
+    /// A database of a PostgreSQL server: its URL, with the user, host and port (or the folder of the server's socket) and
+    /// database that are really meant, and nothing else.
+    Server(Arc<str>),
 }
 
 impl Location {
@@ -54,12 +48,12 @@ impl Location {
             None if options.get_host().starts_with('/') => options.get_host().to_owned(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
-        Ok(Self::Server { user, host, database })
+        Ok(Self::Server(format!("postgres://{user}@{host}/{database}").into()))
     }
 
     /// Whether it is PostgreSQL, which several processes on several machines write at once.
     pub fn is_server(&self) -> bool {
-        matches!(self, Self::Server { .. })
+        matches!(self, Self::Server(_))
     }
 
     /// What a transaction begins with that will write. SQLite takes its one write lock at once: a transaction that reads
@@ -78,7 +72,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Server { user, host, database } => write!(f, "postgres://{user}@{host}/{database}"),
+            Self::Server(url) => f.write_str(url),
         }
     }
 }

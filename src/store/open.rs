@@ -85,7 +85,7 @@ pub(super) fn options(
     let unreadable = |_| StoreError::Url { problem: "cannot be read" };
     let path = match location {
         Location::File(path) => path,
-        Location::Server { .. } => {
+        Location::Server(_) => {
             let mut options: AnyConnectOptions = settings.url.reveal().parse().map_err(unreadable)?;
             if !options.database_url.query_pairs().any(|(key, _)| key == "application_name") {
                 options.database_url.query_pairs_mut().append_pair("application_name", "portcullis");

@@ -63,9 +63,26 @@ INSERT INTO counters (name, number, hash) SELECT 'audit_start', number, '' FROM 
 UPDATE counters SET hash = '' WHERE name = 'audit';
 ";
 
+/// Who may use the API and the console. Secrets stand here as the hexadecimal SHA-256 of theirs; `scopes` has one word
+/// a line.
+const ACCESS: &str = "
+INSERT INTO counters (name, number) VALUES ('api_token', 0), ('role', 0);
+CREATE TABLE api_tokens (
+    number BIGINT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL, unit TEXT,
+    scopes TEXT NOT NULL, made_by TEXT NOT NULL, made_at BIGINT NOT NULL, expires_at BIGINT NOT NULL,
+    last_used_at BIGINT);
+CREATE TABLE admins (
+    address TEXT PRIMARY KEY, role TEXT NOT NULL, unit TEXT, changed_by TEXT NOT NULL, changed_at BIGINT NOT NULL);
+CREATE TABLE bootstrap_secrets (hash TEXT PRIMARY KEY, made_at BIGINT NOT NULL, expires_at BIGINT NOT NULL);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
-    let all = [(1, "directory, grants, changes, audit", FIRST), (2, "hashes of the audit log", CHAIN)];
+    let all = [
+        (1, "directory, grants, changes, audit", FIRST),
+        (2, "hashes of the audit log", CHAIN),
+        (5, "API tokens, admins, bootstrap secrets", ACCESS),
+    ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {
             AssertSqlSafe(sql.replace(" TEXT", " TEXT COLLATE \"C\"")).into_sql_str()

@@ -25,10 +25,6 @@ impl Ground {
     pub(super) fn settings(&self) -> Settings {
         Settings { url: Secret::new(&self.url), ..Settings::in_dir(self.dir.path()) }
     }
-
-    pub(super) fn is_server(&self) -> bool {
-        self.url.starts_with("postgres")
-    }
 }
 
 /// Makes two tests of each function that takes a [`Ground`]: one on SQLite, one on PostgreSQL.
