@@ -1,11 +1,11 @@
 //! Rows of the directory's tables as the values of `policy`, and back. Called by `feed` (rows that changed, or all of
 //! them) and `apply`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
-use super::{StoreError, cutoffs, feed::Touched};
+use super::{Location, StoreError, cutoffs, feed::Touched};
 use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
     Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Setting, Settings, Trust,
@@ -37,10 +37,10 @@ impl From<BadName> for Failed {
 }
 
 impl Failed {
-    pub(super) fn at(self, doing: &'static str, path: &Path) -> StoreError {
+    pub(super) fn at(self, doing: &'static str, path: &Location) -> StoreError {
         match self {
             Self::Sql(source) => StoreError::sql(doing, path, source),
-            Self::Bad(what) => StoreError::Damaged { path: path.to_owned(), what },
+            Self::Bad(what) => StoreError::Damaged { path: path.clone(), what },
         }
     }
 }
