@@ -7,6 +7,7 @@
 mod access;
 mod actor;
 mod audit;
+mod directory;
 mod extract;
 mod grants;
 mod guard;
@@ -87,6 +88,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(me::routes())
         .merge(audit::routes())
         .merge(why::routes())
+        .merge(directory::routes())
 }
 
 /// All paths of the listener.
