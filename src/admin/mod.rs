@@ -6,6 +6,7 @@
 
 mod access;
 mod actor;
+mod events;
 mod extract;
 mod grants;
 mod guard;
@@ -83,6 +84,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(access::routes())
         .merge(grants::routes())
         .merge(me::routes())
+        .merge(events::routes())
 }
 
 /// All paths of the listener.

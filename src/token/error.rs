@@ -89,6 +89,16 @@ pub enum TokenError {
         /// Seconds that would have been forgiven.
         leeway_s: u64,
     },
+    /// An event's `iat` lies too far back.
+    #[error("issued {age_s} s ago, at {at} (limit {limit_s} s)")]
+    Stale {
+        /// When.
+        at: UnixTime,
+        /// Seconds since then.
+        age_s: u64,
+        /// The most that is taken.
+        limit_s: u64,
+    },
     /// `nbf` or `iat` lies in the future.
     #[error("{claim} is {ahead_s} s ahead of our clock (leeway {leeway_s} s)")]
     NotYet {
@@ -183,6 +193,7 @@ impl TokenError {
             Self::Issuer { .. } => "token_issuer",
             Self::Audience { .. } => "token_audience",
             Self::Expired { .. } => "token_expired",
+            Self::Stale { .. } => "token_stale",
             Self::NotYet { .. } => "token_not_yet",
             Self::AppsDiffer { .. } | Self::App { .. } => "token_app",
             Self::User { .. } => "token_user",

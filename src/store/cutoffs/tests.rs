@@ -32,6 +32,7 @@ async fn obey(store: &Store, id: &str, orders: &[Order], now: UnixTime) -> Noted
         id: id.into(),
         key: "k1".into(),
         remember_until: now + Duration::from_secs(3600),
+        notes: Vec::new(),
     };
     store.obey(&by, orders, now).await.unwrap()
 }
