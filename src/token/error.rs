@@ -43,6 +43,12 @@ pub enum TokenError {
         /// The member that says so, and its value.
         mark: String,
     },
+    /// The header's `typ`, or another mark, says that this is no identity event of the form asked for.
+    #[error("the token is no such event: {mark}")]
+    NotEvent {
+        /// The member that says so, and its value.
+        mark: String,
+    },
     /// The header's `alg` is none that can be checked, or not in the issuer's list.
     #[error("algorithm {alg:?} is not allowed for {issuer}")]
     Algorithm {
@@ -186,7 +192,7 @@ impl TokenError {
             Self::Json { source: JsonError::Duplicate { .. }, .. } => "token_duplicate",
             Self::Json { .. } => "token_malformed",
             Self::Critical => "token_critical",
-            Self::Type { .. } => "token_type",
+            Self::Type { .. } | Self::NotEvent { .. } => "token_type",
             Self::Algorithm { .. } | Self::KeyAlgorithm { .. } => "token_algorithm",
             Self::ClaimType { .. } => "token_claim_type",
             Self::ClaimMissing { .. } => "token_claim_missing",

@@ -196,7 +196,7 @@ pub fn examine_event(
         return Err(TokenError::Issuer { found: short(issuer) });
     }
     if let Some(mark) = ["nonce", "at_hash", "c_hash", "s_hash"].iter().find(|name| claims.value(name).is_some()) {
-        return Err(TokenError::Type { mark: format!("it has the claim {mark:?}, which no event has") });
+        return Err(TokenError::NotEvent { mark: format!("it has the claim {mark:?}, which no event has") });
     }
     claims.audience_of(&rules.event_audience)?;
     let issued_at = claims.date("iat")?.ok_or_else(|| missing("iat"))?;
@@ -227,7 +227,7 @@ fn check_type(header: &Header, form: Form) -> Result<(), TokenError> {
     let word = word.as_deref().map(|word| word.strip_prefix("application/").unwrap_or(word));
     match (form, word) {
         (Form::SecurityEvent, Some("secevent+jwt")) | (Form::Logout, None | Some("logout+jwt" | "jwt")) => Ok(()),
-        (_, typ) => Err(TokenError::Type { mark: format!("typ {:?}", typ.map(short).unwrap_or_default()) }),
+        (_, typ) => Err(TokenError::NotEvent { mark: format!("typ {:?}", typ.map(short).unwrap_or_default()) }),
     }
 }
 
@@ -260,7 +260,7 @@ fn events(claims: &Claims) -> Result<Vec<(&str, &Map<String, Value>)>, TokenErro
 
 fn logout(claims: &Claims, at: UnixTime) -> Result<Event, TokenError> {
     if !events(claims)?.iter().any(|(uri, _)| *uri == LOGOUT) {
-        return Err(TokenError::Type { mark: "its events have no backchannel-logout".into() });
+        return Err(TokenError::NotEvent { mark: "its events have no backchannel-logout".into() });
     }
     let sub = claims.text("sub")?.map(|sub| name("sub", sub)).transpose()?;
     let sid = claims.text("sid")?.map(|sid| name("sid", sid)).transpose()?;
