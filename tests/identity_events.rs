@@ -239,3 +239,42 @@ fn what_is_no_event_of_this_issuer_is_refused_by_name_and_ends_nothing() {
     let whole = format!("/events/{}", ISSUER.replace('/', "%2F"));
     accepted(&api.raw(Method::POST, &whole, "application/secevent+jwt", good.into()));
 }
+
+#[test]
+fn an_admin_of_everything_sees_what_issuers_said_and_can_have_it_forgotten() {
+    let gate = gate();
+    let admin = Api::first(&gate);
+    for (id, kind, user) in [("a1", "account-purged", ANN), ("a2", "account-disabled", LISA)] {
+        let subject = json!({ "format": "email", "email": user });
+        accepted(&push(&gate, &event(&gate, id, &format!("{RISC}{kind}"), &subject)));
+    }
+    let first = admin.get("/api/v1/cutoffs?limit=1").json();
+    let item = &first["items"][0];
+    assert_eq!(
+        (&item["issuer"], &item["kind"], &item["subject"]),
+        (&json!(ISSUER), &json!("address"), &json!(ANN))
+    );
+    assert_eq!((&item["account"], &item["event"]), (&json!("purged"), &json!("account-purged")));
+    let second = admin.get(&format!("/api/v1/cutoffs?cursor={}", first["next"].as_str().unwrap())).json();
+    assert_eq!((&second["items"][0]["subject"], &second["next"]), (&json!(LISA), &Value::Null));
+    assert_eq!(second["items"].as_array().unwrap().len(), 1);
+
+    let fresh = token_of(&gate, ANN, None, -1);
+    assert!(sign_in(&gate, ANN, &fresh).starts_with("NO [CONTACTADMIN]"));
+    let key = json!({ "issuer": ISSUER, "kind": "address", "subject": ANN });
+    assert_eq!(admin.post("/api/v1/cutoffs/forget", &key).status, StatusCode::NO_CONTENT);
+    assert!(sign_in(&gate, ANN, &fresh).starts_with("OK"));
+    assert_eq!(admin.post("/api/v1/cutoffs/forget", &key).problem(), "not-found");
+    let wrong = json!({ "issuer": ISSUER, "kind": "nobody", "subject": ANN });
+    assert_eq!(admin.post("/api/v1/cutoffs/forget", &wrong).problem(), "not-found");
+    assert_eq!(admin.get("/api/v1/cutoffs?cursor=AAAA").problem(), "bad-request");
+
+    let unit = json!({ "name": "unit", "role": "admin", "unit": "/Listed" });
+    let auditor = json!({ "name": "auditor", "role": "auditor" });
+    for (role, sees) in [(unit, false), (auditor, true)] {
+        let made = admin.post("/api/v1/tokens", &role).json();
+        let api = Api::with(&gate, made["token"].as_str().unwrap());
+        assert_eq!(api.get("/api/v1/cutoffs").status == StatusCode::OK, sees, "{role}");
+        assert_eq!(api.post("/api/v1/cutoffs/forget", &key).problem(), "forbidden", "{role}");
+    }
+}

@@ -6,6 +6,8 @@
 
 mod access;
 mod actor;
+mod audit;
+mod cutoffs;
 mod events;
 mod extract;
 mod grants;
@@ -16,6 +18,7 @@ mod openapi;
 mod page;
 mod problem;
 mod time;
+mod why;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -84,6 +87,9 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(access::routes())
         .merge(grants::routes())
         .merge(me::routes())
+        .merge(audit::routes())
+        .merge(why::routes())
+        .merge(cutoffs::routes())
         .merge(events::routes())
 }
 

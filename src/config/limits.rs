@@ -200,6 +200,8 @@ limits! {
         buffer: 10_000, 1, 10_000_000;
         /// Rows kept in the database; the oldest go first, looked at once an hour.
         rows: 1_000_000, 1_000, 1_000_000_000;
+        /// Days for which rows are kept; 0: however old.
+        keep_days: 0, 0, 36_500;
     }
 }
 

@@ -69,13 +69,14 @@ impl Config {
     /// For `Store::open`.
     pub fn store_settings(&self) -> store::Settings {
         store::Settings {
-            url: self.database.url.reveal().to_owned(),
+            url: self.database.url.clone(),
             data_dir: self.data_dir.clone(),
             audit_required: self.audit.required,
             audit_buffer: size(self.audit.limits.buffer),
             audit_rows: self.audit.limits.rows,
             cutoff_days: self.limits.cutoff_days,
             cutoffs: self.limits.cutoffs,
+            audit_days: self.audit.limits.keep_days,
         }
     }
 

@@ -162,6 +162,7 @@ impl Denial {
                 | Refusal::NotMember { .. }
                 | Refusal::GrantDisabled { .. }
                 | Refusal::GrantRemoved { .. } => Code::AuthorizationFailed,
+                Refusal::RightsLowered { .. } => Code::NoPerm,
                 Refusal::ServiceOffByUser { .. } => Code::Alert,
                 _ => Code::ContactAdmin,
             },
@@ -179,6 +180,7 @@ impl Denial {
             Cause::Policy(
                 Refusal::TokenRevoked { .. } | Refusal::UserUnknown { .. } | Refusal::NotMember { .. },
             ) => "AUTH",
+            Cause::Policy(Refusal::RightsLowered { .. }) => "SYS/TEMP",
             Cause::Policy(_) => "SYS/PERM",
             Cause::TooManySessions { .. } => "IN-USE",
             Cause::Unavailable { .. } => "SYS/TEMP",
@@ -230,6 +232,9 @@ impl Denial {
             }
             Refusal::UserUnknown { .. } | Refusal::NotMember { .. } => {
                 "This account may not open that mailbox.".to_owned()
+            }
+            Refusal::RightsLowered { .. } => {
+                "You may only read this mailbox from now on. Connect again to go on reading.".to_owned()
             }
             Refusal::UserSuspended { .. } => {
                 format!("{service} access is suspended for this account. Ask your administrator.")

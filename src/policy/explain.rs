@@ -54,7 +54,7 @@ impl Refusal {
         match self {
             Self::TokenRevoked { .. } | Self::AccountClosed { .. } => "token",
             Self::UserUnknown { .. } => "user",
-            Self::NotMember { .. } => "mailbox",
+            Self::NotMember { .. } | Self::RightsLowered { .. } => "mailbox",
             Self::UserSuspended { .. } => "suspension",
             Self::ServiceOff { .. } => "setting",
             Self::ServiceOffByUser { .. } => "own switch",

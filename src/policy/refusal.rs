@@ -53,6 +53,16 @@ pub enum Refusal {
         /// The member list.
         at: Place,
     },
+    /// The user could change the shared mailbox when the session began, and now may only read it.
+    #[error("{user} may only read the shared mailbox {mailbox} now")]
+    RightsLowered {
+        /// The user.
+        user: UserId,
+        /// The shared mailbox.
+        mailbox: UserId,
+        /// The member list.
+        at: Place,
+    },
     /// The user is suspended.
     #[error("user {user} is suspended")]
     UserSuspended {
@@ -158,6 +168,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    pub(super) fn rights_lowered(user: &UserId, mailbox: &UserId) -> Self {
+        Self::RightsLowered { user: user.clone(), mailbox: mailbox.clone(), at: Place::Mailbox(mailbox.clone()) }
+    }
+
     /// The cause word of the audit log. Source: threats.md section 7.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -166,6 +180,7 @@ impl Refusal {
             Self::AccountClosed { purged: true, .. } => "account_purged",
             Self::UserUnknown { .. } => "user_unknown",
             Self::NotMember { .. } => "not_member",
+            Self::RightsLowered { .. } => "rights_lowered",
             Self::UserSuspended { .. } => "user_suspended",
             Self::ServiceOff { .. } => "policy_service_off",
             Self::ServiceOffByUser { .. } => "policy_service_off_by_user",
@@ -184,6 +199,7 @@ impl Refusal {
             Self::TokenRevoked { .. } | Self::AccountClosed { .. } => None,
             Self::UserUnknown { at, .. }
             | Self::NotMember { at, .. }
+            | Self::RightsLowered { at, .. }
             | Self::UserSuspended { at, .. }
             | Self::ServiceOff { at, .. }
             | Self::ServiceOffByUser { at, .. }
@@ -209,6 +225,7 @@ impl Refusal {
             | Self::AccountClosed { .. }
             | Self::UserUnknown { .. }
             | Self::NotMember { .. }
+            | Self::RightsLowered { .. }
             | Self::UserSuspended { .. }
             | Self::ServiceOff { .. }
             | Self::ServiceOffByUser { .. } => None,

@@ -248,8 +248,11 @@ pub(super) fn name<'t>(claim: &str, text: &'t str) -> Result<&'t str, TokenError
     Ok(text)
 }
 
+/// An event's type and what it says.
+type Typed<'c> = (&'c str, &'c Map<String, Value>);
+
 /// `events`: one object for each type (RFC 8417 section 2.2).
-fn events(claims: &Claims) -> Result<Vec<(&str, &Map<String, Value>)>, TokenError> {
+fn events(claims: &Claims) -> Result<Vec<Typed<'_>>, TokenError> {
     const EXPECTED: &str = "an object of 1 to 16 objects";
     let Some(value) = claims.value("events") else { return Err(missing("events")) };
     let events = value.as_object().filter(|events| (1..=MOST_EVENTS).contains(&events.len()));
