@@ -7,7 +7,9 @@
 mod access;
 mod actor;
 mod audit;
+mod cutoffs;
 mod directory;
+mod events;
 mod extract;
 mod grants;
 mod guard;
@@ -89,6 +91,8 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(audit::routes())
         .merge(why::routes())
         .merge(directory::routes())
+        .merge(cutoffs::routes())
+        .merge(events::routes())
 }
 
 /// All paths of the listener.
