@@ -5,7 +5,10 @@ mod admit;
 mod denial;
 mod live;
 mod lobby;
+mod measure;
+mod nodes;
 mod record;
+mod sessions;
 mod slow;
 mod visitor;
 mod watch;
@@ -21,12 +24,15 @@ use std::{
 pub use admit::Admission;
 pub use denial::{Cause, Denial, Hint};
 pub use live::{Live, Seat, SeatGuard};
-pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot};
+pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot, TurnedAway};
+pub use nodes::{EndError, Listing, attend};
+pub use sessions::{SessionFilter, SessionInfo, SessionKey};
 pub use slow::network;
 pub use visitor::Visitor;
 pub use watch::watch;
 
 use crate::issuer::Issuers;
+use crate::metrics::Metrics;
 use crate::model::{SessionId, UnixTime};
 use crate::store::Store;
 
@@ -57,6 +63,7 @@ pub struct Gate {
     slow: slow::Slow,
     limits: Limits,
     next_session: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 impl Gate {
@@ -69,7 +76,13 @@ impl Gate {
             slow: slow::Slow::new(limits.failed_login_delay, limits.failed_login_delay_max),
             limits,
             next_session: AtomicU64::new(1),
+            metrics: Arc::new(Metrics::new()),
         })
+    }
+
+    /// The figures of this process. Those that other rooms keep are brought in by [`Gate::metrics_text`].
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The number of the next session.

@@ -28,10 +28,12 @@ pub enum ChangeKind {
     App,
     /// One grant.
     Grant,
+    /// A request that every node end certain sessions; no row of the directory.
+    Sessions,
 }
 
 impl ChangeKind {
-    const WORDS: [(Self, &'static str); 7] = [
+    const WORDS: [(Self, &'static str); 8] = [
         (Self::Directory, "directory"),
         (Self::Unit, "unit"),
         (Self::Group, "group"),
@@ -39,6 +41,7 @@ impl ChangeKind {
         (Self::Mailbox, "mailbox"),
         (Self::App, "app"),
         (Self::Grant, "grant"),
+        (Self::Sessions, "sessions"),
     ];
 
     /// The word kept in the database.

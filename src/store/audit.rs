@@ -57,6 +57,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
     fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<AuditEvent>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -255,8 +259,8 @@ fn bind(query: Insert, number: i64, event: AuditEvent) -> Insert {
 /// The audit log alone, without the directory: for `portcullis audit` beside a running gateway.
 #[derive(Debug)]
 pub struct AuditLog {
-    pool: AnyPool,
-    path: PathBuf,
+    pub(super) pool: AnyPool,
+    pub(super) path: PathBuf,
 }
 
 impl AuditLog {

@@ -11,7 +11,7 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 use tokio::{sync::MutexGuard, time::timeout};
 
 use super::{
-    POLL, Store, StoreError,
+    POLL, Store, StoreError, nodes,
     rows::{self, Failed},
 };
 use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
@@ -33,6 +33,8 @@ pub(super) struct Touched {
     pub(super) mailboxes: BTreeSet<UserId>,
     pub(super) apps: BTreeSet<ClientId>,
     pub(super) grants: BTreeSet<(UserId, ClientId)>,
+    /// Requests to end sessions, by number: nothing in the directory, only a reason to look (`nodes`).
+    pub(super) sessions: BTreeSet<i64>,
 }
 
 impl Touched {
@@ -43,6 +45,7 @@ impl Touched {
             + self.mailboxes.len()
             + self.apps.len()
             + self.grants.len()
+            + self.sessions.len()
     }
 
     /// One feed entry each; what is too much to name is one entry for all.
@@ -57,6 +60,7 @@ impl Touched {
         entries.extend(self.mailboxes.iter().map(|name| (ChangeKind::Mailbox, name.to_string())));
         entries.extend(self.users.iter().map(|name| (ChangeKind::User, name.to_string())));
         entries.extend(self.grants.iter().map(|(user, app)| (ChangeKind::Grant, format!("{user} {app}"))));
+        entries.extend(self.sessions.iter().map(|number| (ChangeKind::Sessions, number.to_string())));
         entries
     }
 
@@ -72,6 +76,7 @@ impl Touched {
             ChangeKind::Grant => subject.split_once(' ').and_then(|(user, app)| {
                 Some(self.grants.insert((UserId::parse(user).ok()?, ClientId::parse(app).ok()?)))
             }),
+            ChangeKind::Sessions => subject.parse().ok().map(|number| self.sessions.insert(number)),
         };
         self.all |= known.is_none() || self.len() > MANY;
     }
@@ -123,9 +128,15 @@ impl<'s> Write<'s> {
         let (news, number) = done;
         self.tx.commit().await.map_err(|source| StoreError::sql(doing, &store.path, source))?;
         // No await from here on: the future may be dropped before, and then the poll brings the change in.
+        if number != store.number() {
+            store.note_unlooked(now);
+        }
         store.note_commit(now);
         store.take_in(news, number);
         store.note_contact();
+        if !self.touched.sessions.is_empty() {
+            store.roll.asked.notify_one();
+        }
         Ok(number)
     }
 
@@ -135,7 +146,9 @@ impl<'s> Write<'s> {
         let entries = self.touched.entries();
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         if count == 0 {
-            return Ok((news(&mut self.tx, &touched).await?, last));
+            let news = news(&mut self.tx, &touched).await?;
+            self.touched.sessions = touched.sessions;
+            return Ok((news, last));
         }
         let row = sqlx::query("UPDATE counters SET number = number + $1 WHERE name = 'change' RETURNING number");
         let end: i64 = row.bind(count).fetch_one(&mut *self.tx).await?.try_get(0)?;
@@ -149,7 +162,9 @@ impl<'s> Write<'s> {
                 .execute(&mut *self.tx)
                 .await?;
         }
-        Ok((news(&mut self.tx, &touched).await?, end))
+        let news = news(&mut self.tx, &touched).await?;
+        self.touched.sessions = touched.sessions;
+        Ok((news, end))
     }
 }
 
@@ -213,10 +228,9 @@ impl Store {
 
     async fn follow(&self) -> Result<(), Failed> {
         let mut connection = self.pool.acquire().await?;
-        let query = sqlx::query("SELECT number FROM changes WHERE number > $1 LIMIT 1").bind(self.number());
-        if query.fetch_optional(&mut *connection).await?.is_none() {
-            return Ok(());
-        }
+        let query = sqlx::query("SELECT at FROM changes WHERE number > $1 ORDER BY number LIMIT 1");
+        let Some(first) = query.bind(self.number()).fetch_optional(&mut *connection).await? else { return Ok(()) };
+        let first = UnixTime(first.try_get(0)?);
         drop(connection);
         // One transaction, so that the rows are those of one moment.
         let mut tx = self.pool.begin().await?;
@@ -224,8 +238,12 @@ impl Store {
         let news = news(&mut tx, &touched).await?;
         let committed = last_time(&mut tx).await?;
         tx.rollback().await?;
+        self.note_unlooked(first);
         self.note_commit(committed);
         self.take_in(news, number);
+        if !touched.sessions.is_empty() {
+            self.roll.asked.notify_one();
+        }
         Ok(())
     }
 
@@ -255,7 +273,10 @@ impl Store {
         let _turn = self.turn.lock().await;
         let feed = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - KEPT);
         let audit = "DELETE FROM audit WHERE number <= (SELECT number FROM counters WHERE name = 'audit') - $1";
-        for query in [feed, sqlx::query(audit).bind(self.audit_rows)] {
+        let long_ago = UnixTime::from(std::time::SystemTime::now()) - nodes::KEPT;
+        let requests = sqlx::query("DELETE FROM session_requests WHERE at < $1").bind(long_ago.0);
+        let answers = "DELETE FROM session_answers WHERE request NOT IN (SELECT number FROM session_requests)";
+        for query in [feed, sqlx::query(audit).bind(self.audit_rows), requests, sqlx::query(answers)] {
             let done = query.execute(&self.pool).await;
             done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
         }
