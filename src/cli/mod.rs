@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod demo;
 mod explain;
+mod legacy;
 mod manual;
 mod serve;
 mod token;
@@ -51,6 +52,7 @@ enum Command {
     Explain(explain::Arguments),
     Check(check::Arguments),
     Audit(audit::Arguments),
+    Legacy(legacy::Arguments),
     Completions(manual::CompletionArguments),
     Man(manual::ManArguments),
 }
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => arguments.run(),
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
+        Command::Legacy(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
     };
