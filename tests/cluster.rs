@@ -331,10 +331,8 @@ async fn sessions_of_all_nodes_are_listed_filtered_paged_and_described() {
         ("another network", address("198.51.100.7/32"), 0),
         ("node", there, 2),
     ] {
-        for node in [&one, &two] {
-            let found = node.gate.sessions(&filter).await.unwrap().sessions.len();
-            assert_eq!(found, expected, "by {name}");
-        }
+        let found = one.gate.sessions(&filter).await.unwrap().sessions.len();
+        assert_eq!(found, expected, "by {name}");
     }
 
     let described = two.gate.session(&one.gate.key_of(ann.session)).await.unwrap().unwrap();
@@ -441,17 +439,15 @@ async fn sessions_are_ended_by_app_unit_address_and_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_node_that_hears_late_ends_what_was_meant_and_not_what_came_after_nor_by_a_stale_request() {
+async fn a_node_that_hears_late_ends_what_was_meant_and_not_what_came_after() {
     let cluster = Cluster::new();
     let (one, two) = cluster.two().await;
     // The node is on the roll and does not listen for a while, as if the database were out of its reach.
     two.attending.abort();
     until("it stops listening", async || two.attending.is_finished()).await;
     let seat = cluster.sit(&two, ANN, "mailer", Service::Imap).await;
-    let minutes = |count: u64| Duration::from_secs(60 * count);
-    // Asked two minutes before this session began, and so long ago that nobody can have been meant.
-    one.gate.end_sessions(&of(ANN), "root", now() - minutes(2)).await.unwrap();
-    one.gate.end_sessions(&of(BOB), "root", now() - minutes(16)).await.unwrap();
+    // Asked two minutes before this session began.
+    one.gate.end_sessions(&of(ANN), "root", now() - Duration::from_secs(120)).await.unwrap();
     let listening = tokio::spawn(gate::attend(Arc::clone(&two.gate), "two".into(), two.stop.clone()));
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert!(seat.fall().is_none(), "the session began after the request");

@@ -90,6 +90,11 @@ impl Gate {
         SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The state it decides by.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Who is in.
     pub fn live(&self) -> &Live {
         &self.live
