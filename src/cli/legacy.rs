@@ -47,14 +47,16 @@ impl Arguments {
         };
         let config = self.config.read()?;
         let settings = config.store_settings();
-        if !settings.is_made()? {
-            bail!(
-                "{}: there is no database yet, so nobody was seen; `portcullis serve` makes it at its first start",
-                config.data_dir.display()
-            );
-        }
         let filter = LegacyFilter { unit, user: self.user.clone(), limit: self.limit, ..LegacyFilter::default() };
-        let rows = super::block_on(async { Ok(AuditLog::open(&settings).await?.legacy(&filter).await?) })?;
+        let rows = super::block_on(async {
+            if !settings.is_made().await? {
+                bail!(
+                    "{}: there is no database yet, so nobody was seen; `portcullis serve` makes it at its first start",
+                    config.data_dir.display()
+                );
+            }
+            Ok(AuditLog::open(&settings).await?.legacy(&filter).await?)
+        })?;
         if rows.is_empty() {
             eprintln!("portcullis: nobody was seen to try a password");
             return Ok(ExitCode::from(1));

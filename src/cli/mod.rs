@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod legacy;
 mod manual;
+mod remote;
 mod serve;
 mod token;
 
@@ -53,6 +54,11 @@ enum Command {
     Check(check::Arguments),
     Audit(audit::Arguments),
     Legacy(legacy::Arguments),
+    Grants(remote::grants::Arguments),
+    Me(remote::me::Arguments),
+    Tokens(remote::access::Tokens),
+    Admins(remote::access::Admins),
+    Bootstrap(remote::access::Bootstrap),
     Completions(manual::CompletionArguments),
     Man(manual::ManArguments),
 }
@@ -84,6 +90,11 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
         Command::Legacy(arguments) => arguments.run(),
+        Command::Grants(arguments) => arguments.run(),
+        Command::Me(arguments) => arguments.run(),
+        Command::Tokens(arguments) => arguments.run(),
+        Command::Admins(arguments) => arguments.run(),
+        Command::Bootstrap(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
     };

@@ -116,6 +116,12 @@ limits! {
         introspections_at_once: 64, 1, 10_000;
         /// How far ahead of our clock a token's `nbf` and `iat` may be.
         clock_skew_s: 60, 0, 3600;
+        /// How old an identity event may be, and for how long it is remembered.
+        event_age_s: DAY_S, 60, 30 * DAY_S;
+        /// For so many days an issuer's word against a token is kept: as long as its tokens live at most.
+        cutoff_days: 30, 1, 3_650;
+        /// Words of issuers against tokens and accounts that are kept.
+        cutoffs: 100_000, 1_000, 10_000_000;
         /// Longest literal that stands for a string.
         literal_bytes: 64 * KIB, KIB, 16 * MIB;
         /// All literals of one command together, a message's excepted.
@@ -170,12 +176,32 @@ limits! {
 }
 
 limits! {
+    /// The numbers of `[http]`.
+    HttpLimits {
+        /// Open connections.
+        connections: 1_000, 1, 1_000_000;
+        /// From the first byte of a request to the last of its answer.
+        request_s: 30, 1, 600;
+        /// A request's head, and a connection between two requests.
+        idle_s: 60, 1, 3600;
+        /// A request's body.
+        body_bytes: MIB, KIB, 64 * MIB;
+        /// Requests of one address (IPv6: of one /64) in a minute; a tenth of them may come at once.
+        requests_per_minute: 1_200, 10, 10_000_000;
+        /// Requests with a token that is not good, of one address in a minute.
+        failures_per_minute: 30, 1, 1_000_000;
+    }
+}
+
+limits! {
     /// The numbers of `[audit]`.
     AuditLimits {
         /// Events that may wait for the database.
         buffer: 10_000, 1, 10_000_000;
         /// Rows kept in the database; the oldest go first, looked at once an hour.
         rows: 1_000_000, 1_000, 1_000_000_000;
+        /// Days for which rows are kept; 0: however old.
+        keep_days: 0, 0, 36_500;
     }
 }
 

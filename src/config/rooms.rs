@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Config, Introspection};
+use crate::admin;
 use crate::gate;
 use crate::imap;
 use crate::issuer;
@@ -35,6 +36,7 @@ impl Config {
         let one = |own: &super::Issuer| {
             let mut rules = own.rules.clone();
             rules.skew_s = self.limits.clock_skew_s;
+            rules.event_age_s = self.limits.event_age_s;
             rules.max_token = size(self.limits.token_bytes);
             rules.json_depth = size(self.limits.token_json_depth);
             let mut settings = issuer::Settings::new(rules, own.keys.clone());
@@ -67,11 +69,14 @@ impl Config {
     /// For `Store::open`.
     pub fn store_settings(&self) -> store::Settings {
         store::Settings {
-            url: self.database.url.reveal().to_owned(),
+            url: self.database.url.clone(),
             data_dir: self.data_dir.clone(),
             audit_required: self.audit.required,
             audit_buffer: size(self.audit.limits.buffer),
             audit_rows: self.audit.limits.rows,
+            cutoff_days: self.limits.cutoff_days,
+            cutoffs: self.limits.cutoffs,
+            audit_days: self.audit.limits.keep_days,
         }
     }
 
@@ -100,6 +105,22 @@ impl Config {
             audit_required: self.audit.required,
             database_grace: Duration::from_secs(self.database.grace_s),
             clock_skew: Duration::from_secs(self.limits.clock_skew_s),
+        }
+    }
+
+    /// For `Control::new`.
+    pub fn admin_settings(&self) -> admin::Settings {
+        let limits = &self.http.limits;
+        let count = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        admin::Settings {
+            hosts: std::iter::once(self.hostname.to_ascii_lowercase())
+                .chain(self.http.hosts.iter().cloned())
+                .collect(),
+            scope: self.http.scope.clone(),
+            body_bytes: size(limits.body_bytes),
+            request_limit: Duration::from_secs(limits.request_s),
+            requests_per_minute: count(limits.requests_per_minute),
+            failures_per_minute: count(limits.failures_per_minute),
         }
     }
 

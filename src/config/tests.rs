@@ -216,11 +216,21 @@ fn each_mistake_is_told_with_its_remedy() {
         ("imaps", "imap", "there is no key listen.imap: did you mean imaps?"),
         ("imaps", "imap", "there is nothing to listen on"),
         ("imaps = [\"[::]:993\"]", "imaps = []", "there is nothing to listen on"),
+        ("imaps = [\"[::]:993\"]", "http = [\"127.0.0.1:1980\"]", "there is nothing to listen on"),
+        ("[\"[::]:993\"]", "[\"[::]:993\"]\nhttp = [\"[::]:993\"]", "[::]:993 is in imaps and in http"),
         (
-            "imaps = [\"[::]:993\"]",
-            "http = [\"127.0.0.1:1980\"]",
-            "listen.http is for the console and API, which this version",
+            "[tls]",
+            "http = [\"192.0.2.1:1980\"]\n[http]\ntls = false\n[tls]",
+            "http.tls = false, but listen.http has 192.0.2.1:1980, which others can reach: remove the line",
         ),
+        (
+            "[tls]",
+            "[http]\nhosts = [\"https://a.test\"]\n[tls]",
+            "\"https://a.test\" in http.hosts: write names alone",
+        ),
+        ("[tls]", "[http]\nscope = [\"a b\"]\n[tls]", "\"a b\" in http.scope: write scopes"),
+        ("[tls]", "[http]\nhost = [\"a.test\"]\n[tls]", "there is no key http.host: did you mean hosts?"),
+        ("[tls]", "[http]\nbody_bytes = 1\n[tls]", "http.body_bytes"),
         ("[::]:993", "localhost:1993", "write a number for the host: \"[::]:1993\""),
         ("[::]:993", "993", "\"993\" in listen.imaps: write address and port"),
         ("[\"[::]:993\"]", "[\"[::]:993\"]\npop3s = [\"[::]:993\"]", "[::]:993 is in imaps and in pop3s"),
@@ -333,11 +343,14 @@ fn a_file_that_is_not_there_is_told_by_name() {
 
 #[test]
 fn a_config_does_not_print_its_secrets() {
-    let kept = format!("{LEAST}[database]\nurl = \"sqlite:hunter2\"\n");
-    let printed = format!("{:?}", parse(&kept).unwrap());
-    assert!(!printed.contains("hunter2"), "{printed}");
+    for url in ["sqlite:hunter2", "postgres://gate:hunter2@db/gate", "postgresql://gate:hunter2@db/gate"] {
+        let kept = format!("{LEAST}[database]\nurl = \"{url}\"\n");
+        let config = parse(&kept).unwrap();
+        assert_eq!(config.database.url.reveal(), url);
+        let printed = format!("{config:?} {:?}", config.store_settings());
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
     for wrong in [
-        "[database]\nurl = \"postgres://gate:hunter2@db/gate\"\n",
         "[database]\nurl = \"mysql://gate:hunter2@db/gate\"\n",
         "[issuer.introspection]\nclient_secret = \"hunter2\n",
         "[issuer.introspection]\nclient_secret = [\"hunter2\"]\n",

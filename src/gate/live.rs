@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{denial::Denial, visitor::Visitor};
 use crate::model::{Service, SessionId, UnixTime, UserId};
+use crate::policy::Rights;
 use crate::token::Identity;
 
 /// One admitted session, shared by its own task and by `watch`.
@@ -28,6 +29,8 @@ pub struct Seat {
     pub who: Identity,
     /// Whose mailbox it reads.
     pub owner: UserId,
+    /// What it may do there.
+    pub rights: Rights,
     /// When it was admitted.
     pub since: UnixTime,
     /// `TLSv1.2` or `TLSv1.3`.
@@ -141,7 +144,7 @@ impl Live {
         &self,
         visitor: &Visitor,
         who: &Identity,
-        owner: &UserId,
+        (owner, rights): (&UserId, Rights),
         limit: usize,
         since: UnixTime,
     ) -> Option<Arc<Seat>> {
@@ -157,6 +160,7 @@ impl Live {
             service: visitor.service,
             who: who.clone(),
             owner: owner.clone(),
+            rights,
             since,
             tls: visitor.tls,
             fall: OnceLock::new(),

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -13,6 +13,8 @@ use crate::store::{AuditEvent, Node, NodeId, Request, RequestKind, StoreError};
 
 /// How often this node tells that it is alive.
 const BEAT: Duration = Duration::from_secs(3);
+/// How long the database may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How often other nodes' requests are looked for.
 const POLL: Duration = Duration::from_millis(500);
 /// A request to end sessions that is older than this is not carried out any more: those it meant have had their time.
@@ -54,11 +56,11 @@ pub async fn attend(gate: Arc<Gate>, name: String, stop: CancellationToken) {
     loop {
         let mut outcome = Ok(());
         if next_beat <= Instant::now() {
-            outcome = gate.store.beat(&name, started, gate.live.len(), now()).await;
+            outcome = patiently(gate.store.beat(&name, started, gate.live.len(), now())).await;
             next_beat = Instant::now() + BEAT;
         }
         if outcome.is_ok() {
-            outcome = gate.carry_out_all(&name).await;
+            outcome = patiently(gate.carry_out_all(&name)).await;
         }
         match &outcome {
             Err(error) if reachable => warn!(%error, "the other nodes are out of reach"),
@@ -71,24 +73,40 @@ pub async fn attend(gate: Arc<Gate>, name: String, stop: CancellationToken) {
             () = sleep(POLL) => {}
         }
     }
-    if let Err(error) = gate.store.leave().await {
+    if let Err(error) = patiently(gate.store.leave()).await {
         debug!(%error, "this node stays on the roll until the others miss it");
     }
 }
 
+/// A database that vanished from the network says nothing at all: then the wait ends here.
+async fn patiently(work: impl Future<Output = Result<(), StoreError>>) -> Result<(), Silence> {
+    match timeout(ANSWER, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Silence::Nothing),
+    }
+}
+
+/// Why the other nodes are not heard.
+#[derive(Debug, thiserror::Error)]
+enum Silence {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the database did not answer within {} s", ANSWER.as_secs())]
+    Nothing,
+}
+
 impl Gate {
     async fn carry_out_all(&self, name: &str) -> Result<(), StoreError> {
-        for request in self.store.requests().await? {
-            match request.kind {
-                RequestKind::End => self.carry_out(&request),
-                RequestKind::List if request.by == self.store.node().as_str() => {}
-                RequestKind::List => {
-                    let Some(filter) = SessionFilter::from_json(&request.body) else { continue };
-                    if filter.concerns(self.store.node()) {
-                        let body = serde_json::to_string(&self.sessions_here(&filter, name)).unwrap_or_default();
-                        self.store.answer(request.number, &body).await?;
-                    }
-                }
+        let (ends, lists): (Vec<Request>, Vec<Request>) =
+            self.store.requests().await?.into_iter().partition(|request| request.kind == RequestKind::End);
+        // First, and without a wait in between: each is handed out once.
+        ends.iter().for_each(|request| self.carry_out(request));
+        let node = self.store.node();
+        for request in lists.iter().filter(|request| request.by != node.as_str()) {
+            let Some(filter) = SessionFilter::from_json(&request.body) else { continue };
+            if filter.concerns(node) {
+                let body = serde_json::to_string(&self.sessions_here(&filter, name)).unwrap_or_default();
+                self.store.answer(request.number, &body).await?;
             }
         }
         Ok(())

@@ -7,7 +7,8 @@ pub struct Change {
     pub number: i64,
     /// What kind of row changed.
     pub kind: ChangeKind,
-    /// The row: a unit path, a user, `user client-id` for a grant, empty for many rows at once.
+    /// The row: a unit path, a user, `user client-id` for a grant, `[issuer, kind, subject]` as JSON for a cutoff, empty
+    /// for many rows at once.
     pub subject: String,
 }
 
@@ -30,10 +31,12 @@ pub enum ChangeKind {
     Grant,
     /// A request that every node end certain sessions; no row of the directory.
     Sessions,
+    /// One cutoff.
+    Cutoff,
 }
 
 impl ChangeKind {
-    const WORDS: [(Self, &'static str); 8] = [
+    const WORDS: [(Self, &'static str); 9] = [
         (Self::Directory, "directory"),
         (Self::Unit, "unit"),
         (Self::Group, "group"),
@@ -42,6 +45,7 @@ impl ChangeKind {
         (Self::App, "app"),
         (Self::Grant, "grant"),
         (Self::Sessions, "sessions"),
+        (Self::Cutoff, "cutoff"),
     ];
 
     /// The word kept in the database.

@@ -15,7 +15,7 @@ use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 
 use super::{
     AuditLog, Store, StoreError,
-    seen::{Sql, Subtree, Value},
+    seen::{Sql, Subtree, Value, patiently},
 };
 use crate::model::{Service, UnitPath, UnixTime, UserId};
 
@@ -98,7 +98,7 @@ impl LegacySignIn {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Kind {
     claimed: String,
     program: String,
@@ -161,7 +161,7 @@ impl Store {
         if sums.is_empty() {
             return Ok(());
         }
-        let done = self.write_legacy(&sums).await;
+        let done = patiently(self.write_legacy(&sums)).await;
         if done.is_err() {
             // Nothing of it was committed: it waits for the next try.
             let mut waiting = self.legacy.waiting();
@@ -171,9 +171,12 @@ impl Store {
     }
 
     async fn write_legacy(&self, sums: &HashMap<Kind, Sum>) -> Result<(), sqlx::Error> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_to_log().await;
         let mut tx = self.begin_quietly().await?;
-        for (kind, sum) in sums {
+        // In one order on every node: two that added the same rows in different orders would wait for each other.
+        let mut sorted: Vec<_> = sums.iter().collect();
+        sorted.sort_by_key(|(kind, _)| *kind);
+        for (kind, sum) in sorted {
             let query = sqlx::query(
                 "INSERT INTO legacy_sign_ins (claimed, program, peer, service, how, attempts, first_seen, last_seen) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (claimed, program, peer, service, how) \
@@ -254,7 +257,7 @@ async fn report(pool: &AnyPool, filter: &LegacyFilter) -> Result<Vec<LegacySignI
          FROM legacy_sign_ins l LEFT JOIN users u ON u.address = l.claimed WHERE 1 = 1",
     );
     if let Some(subtree) = filter.unit.as_ref().and_then(Subtree::of) {
-        sql.and("(u.unit = $ OR substr(u.unit, 1, $) = $)", subtree.values());
+        sql.and("(u.unit = $ OR substr(u.unit, 1, CAST($ AS INTEGER)) = $)", subtree.values());
     }
     if let Some(user) = &filter.user {
         sql.and("l.claimed = $", [Value::Text(name(user))]);

@@ -192,7 +192,7 @@ impl Store {
             self.roll.heard.store(last, Ordering::Relaxed);
         }
         let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_to_log().await;
         let query = sqlx::query(
             "INSERT INTO nodes (id, name, started, beat, at, sessions) VALUES ($1, $2, $3, 1, $4, $5) \
              ON CONFLICT (id) DO UPDATE SET beat = nodes.beat + 1, at = excluded.at, sessions = excluded.sessions",
@@ -270,7 +270,7 @@ impl Store {
     /// Takes this process off the roll: at its end.
     pub async fn leave(&self) -> Result<(), StoreError> {
         let query = sqlx::query("DELETE FROM nodes WHERE id = $1").bind(self.roll.id.as_str());
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_to_log().await;
         let done = query.execute(&self.pool).await;
         done.map(drop).map_err(|source| StoreError::sql("taking this node off the roll", &self.path, source))
     }
@@ -298,7 +298,7 @@ impl Store {
     /// [`Store::asked_enough`] clears it away.
     pub async fn ask_for_list(&self, body: &str, now: UnixTime) -> Result<i64, StoreError> {
         let failed = |source| StoreError::sql("asking the other nodes", &self.path, source);
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_to_log().await;
         let mut tx = self.begin_quietly().await.map_err(failed)?;
         let number = put(&mut tx, RequestKind::List, body, self.roll.id.as_str(), now).await.map_err(failed)?;
         tx.commit().await.map_err(failed)?;
@@ -350,7 +350,7 @@ impl Store {
             "INSERT INTO session_answers (request, node, body) SELECT number, $2, $3 FROM session_requests \
              WHERE number = $1 ON CONFLICT (request, node) DO NOTHING",
         );
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_to_log().await;
         let done = query.bind(request).bind(self.roll.id.as_str()).bind(body).execute(&self.pool).await;
         done.map(drop).map_err(|source| StoreError::sql("answering another node", &self.path, source))
     }
@@ -381,7 +381,7 @@ impl Store {
 
     /// Clears away a request for a list and its answers.
     pub async fn asked_enough(&self, request: i64) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_to_log().await;
         for sql in
             ["DELETE FROM session_requests WHERE number = $1", "DELETE FROM session_answers WHERE request = $1"]
         {

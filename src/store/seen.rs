@@ -6,7 +6,7 @@
 //! longest goes first), the users and programs kept for each.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,6 +14,7 @@ use std::{
 
 use moka::sync::Cache;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError};
@@ -22,6 +23,8 @@ use crate::token::Identity;
 
 /// How long knocks gather before they are added to the tables.
 const GATHER: Duration = Duration::from_secs(1);
+/// How long the database may take for one merge.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Knocks noted before they are summed up in place.
 const NOTED: usize = 2_048;
 /// Apps whose sums wait for the database; what comes past them is not listed.
@@ -273,7 +276,7 @@ impl Store {
         if sums.is_empty() {
             return Ok(());
         }
-        match self.write_seen(&sums).await {
+        match patiently(self.write_seen(&sums)).await {
             Ok(marks) => {
                 marks.into_iter().for_each(|mark| self.seen.written.insert(mark, ()));
                 Ok(())
@@ -296,23 +299,27 @@ impl Store {
         }
     }
 
-    /// A write that no decision depends on: no change, no feed entry. `_turn` has to be held while it lasts.
+    /// A write that no decision depends on: no change, no feed entry. [`Store::turn_to_log`] has to be held while it lasts.
     pub(super) async fn begin_quietly(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await
+        self.pool.begin_with(self.path.begin_writing()).await
     }
 
     async fn write_seen(&self, sums: &HashMap<(Arc<str>, ClientId), Sum>) -> Result<Vec<u64>, sqlx::Error> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_to_log().await;
         let mut tx = self.begin_quietly().await?;
         let mut marks = Vec::new();
-        for ((issuer, app), sum) in sums {
+        // In one order on every node: two that added the same rows in different orders would wait for each other.
+        let mut sorted: Vec<_> = sums.iter().collect();
+        sorted.sort_by_key(|(key, _)| *key);
+        for ((issuer, app), sum) in sorted {
             let users = add_app(&mut tx, issuer, app, sum).await?;
-            let fresh: Vec<(&UserId, UnixTime, u64)> = sum
+            let mut fresh: Vec<(&UserId, UnixTime, u64)> = sum
                 .users
                 .iter()
                 .map(|(user, at)| (user, *at, self.seen.mark(issuer, app, 'u', user.as_str())))
                 .filter(|(_, _, mark)| !self.seen.written.contains_key(mark))
                 .collect();
+            fresh.sort();
             if !fresh.is_empty() {
                 add_users(&mut tx, issuer, app, users, &fresh).await?;
                 marks.extend(fresh.iter().map(|(_, _, mark)| *mark));
@@ -356,7 +363,7 @@ impl Store {
         if let Some(subtree) = &subtree {
             sql.and(
                 "EXISTS (SELECT 1 FROM app_users_seen s JOIN users u ON u.address = s.address WHERE \
-                 s.issuer = apps_seen.issuer AND s.app = apps_seen.app AND (u.unit = $ OR substr(u.unit, 1, $) = $))",
+                 s.issuer = apps_seen.issuer AND s.app = apps_seen.app AND (u.unit = $ OR substr(u.unit, 1, CAST($ AS INTEGER)) = $))",
                 subtree.values(),
             );
         }
@@ -390,7 +397,7 @@ impl Store {
         let (tables, inside) = match subtree {
             Some(_) => (
                 "app_users_seen s JOIN users u ON u.address = s.address",
-                " AND (u.unit = $ OR substr(u.unit, 1, $) = $)",
+                " AND (u.unit = $ OR substr(u.unit, 1, CAST($ AS INTEGER)) = $)",
             ),
             None => ("app_users_seen s", ""),
         };
@@ -556,7 +563,7 @@ async fn forget_apps(tx: &mut Transaction<'static, Any>) -> Result<(), sqlx::Err
         sqlx::query("SELECT issuer, app FROM apps_seen ORDER BY last_seen DESC, issuer, app LIMIT $1 OFFSET $2");
     let most = i64::try_from(WAITING_APPS).unwrap_or(i64::MAX);
     let rows = query.bind(most).bind(APPS).fetch_all(&mut **tx).await?;
-    let mut forgotten = HashSet::new();
+    let mut forgotten = BTreeSet::new();
     for row in &rows {
         forgotten.insert((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?));
     }
@@ -570,6 +577,11 @@ async fn forget_apps(tx: &mut Transaction<'static, Any>) -> Result<(), sqlx::Err
         }
     }
     Ok(())
+}
+
+/// A server that vanished from the network says nothing at all: then the wait ends here, and what was to be written waits.
+pub(super) async fn patiently<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(ANSWER, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// A unit and everything below it, as a condition on its path.
