@@ -1,6 +1,11 @@
 //! Two nodes on one database: what either sees adds up, what is asked of one is done by both. Without sockets: two
-//! gates in one process, each with its own store, as two processes would have.
+//! gates in one process, each with its own store, as two processes would have. Each test runs on SQLite and, where it
+//! is installed, on a private PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "support/postgres.rs"]
+#[allow(dead_code)]
+mod postgres;
 
 use std::{
     fs,
@@ -60,6 +65,41 @@ impl Drop for Node {
 struct Cluster {
     key: SigningKey,
     dir: TempDir,
+    url: String,
+}
+
+/// Makes two tests of each function that takes a [`Cluster`].
+macro_rules! on_both {
+    ($($name:ident;)*) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Cluster::new("sqlite:portcullis.db".into())).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(server) = super::postgres::shared() {
+                    super::$name(super::Cluster::new(server.database())).await;
+                }
+            })*
+        }
+    };
+}
+
+on_both! {
+    every_app_whose_token_was_good_is_listed_with_the_counts_of_all_nodes;
+    what_was_seen_is_written_by_itself_and_at_the_end;
+    password_attempts_add_up_by_user_program_address_and_way;
+    made_up_names_cannot_grow_the_legacy_report_and_none_is_left_uncounted;
+    sessions_of_all_nodes_are_listed_filtered_paged_and_described;
+    asking_for_sessions_is_no_change_and_leaves_nothing_behind;
+    ending_a_users_sessions_ends_them_on_every_node_within_a_second_and_no_others;
+    sessions_are_ended_by_app_unit_address_and_one_by_one;
+    a_node_that_hears_late_ends_what_was_meant_and_not_what_came_after;
+    a_node_that_does_not_answer_is_named_and_one_that_left_is_not_waited_for;
+    the_metrics_show_verdicts_sessions_traffic_and_how_soon_a_change_ends_sessions;
 }
 
 fn now() -> UnixTime {
@@ -79,15 +119,19 @@ fn of(name: &str) -> SessionFilter {
 }
 
 impl Cluster {
-    fn new() -> Self {
+    fn new(url: String) -> Self {
         let key = SigningKey::generate(&SystemRandom::new()).unwrap();
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join("jwks.json"), key.jwks()).unwrap();
-        Self { key, dir }
+        Self { key, dir, url }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings { url: Secret::new(&self.url), ..Settings::in_dir(self.dir.path()) }
     }
 
     async fn node(&self, name: &str) -> Node {
-        let store = Store::open(&Settings::in_dir(self.dir.path())).await.unwrap();
+        let store = Store::open(&self.settings()).await.unwrap();
         let gate = Gate::new(Arc::clone(&store), issuers(&self.dir.path().join("jwks.json")), limits());
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&store).run(stop.clone()));
@@ -180,9 +224,7 @@ async fn fall(seat: &SeatGuard, since: Instant) -> (Duration, &'static str) {
     (since.elapsed(), seat.fall().unwrap().cause.reason())
 }
 
-#[tokio::test]
-async fn every_app_whose_token_was_good_is_listed_with_the_counts_of_all_nodes() {
-    let cluster = Cluster::new();
+async fn every_app_whose_token_was_good_is_listed_with_the_counts_of_all_nodes(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     for _ in 0..3 {
         drop(cluster.sit(&one, ANN, "mailer", Service::Imap).await);
@@ -191,7 +233,7 @@ async fn every_app_whose_token_was_good_is_listed_with_the_counts_of_all_nodes()
     // Bob's unit does not list it.
     assert!(cluster.knock(&two, BOB, "stranger", Service::Imap).await.is_none());
     // A token that nobody signed names an app that stays unknown.
-    let stranger = Cluster::new();
+    let stranger = Cluster::new(String::new());
     let forged = Bearer { user: Some(ANN.into()), token: stranger.token(ANN, "forged") };
     assert!(one.gate.admit(&visitor(&one, Service::Imap, None), forged).await.is_err());
 
@@ -234,9 +276,7 @@ async fn every_app_whose_token_was_good_is_listed_with_the_counts_of_all_nodes()
     assert_eq!((mailer.imap.accepted, mailer.users), (4, 2));
 }
 
-#[tokio::test]
-async fn what_was_seen_is_written_by_itself_and_at_the_end() {
-    let cluster = Cluster::new();
+async fn what_was_seen_is_written_by_itself_and_at_the_end(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     drop(cluster.sit(&one, ANN, "mailer", Service::Imap).await);
     one.gate.refuse_password(&visitor(&one, Service::Pop, None), "USER", Some(BOB));
@@ -253,9 +293,7 @@ async fn what_was_seen_is_written_by_itself_and_at_the_end() {
     .await;
 }
 
-#[tokio::test]
-async fn password_attempts_add_up_by_user_program_address_and_way() {
-    let cluster = Cluster::new();
+async fn password_attempts_add_up_by_user_program_address_and_way(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     for node in [&one, &two] {
         let old = visitor(node, Service::Imap, Some("Old Mail 1.0"));
@@ -284,9 +322,7 @@ async fn password_attempts_add_up_by_user_program_address_and_way() {
     }
 }
 
-#[tokio::test]
-async fn made_up_names_cannot_grow_the_legacy_report_and_none_is_left_uncounted() {
-    let cluster = Cluster::new();
+async fn made_up_names_cannot_grow_the_legacy_report_and_none_is_left_uncounted(cluster: Cluster) {
     let node = cluster.node("one").await;
     let visitor = visitor(&node, Service::Imap, None);
     for number in 0..5_000 {
@@ -298,9 +334,7 @@ async fn made_up_names_cannot_grow_the_legacy_report_and_none_is_left_uncounted(
     assert_eq!(report.iter().map(|row| row.attempts).sum::<u64>(), 5_000);
 }
 
-#[tokio::test]
-async fn sessions_of_all_nodes_are_listed_filtered_paged_and_described() {
-    let cluster = Cluster::new();
+async fn sessions_of_all_nodes_are_listed_filtered_paged_and_described(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     let ann = cluster.sit(&one, ANN, "mailer", Service::Imap).await;
     let _ann_pop = cluster.sit(&two, ANN, "other", Service::Pop).await;
@@ -358,9 +392,7 @@ async fn sessions_of_all_nodes_are_listed_filtered_paged_and_described() {
     assert_eq!(pages, all.sessions.iter().map(|session| session.id.clone()).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn asking_for_sessions_is_no_change_and_leaves_nothing_behind() {
-    let cluster = Cluster::new();
+async fn asking_for_sessions_is_no_change_and_leaves_nothing_behind(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     let before = *two.store.changes().borrow();
     for _ in 0..3 {
@@ -373,9 +405,7 @@ async fn asking_for_sessions_is_no_change_and_leaves_nothing_behind() {
     assert_eq!(three.store.requests().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn ending_a_users_sessions_ends_them_on_every_node_within_a_second_and_no_others() {
-    let cluster = Cluster::new();
+async fn ending_a_users_sessions_ends_them_on_every_node_within_a_second_and_no_others(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     let here = cluster.sit(&one, ANN, "mailer", Service::Imap).await;
     let there = cluster.sit(&two, ANN, "mailer", Service::Pop).await;
@@ -411,9 +441,7 @@ async fn ending_a_users_sessions_ends_them_on_every_node_within_a_second_and_no_
     assert!(ended.iter().all(|row| row.event == "session.ended" && row.reference.is_some()));
 }
 
-#[tokio::test]
-async fn sessions_are_ended_by_app_unit_address_and_one_by_one() {
-    let cluster = Cluster::new();
+async fn sessions_are_ended_by_app_unit_address_and_one_by_one(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     let name =
         |node: &Node, seat: &SeatGuard| SessionFilter { key: Some(node.gate.key_of(seat.session)), ..filter() };
@@ -438,9 +466,7 @@ async fn sessions_are_ended_by_app_unit_address_and_one_by_one() {
     assert!(keep.fall().is_none());
 }
 
-#[tokio::test]
-async fn a_node_that_hears_late_ends_what_was_meant_and_not_what_came_after() {
-    let cluster = Cluster::new();
+async fn a_node_that_hears_late_ends_what_was_meant_and_not_what_came_after(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     // The node is on the roll and does not listen for a while, as if the database were out of its reach.
     two.attending.abort();
@@ -461,9 +487,7 @@ async fn a_node_that_hears_late_ends_what_was_meant_and_not_what_came_after() {
     assert_eq!(cause, "ended_by_admin");
 }
 
-#[tokio::test]
-async fn a_node_that_does_not_answer_is_named_and_one_that_left_is_not_waited_for() {
-    let cluster = Cluster::new();
+async fn a_node_that_does_not_answer_is_named_and_one_that_left_is_not_waited_for(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     two.attending.abort();
     until("it stops listening", async || two.attending.is_finished()).await;
@@ -484,9 +508,7 @@ async fn a_node_that_does_not_answer_is_named_and_one_that_left_is_not_waited_fo
     assert_eq!(one.gate.session(&key).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn the_metrics_show_verdicts_sessions_traffic_and_how_soon_a_change_ends_sessions() {
-    let cluster = Cluster::new();
+async fn the_metrics_show_verdicts_sessions_traffic_and_how_soon_a_change_ends_sessions(cluster: Cluster) {
     let (one, two) = cluster.two().await;
     let lobby = Lobby::new(LobbyLimits { connections: 10, waiting: 10, per_address: 1 });
     let _spot = lobby.enter([192, 0, 2, 1].into(), true).unwrap();
