@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod demo;
 mod explain;
+mod legacy;
 mod manual;
 mod remote;
 mod serve;
@@ -52,6 +53,7 @@ enum Command {
     Explain(explain::Arguments),
     Check(check::Arguments),
     Audit(audit::Arguments),
+    Legacy(legacy::Arguments),
     Grants(remote::grants::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => arguments.run(),
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
+        Command::Legacy(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),

@@ -70,12 +70,14 @@ impl Stay<'_> {
             Step::Chunk(_) | Step::AppendEnd => {}
             Step::Append(head) => {
                 self.dialog.link.may_go_on()?;
+                self.dialog.link.note_command("APPEND");
                 let tag = head.tag.clone();
                 let reply = Box::pin(append::append(self.dialog, &self.mail, head)).await?;
                 Box::pin(self.answer(&tag, reply, true)).await?;
             }
             Step::Command(Tagged { tag, command }) => {
                 self.dialog.link.may_go_on()?;
+                self.dialog.link.note_command(command.word());
                 Box::pin(self.carry_out(&tag, command)).await?;
             }
         }
