@@ -19,6 +19,7 @@ pub mod store;
 
 pub mod gate;
 
+pub mod admin;
 pub mod session;
 
 pub mod config;

@@ -282,14 +282,14 @@ async fn a_disabled_grant_ends_its_sessions_and_a_removed_one_lets_only_later_to
     let (user, app) = (UserId::parse("ann@example.com").unwrap(), ClientId::parse("mailer").unwrap());
     let open = house.ann().await;
     let early = house.mint("ann@example.com", "mailer", "mail", Duration::from_secs(600));
-    house.store.set_grant(&user, &user, &app, GrantState::Disabled, "test", now()).await.unwrap();
+    house.store.set_grant(&user, &user, &app, GrantState::Disabled, ("test", None), now()).await.unwrap();
     let (after, why) = falls(&open).await;
     assert_eq!(why, "grant_disabled");
     assert!(after < Duration::from_secs(1), "told after {after:?}");
     assert_eq!(reason(house.knock(user.as_str(), "mailer", user.as_str(), Service::Imap).await), "grant_disabled");
 
     // `iat` has whole seconds: a token of the second of the removal counts as issued before it.
-    house.store.set_grant(&user, &user, &app, GrantState::Removed, "test", now()).await.unwrap();
+    house.store.set_grant(&user, &user, &app, GrantState::Removed, ("test", None), now()).await.unwrap();
     let bearer = Bearer { user: None, token: early.clone() };
     assert_eq!(reason(house.gate.admit(&house.visitor(Service::Imap), bearer).await), "grant_removed");
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -363,7 +363,7 @@ async fn nobody_comes_in_while_the_clock_is_before_the_last_change() {
     let house = House::build(limits()).await;
     let (ann, app) = (UserId::parse("ann@example.com").unwrap(), ClientId::parse("other").unwrap());
     let ahead = now() + Duration::from_secs(3600);
-    house.store.set_grant(&ann, &ann, &app, GrantState::Disabled, "test", ahead).await.unwrap();
+    house.store.set_grant(&ann, &ann, &app, GrantState::Disabled, ("test", None), ahead).await.unwrap();
     let outcome = house.knock(ann.as_str(), "mailer", ann.as_str(), Service::Imap).await;
     assert_eq!(reason(outcome), "unavailable_clock");
 }

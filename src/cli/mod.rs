@@ -6,6 +6,8 @@ mod check;
 mod demo;
 mod explain;
 mod manual;
+mod policy;
+mod remote;
 mod serve;
 mod token;
 
@@ -51,6 +53,12 @@ enum Command {
     Explain(explain::Arguments),
     Check(check::Arguments),
     Audit(audit::Arguments),
+    Policy(policy::Arguments),
+    Grants(remote::grants::Arguments),
+    Me(remote::me::Arguments),
+    Tokens(remote::access::Tokens),
+    Admins(remote::access::Admins),
+    Bootstrap(remote::access::Bootstrap),
     Completions(manual::CompletionArguments),
     Man(manual::ManArguments),
 }
@@ -81,6 +89,12 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => arguments.run(),
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
+        Command::Policy(arguments) => arguments.run(),
+        Command::Grants(arguments) => arguments.run(),
+        Command::Me(arguments) => arguments.run(),
+        Command::Tokens(arguments) => arguments.run(),
+        Command::Admins(arguments) => arguments.run(),
+        Command::Bootstrap(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
     };

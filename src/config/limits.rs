@@ -170,6 +170,24 @@ limits! {
 }
 
 limits! {
+    /// The numbers of `[http]`.
+    HttpLimits {
+        /// Open connections.
+        connections: 1_000, 1, 1_000_000;
+        /// From the first byte of a request to the last of its answer.
+        request_s: 30, 1, 600;
+        /// A request's head, and a connection between two requests.
+        idle_s: 60, 1, 3600;
+        /// A request's body.
+        body_bytes: MIB, KIB, 64 * MIB;
+        /// Requests of one address (IPv6: of one /64) in a minute; a tenth of them may come at once.
+        requests_per_minute: 1_200, 10, 10_000_000;
+        /// Requests with a token that is not good, of one address in a minute.
+        failures_per_minute: 30, 1, 1_000_000;
+    }
+}
+
+limits! {
     /// The numbers of `[audit]`.
     AuditLimits {
         /// Events that may wait for the database.

@@ -22,7 +22,7 @@ use std::{
 
 pub use certificates::{PemFileError, PemWarning};
 pub use issuers::{Introspection, Issuer};
-pub use limits::{AuditLimits, Jwks, Limit, Limits};
+pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits};
 pub use rooms::SecretFileError;
 
 use crate::issuer::KeySource;
@@ -60,6 +60,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What is listened on.
     pub listen: Listen,
+    /// How the HTTP listeners behave.
+    pub http: Http,
     /// Certificate chains and keys; the first is the default. At least one.
     pub tls: Vec<PemFiles>,
     /// Who may issue tokens. At least one; no two have the same address.
@@ -89,8 +91,23 @@ pub struct Listen {
     pub imaps: Vec<SocketAddr>,
     /// POP3 over TLS.
     pub pop3s: Vec<SocketAddr>,
+    /// The API, metrics, health and readiness.
+    pub http: Vec<SocketAddr>,
     /// Networks whose connections start with a PROXY header; from all others there is none.
     pub proxy_protocol_from: Vec<ipnet::IpNet>,
+}
+
+/// `[http]`: what holds for every address of `listen.http`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// TLS on loopback addresses too; beyond loopback there is nothing else.
+    pub tls: bool,
+    /// Names by which it may be asked, beside `hostname` and, on loopback, this machine's own.
+    pub hosts: Vec<String>,
+    /// An access token needs one of these scopes to be taken by the API; none: API tokens alone are taken.
+    pub scope: Vec<String>,
+    /// Its bounds.
+    pub limits: HttpLimits,
 }
 
 /// One certificate chain and its key, both PEM.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Config, Introspection};
+use crate::admin;
 use crate::gate;
 use crate::imap;
 use crate::issuer;
@@ -100,6 +101,22 @@ impl Config {
             audit_required: self.audit.required,
             database_grace: Duration::from_secs(self.database.grace_s),
             clock_skew: Duration::from_secs(self.limits.clock_skew_s),
+        }
+    }
+
+    /// For `Control::new`.
+    pub fn admin_settings(&self) -> admin::Settings {
+        let limits = &self.http.limits;
+        let count = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        admin::Settings {
+            hosts: std::iter::once(self.hostname.to_ascii_lowercase())
+                .chain(self.http.hosts.iter().cloned())
+                .collect(),
+            scope: self.http.scope.clone(),
+            body_bytes: size(limits.body_bytes),
+            request_limit: Duration::from_secs(limits.request_s),
+            requests_per_minute: count(limits.requests_per_minute),
+            failures_per_minute: count(limits.failures_per_minute),
         }
     }
 

@@ -8,15 +8,16 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Audit, AuditLimits, Config, Database, Jwks, Limits, Listen, Log, LogFormat, PemFiles, base_of, issuers,
+    Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
+    base_of, issuers,
     read::{At, Reader, Section},
 };
 use crate::model::Secret;
 use crate::policy::file::Problem;
 
-const TOP: [&str; 13] = [
-    "hostname", "data_dir", "listen", "tls", "issuer", "jwks", "database", "policy", "mail", "audit", "limits",
-    "log", "upstream",
+const TOP: [&str; 14] = [
+    "hostname", "data_dir", "listen", "http", "tls", "issuer", "jwks", "database", "policy", "mail", "audit",
+    "limits", "log", "upstream",
 ];
 
 /// Reads the text of `file`.
@@ -51,6 +52,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         );
     }
     let listen = listen(reader, top);
+    let http = http(reader, top, &listen);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
     let jwks = reader.section(top, "jwks", "jwks");
@@ -72,6 +74,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         hostname: hostname?,
         data_dir: data_dir?,
         listen,
+        http,
         tls,
         issuers,
         jwks,
@@ -105,10 +108,6 @@ fn hostname(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Option<String> {
 
 fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
     let section = reader.section(top, "listen", "listen");
-    if let Some(value) = section.value("http") {
-        let what = "listen.http is for the console and API, which this version does not have";
-        reader.wrong::<()>(value.span(), what, "remove the line");
-    }
     reader.only(section, &["imaps", "pop3s", "http", "proxy_protocol_from"]);
     let mut addresses = |key| {
         reader.parsed(section, key, |text| {
@@ -121,18 +120,45 @@ fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
             text.parse::<SocketAddr>().map_err(|_| remedy)
         })
     };
-    let (imaps, pop3s) = (addresses("imaps"), addresses("pop3s"));
+    let (imaps, pop3s, http) = (addresses("imaps"), addresses("pop3s"), addresses("http"));
     let named =
         |key| section.value(key).is_some_and(|v| !matches!(v.get_ref(), DeValue::Array(list) if list.is_empty()));
     if !named("imaps") && !named("pop3s") {
         let remedy = "write imaps = [\"[::]:993\"] or pop3s = [\"[::]:995\"] under [listen]";
         reader.wrong::<()>(section.span(), "there is nothing to listen on", remedy);
     }
-    let twice = imaps.iter().find(|address| address.port() != 0 && pop3s.contains(address));
-    if let (Some(twice), Some(value)) = (twice, section.value("pop3s")) {
-        reader.wrong::<()>(value.span(), format!("{twice} is in imaps and in pop3s"), "give each its own port");
+    for (one, ones, other, others) in
+        [("imaps", &imaps, "pop3s", &pop3s), ("imaps", &imaps, "http", &http), ("pop3s", &pop3s, "http", &http)]
+    {
+        let twice = ones.iter().find(|address| address.port() != 0 && others.contains(address));
+        if let (Some(twice), Some(value)) = (twice, section.value(other)) {
+            let what = format!("{twice} is in {one} and in {other}");
+            reader.wrong::<()>(value.span(), what, "give each its own port");
+        }
     }
-    Listen { imaps, pop3s, proxy_protocol_from: networks(reader, section, "proxy_protocol_from") }
+    Listen { imaps, pop3s, http, proxy_protocol_from: networks(reader, section, "proxy_protocol_from") }
+}
+
+fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http {
+    let section = reader.section(top, "http", "http");
+    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope"]);
+    let hosts = reader.parsed(section, "hosts", |text| {
+        let host = text.to_ascii_lowercase();
+        let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+        plain.then_some(host).ok_or_else(|| "write names alone: \"mail-admin.example.com\"".to_owned())
+    });
+    let scope = reader.parsed(section, "scope", |text| {
+        // RFC 6749 appendix A.4: printable ASCII without space, quote and backslash.
+        let plain = !text.is_empty() && text.bytes().all(|b| matches!(b, b'!' | b'#'..=b'[' | b']'..=b'~'));
+        plain.then(|| text.to_owned()).ok_or_else(|| "write scopes: \"portcullis\"".to_owned())
+    });
+    let tls = reader.boolean(section, "tls");
+    let open = listen.http.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(false), Some(open), Some(value)) = (tls, open, section.value("tls")) {
+        let what = format!("http.tls = false, but listen.http has {open}, which others can reach");
+        reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
+    }
+    Http { tls: tls.unwrap_or(false), hosts, scope, limits }
 }
 
 /// `192.0.2.0/24`, or one address.

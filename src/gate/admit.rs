@@ -12,7 +12,7 @@ use super::{
     record::Facts,
     visitor::Visitor,
 };
-use crate::model::{Blame, Place, Reference, Service, UserId};
+use crate::model::{Blame, Place, Reference, Service, UnixTime, UserId};
 use crate::policy::{Permit, Refusal, decide};
 use crate::sasl::{Bearer, SaslError};
 use crate::token::Identity;
@@ -66,12 +66,8 @@ impl Gate {
         if let Some(cause) = self.without_database() {
             return Err(cause);
         }
-        if at + self.limits.clock_skew < self.store.last_commit() {
-            return Err(Cause::Unavailable {
-                detail: format!("the clock shows {at}, before the last change at {}", self.store.last_commit()),
-                reason: "unavailable_clock",
-                blame: Blame::Dependency,
-            });
+        if let Some(cause) = self.clock_is_behind(at) {
+            return Err(cause);
         }
         let who = self.issuers.identify(&bearer.token, at).await.map_err(Cause::from)?;
         let who = known.insert(who);
@@ -112,6 +108,23 @@ impl Gate {
         lost.then(|| Cause::Unavailable {
             detail: "the database has not answered for longer than database.grace_s".into(),
             reason: "unavailable_database",
+            blame: Blame::Dependency,
+        })
+    }
+
+    /// Why nobody could sign in now, in words; empty when they can. For readiness checks.
+    pub fn obstacles(&self) -> Vec<String> {
+        let full = self.limits.audit_required && self.store.audit_is_full();
+        let full = full.then(|| "the audit queue is full: the database takes no rows".to_owned());
+        let behind = self.clock_is_behind(now()).map(|cause| cause.to_string());
+        self.without_database().map(|cause| cause.to_string()).into_iter().chain(behind).chain(full).collect()
+    }
+
+    /// A clock that shows less than the time of the last commit is wrong, and then nobody can tell what has expired.
+    fn clock_is_behind(&self, at: UnixTime) -> Option<Cause> {
+        (at + self.limits.clock_skew < self.store.last_commit()).then(|| Cause::Unavailable {
+            detail: format!("the clock shows {at}, before the last change at {}", self.store.last_commit()),
+            reason: "unavailable_clock",
             blame: Blame::Dependency,
         })
     }

@@ -2,11 +2,14 @@
 //! `cli`.
 
 mod accept;
+mod bootstrap;
 mod check;
+mod http;
 pub mod proxy;
 mod reload;
 mod workers;
 
+pub use bootstrap::BOOTSTRAP;
 pub use check::check;
 pub use reload::policy_document;
 
@@ -21,12 +24,14 @@ use anyhow::Context;
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
+    sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use crate::admin::{self, Control};
 use crate::config::{Config, Log, LogFormat};
 use crate::gate::{self, Gate, Lobby};
 use crate::issuer::Issuers;
@@ -34,15 +39,19 @@ use crate::maildir::Mail;
 use crate::model::Service;
 use crate::session::{self, House};
 use crate::store::Store;
-use crate::tls::{Acceptance, Resolver};
+use crate::tls::{self, Acceptance, Resolver};
 
 /// Connections the system may hold for us before we accept them.
 const BACKLOG: u32 = 1024;
+/// How long HTTP requests under way may take once the sessions have ended.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// How often the API forgets addresses that have not asked for a while.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// One bound socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
-    /// `imaps` or `pop3s`.
+    /// `imaps`, `pop3s` or `http`.
     pub name: &'static str,
     /// The address with the port that was really bound.
     pub address: SocketAddr,
@@ -52,6 +61,8 @@ pub struct Bound {
 pub struct Server {
     bound: Vec<Bound>,
     doors: Vec<(Arc<accept::Door>, Vec<TcpListener>)>,
+    webs: Vec<http::Web>,
+    control: Arc<Control>,
     gate: Arc<Gate>,
     store: Arc<Store>,
     issuers: Arc<Issuers>,
@@ -91,6 +102,9 @@ impl Server {
             hangup,
         );
         reload.apply_policy().await?;
+        if !config.listen.http.is_empty() {
+            bootstrap::prepare(&store, &config.data_dir).await?;
+        }
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
         let house = Arc::new(House { gate: Arc::clone(&gate), mail, limits: config.session_limits() });
@@ -106,8 +120,7 @@ impl Server {
             [("imaps", Service::Imap, &config.listen.imaps), ("pop3s", Service::Pop, &config.listen.pop3s)];
         for (name, service, addresses) in services {
             for address in addresses {
-                let listeners = listen(*address, &workers)
-                    .with_context(|| format!("listen.{name}: cannot listen on {address}; is the port taken, or below 1024 without the right to it?"))?;
+                let listeners = listen(*address, &workers).with_context(|| cannot_listen(name, *address))?;
                 if let Some(listener) = listeners.first() {
                     bound.push(Bound { name, address: listener.local_addr()? });
                 }
@@ -127,11 +140,16 @@ impl Server {
                 doors.push((door, listeners));
             }
         }
+        let control =
+            Control::new(Arc::clone(&store), Arc::clone(&gate), Arc::clone(&issuers), config.admin_settings());
+        let webs = webs(config, &resolver, &control, &mut bound)?;
         let drain_limit = Duration::from_secs(config.limits.drain_s);
         log_limits(config);
         Ok(Self {
             bound,
             doors,
+            webs,
+            control,
             gate,
             store,
             issuers,
@@ -165,6 +183,11 @@ impl Server {
                 doors.spawn_on(Arc::clone(&door).stand_open(listener, closed.clone()), worker);
             }
         }
+        let mut webs = JoinSet::new();
+        for web in self.webs {
+            webs.spawn(web.serve(closed.clone()));
+        }
+        tasks.spawn(sweep(self.control, stop.clone()));
         tokio::select! {
             _ = self.terminate.recv() => info!("SIGTERM: telling every session"),
             _ = self.interrupt.recv() => info!("SIGINT: telling every session"),
@@ -182,12 +205,55 @@ impl Server {
         if tokio::time::timeout(self.drain_limit, self.sessions.wait()).await.is_err() {
             warn!(left = self.sessions.len(), "sessions did not end in time");
         }
+        if tokio::time::timeout(LAST_REQUESTS, async { while webs.join_next().await.is_some() {} }).await.is_err() {
+            warn!("HTTP requests did not end in time");
+        }
         stop.cancel();
         while tasks.join_next().await.is_some() {}
         // Closed in order, the database is one file again, without a log beside it.
         self.store.close().await?;
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Binds what `listen.http` says.
+fn webs(
+    config: &Config,
+    resolver: &Arc<Resolver>,
+    control: &Arc<Control>,
+    bound: &mut Vec<Bound>,
+) -> anyhow::Result<Vec<http::Web>> {
+    let router = admin::router(control);
+    let limits = &config.http.limits;
+    let connections = Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX)));
+    let mut webs = Vec::new();
+    for address in &config.listen.http {
+        // Beyond this machine a token would be read by whoever is on the way.
+        let tls = (config.http.tls || !address.ip().is_loopback()).then(|| tls::web(resolver)).transpose()?;
+        let listener = bind(*address, false).and_then(|socket| socket.listen(BACKLOG));
+        let listener = listener.with_context(|| cannot_listen("http", *address))?;
+        bound.push(Bound { name: "http", address: listener.local_addr()? });
+        webs.push(http::Web {
+            listener,
+            tls,
+            router: router.clone(),
+            connections: Arc::clone(&connections),
+            handshake_limit: Duration::from_secs(config.limits.tls_handshake_s),
+            idle_limit: Duration::from_secs(limits.idle_s),
+        });
+    }
+    Ok(webs)
+}
+
+fn cannot_listen(name: &str, address: SocketAddr) -> String {
+    format!("listen.{name}: cannot listen on {address}; is the port taken, or below 1024 without the right to it?")
+}
+
+/// Keeps what the API remembers of each address small.
+async fn sweep(control: Arc<Control>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+        control.sweep();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{AuditEvent, Store, StoreError, audit, feed::Write, rows};
+use super::{AuditEvent, Store, StoreError, audit, feed::Write, grant_list::because, rows};
 use crate::model::{ClientId, GrantId, Service, UnixTime, UserId};
 use crate::policy::{Grant, GrantKey, GrantState, Permit};
 
@@ -41,14 +41,14 @@ impl Store {
 
     /// Disables, enables or removes a grant, with an audit row, in one transaction; returns the grant's number.
     ///
-    /// A grant that does not exist yet is made in that state. `by` is who does it, for the audit log.
+    /// A grant that does not exist yet is made in that state. Who does it, and why, is for the audit log.
     pub async fn set_grant(
         &self,
         user: &UserId,
         owner: &UserId,
         app: &ClientId,
         state: GrantState,
-        by: &str,
+        (by, why): (&str, Option<&str>),
         now: UnixTime,
     ) -> Result<GrantId, StoreError> {
         let key = GrantKey { user: user.clone(), owner: owner.clone(), app: app.clone() };
@@ -67,7 +67,7 @@ impl Store {
         event.owner = Some(owner.to_string());
         event.app = Some(app.to_string());
         let before = before.map_or("none", |grant| grant.state.word());
-        event.detail = Some(format!("by {by}: {before} -> {}", state.word()));
+        event.detail = Some(format!("by {by}: {before} -> {}{}", state.word(), because(why)));
         let inserted = audit::insert(&mut write.tx, vec![event]).await;
         inserted.map_err(|error| write.failed(error))?;
         write.commit(now).await?;

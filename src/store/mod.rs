@@ -3,19 +3,30 @@
 //!
 //! A decision reads the snapshot ([`Store::read`]); nothing on the path of a known login touches SQL. Every write goes:
 //! transaction, feed entry, commit, snapshot, [`Store::changes`]; only then does the writing call return.
+//!
+//! Who may use the API and the console is not in the snapshot; each request asks the database:
+//! - [`Store::find_api_token`] (the bearer's [`ApiToken`]), [`Store::make_api_token`] from a [`NewApiToken`],
+//!   [`Store::api_tokens`], [`Store::revoke_api_token`];
+//! - [`Store::role_of`] a person (a [`Role`]), [`Store::set_role`], [`Store::admins`];
+//! - [`Store::make_bootstrap`] at start, [`Store::exchange_bootstrap`] once.
 
 mod apply;
 mod audit;
+mod bootstrap;
 mod difference;
 mod edit;
 mod error;
 mod event;
 mod examine;
+mod export;
 mod feed;
+mod grant_list;
 mod grants;
 mod open;
+mod roles;
 mod rows;
 mod schema;
+mod tokens;
 
 use std::{
     path::PathBuf,
@@ -39,6 +50,9 @@ pub use edit::{
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
+pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
+pub use roles::{AccessError, Admin, Role};
+pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 
 use crate::model::UnixTime;
 use crate::policy::Directory;

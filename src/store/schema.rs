@@ -64,11 +64,28 @@ CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
 INSERT INTO counters (name, number) VALUES ('policy', 0);
 ";
 
+/// Who may use the API and the console. Secrets stand here as the hexadecimal SHA-256 of theirs; `scopes` has one word
+/// a line.
+const ACCESS: &str = "
+INSERT INTO counters (name, number) VALUES ('api_token', 0), ('role', 0);
+CREATE TABLE api_tokens (
+    number BIGINT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL, unit TEXT,
+    scopes TEXT NOT NULL, made_by TEXT NOT NULL, made_at BIGINT NOT NULL, expires_at BIGINT NOT NULL,
+    last_used_at BIGINT);
+CREATE TABLE admins (
+    address TEXT PRIMARY KEY, role TEXT NOT NULL, unit TEXT, changed_by TEXT NOT NULL, changed_at BIGINT NOT NULL);
+CREATE TABLE bootstrap_secrets (hash TEXT PRIMARY KEY, made_at BIGINT NOT NULL, expires_at BIGINT NOT NULL);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations() -> Vec<Migration> {
-    [(1, "directory, grants, changes, audit", FIRST), (4, "versions of rows, rights of members", VERSIONS)]
-        .map(|(version, name, sql)| {
-            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        })
-        .into()
+    [
+        (1, "directory, grants, changes, audit", FIRST),
+        (4, "versions of rows, rights of members", VERSIONS),
+        (5, "API tokens, admins, bootstrap secrets", ACCESS),
+    ]
+    .map(|(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    })
+    .into()
 }

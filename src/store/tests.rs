@@ -118,8 +118,8 @@ async fn everything_is_still_there_after_a_restart() {
     let store = open(dir.path()).await;
     apply(&store, POLICY).await;
     let ann = user("ann");
-    store.set_grant(&ann, &ann, &app("x"), GrantState::Removed, "admin", NOW).await.unwrap();
-    store.set_grant(&ann, &user("team"), &app("y"), GrantState::Disabled, "admin", NOW).await.unwrap();
+    store.set_grant(&ann, &ann, &app("x"), GrantState::Removed, ("admin", None), NOW).await.unwrap();
+    store.set_grant(&ann, &user("team"), &app("y"), GrantState::Disabled, ("admin", None), NOW).await.unwrap();
     store.set_self_switch(&ann, Service::Pop, true, NOW).await.unwrap();
     let before = store.read(|directory| format!("{:?}", directory.counts()));
     let number = store.number();
@@ -149,7 +149,7 @@ async fn a_second_process_sees_every_kind_of_change_within_a_second() {
     seen(apply(&one, POLICY).await.number).await;
     assert_eq!(ask(&two, "ann", "x", Service::Imap, NOW), "yes");
     let ann = user("ann");
-    one.set_grant(&ann, &ann, &app("x"), GrantState::Disabled, "admin", NOW).await.unwrap();
+    one.set_grant(&ann, &ann, &app("x"), GrantState::Disabled, ("admin", None), NOW).await.unwrap();
     seen(one.number()).await;
     assert_eq!(ask(&two, "ann", "x", Service::Imap, NOW), "grant_disabled");
     one.set_self_switch(&ann, Service::Imap, true, NOW).await.unwrap();
@@ -264,7 +264,7 @@ async fn a_first_login_makes_the_grant_and_a_later_token_renews_a_removed_one() 
     store.note(&key, Some(NOW), NOW).await.unwrap();
     assert_eq!(store.number(), noted, "a known grant changes nothing");
 
-    let set = async |state| store.set_grant(&ann, &ann, &app("x"), state, "admin", NOW).await.unwrap();
+    let set = async |state| store.set_grant(&ann, &ann, &app("x"), state, ("admin", None), NOW).await.unwrap();
     let number = set(GrantState::Removed).await;
     let later = NOW + Duration::from_secs(1);
     assert_eq!(ask(&store, "ann", "x", Service::Imap, NOW), "grant_removed");

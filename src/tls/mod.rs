@@ -9,5 +9,5 @@ mod x509;
 
 pub use certificates::{Certificates, Resolver};
 pub use pair::{Pair, PairError, PairFile, PairWarning};
-pub use server::{Acceptance, SetupError};
+pub use server::{Acceptance, SetupError, web};
 pub use x509::Malformed;

@@ -41,6 +41,13 @@ const TICKETS: usize = 1;
 #[error("TLS cannot be set up: {0}")]
 pub struct SetupError(#[from] rustls::Error);
 
+/// Settings for HTTPS: HTTP/2 and HTTP/1.1 by ALPN. `resolver` may be the mail listeners' own.
+pub fn web(resolver: &Arc<Resolver>) -> Result<Arc<ServerConfig>, SetupError> {
+    let mut settings = settings(resolver, aws_lc_rs::Ticketer::new()?)?;
+    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(settings))
+}
+
 /// How one listener answers a ClientHello.
 #[derive(Clone, Debug)]
 pub struct Acceptance {

@@ -1,0 +1,264 @@
+//! Who asks: the bearer of an API token, or a person with an access token of a configured issuer. Every resource takes an
+//! [`Actor`] and asks it what it may; what it may not see does not exist for it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header, request::Parts},
+};
+use tracing::info;
+
+use super::{
+    Control, Peer,
+    problem::{Problem, ProblemKind},
+};
+use crate::issuer::Unidentified;
+use crate::model::{Secret, UnitPath, UnixTime, UserId};
+use crate::policy::Directory;
+use crate::store::{Role, StoreError};
+
+/// What API tokens begin with; everything else is an issuer's.
+const API_TOKEN: &str = "pct_";
+
+/// The parts that an API token's scopes name: `grants` for all of it, `grants:read` to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// Units, users, groups, shared mailboxes, apps and their settings.
+    Directory,
+    /// Grants.
+    Grants,
+    /// Live sessions.
+    Sessions,
+    /// The audit log and what is told from it.
+    Audit,
+    /// API tokens and roles.
+    Access,
+    /// Metrics.
+    Metrics,
+}
+
+impl Area {
+    /// Every word a scope may be, without `:read`.
+    pub const ALL: [Self; 6] =
+        [Self::Directory, Self::Grants, Self::Sessions, Self::Audit, Self::Access, Self::Metrics];
+
+    /// Its word in a scope.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Grants => "grants",
+            Self::Sessions => "sessions",
+            Self::Audit => "audit",
+            Self::Access => "access",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// Whoever made the request.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    name: String,
+    role: Role,
+    /// Absent: all that the role may.
+    scopes: Vec<String>,
+    user: Option<UserId>,
+}
+
+impl Actor {
+    /// For the audit log: an address, or `token NUMBER (NAME)`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The role.
+    pub fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// The person, where it is one and no API token.
+    pub fn user(&self) -> Option<&UserId> {
+        self.user.as_ref()
+    }
+
+    /// May read this area, at least where its unit reaches.
+    pub fn may_read(&self, area: Area) -> Result<(), Problem> {
+        let role = !matches!(self.role, Role::User);
+        self.allowed(role, area, &[area.word(), &format!("{}:read", area.word())], "read")
+    }
+
+    /// May change this area, at least where its unit reaches.
+    pub fn may_write(&self, area: Area) -> Result<(), Problem> {
+        let role = matches!(self.role, Role::Super | Role::Admin(_));
+        self.allowed(role, area, &[area.word()], "change")
+    }
+
+    /// May change this area everywhere: only a super admin.
+    pub fn may_write_all(&self, area: Area) -> Result<(), Problem> {
+        self.allowed(matches!(self.role, Role::Super), area, &[area.word()], "change all of")
+    }
+
+    fn allowed(&self, role: bool, area: Area, scopes: &[&str], verb: &str) -> Result<(), Problem> {
+        if !role {
+            let detail = format!("{} is {}, which may not {verb} {}", self.name, self.role, area.word());
+            return Err(Problem::new(ProblemKind::Forbidden, detail));
+        }
+        if self.scopes.is_empty() || self.scopes.iter().any(|own| scopes.contains(&own.as_str())) {
+            return Ok(());
+        }
+        let detail = format!("{} has the scopes {:?}; one of {scopes:?} is needed", self.name, self.scopes);
+        Err(Problem::new(ProblemKind::Forbidden, detail))
+    }
+
+    /// Whether this unit is within reach.
+    pub fn sees_unit(&self, unit: &UnitPath) -> bool {
+        match &self.role {
+            Role::Super | Role::Auditor => true,
+            Role::Admin(own) => covers(own, unit),
+            Role::User => false,
+        }
+    }
+
+    /// Whether everything is within reach.
+    pub fn sees_all(&self) -> bool {
+        matches!(self.role, Role::Super | Role::Auditor)
+    }
+
+    /// Whether this user is within reach. Users that nobody knows, of old grants for example, are in no unit.
+    pub fn sees_user(&self, user: &UserId, directory: &Directory) -> bool {
+        self.sees_all() || directory.unit_of(user).is_some_and(|unit| self.sees_unit(&unit))
+    }
+}
+
+/// Whether `unit` is `top` or below it.
+fn covers(top: &UnitPath, unit: &UnitPath) -> bool {
+    let below = unit.as_str().strip_prefix(top.as_str());
+    *top == UnitPath::root() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl FromRequestParts<Arc<Control>> for Actor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Arc<Control>) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>().copied();
+        let Some(token) = bearer(parts) else {
+            let detail =
+                "send `Authorization: Bearer` with an API token, or with an access token of a configured issuer";
+            return Err(Problem::new(ProblemKind::Unauthenticated, detail));
+        };
+        let actor = if token.reveal().starts_with(API_TOKEN) {
+            control.api_token(&token).await
+        } else {
+            control.person(&token).await
+        };
+        actor.map_err(|problem| {
+            if problem.status() != axum::http::StatusCode::UNAUTHORIZED {
+                return problem;
+            }
+            let Some(peer) = peer else { return problem };
+            info!(from = %peer.from, problem = %problem.detail(), "API request refused");
+            control.rates.failure(peer.from.ip()).err().unwrap_or(problem)
+        })
+    }
+}
+
+fn bearer(parts: &Parts) -> Option<Secret> {
+    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim()))
+}
+
+impl Control {
+    async fn api_token(&self, secret: &Secret) -> Result<Actor, Problem> {
+        let found = self.store.find_api_token(secret, now()).await.map_err(Problem::from)?;
+        let token = found.ok_or_else(|| {
+            let detail = "this API token is not good: it was revoked, has expired, or is not whole; make a new one";
+            Problem::new(ProblemKind::Unauthenticated, detail)
+        })?;
+        let name = format!("token {} ({})", token.id.0, token.name);
+        Ok(Actor { name, role: token.role, scopes: token.scopes, user: None })
+    }
+
+    async fn person(&self, token: &Secret) -> Result<Actor, Problem> {
+        let who = self.issuers.identify(token, now()).await.map_err(|error| match error {
+            Unidentified::Unavailable { .. } => Problem::new(ProblemKind::Unavailable, error.to_string()),
+            _ => Problem::new(ProblemKind::Unauthenticated, error.to_string()),
+        })?;
+        // A mail program's token is not to open this: it would let each program that an admin uses be that admin.
+        if !who.scopes().iter().any(|scope| self.settings.scope.contains(scope)) {
+            let detail = match self.settings.scope.as_slice() {
+                [] => {
+                    "access tokens are not taken here while http.scope names no scope; use an API token".to_owned()
+                }
+                scopes => format!("the access token has none of the scopes of http.scope: {scopes:?}"),
+            };
+            return Err(Problem::new(ProblemKind::Forbidden, detail));
+        }
+        let user = who.user().clone();
+        if !self.store.read(|directory| directory.knows(&user)) {
+            return Err(Problem::new(ProblemKind::Forbidden, format!("{user} is no user of this organisation")));
+        }
+        let role = self.store.role_of(&user).await.map_err(Problem::from)?;
+        Ok(Actor { name: user.to_string(), role, scopes: Vec::new(), user: Some(user) })
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the API cannot reach the database");
+        Self::new(ProblemKind::Unavailable, "the database does not answer; nothing was changed").retry_after(5)
+    }
+}
+
+/// The clock, read in one place of this room.
+pub(super) fn now() -> UnixTime {
+    SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn actor(role: Role, scopes: &[&str]) -> Actor {
+        let scopes = scopes.iter().map(ToString::to_string).collect();
+        Actor { name: "somebody".into(), role, scopes, user: None }
+    }
+
+    fn unit(path: &str) -> UnitPath {
+        UnitPath::parse(path).unwrap()
+    }
+
+    #[test]
+    fn an_admin_of_a_subtree_sees_that_subtree_alone() {
+        let sales = actor(Role::Admin(unit("/Sales")), &[]);
+        for (path, seen) in
+            [("/Sales", true), ("/Sales/Field", true), ("/", false), ("/Salesforce", false), ("/Staff", false)]
+        {
+            assert_eq!(sales.sees_unit(&unit(path)), seen, "{path}");
+            assert!(actor(Role::Super, &[]).sees_unit(&unit(path)));
+            assert!(!actor(Role::User, &[]).sees_unit(&unit(path)));
+        }
+        assert!(actor(Role::Admin(UnitPath::root()), &[]).sees_unit(&unit("/Sales")));
+    }
+
+    #[test]
+    fn a_role_and_a_scope_must_both_allow() {
+        for (role, scopes, read, write) in [
+            (Role::Super, &[][..], true, true),
+            (Role::Super, &["grants:read"], true, false),
+            (Role::Super, &["grants"], true, true),
+            (Role::Super, &["directory"], false, false),
+            (Role::Auditor, &[], true, false),
+            (Role::Auditor, &["grants"], true, false),
+            (Role::User, &[], false, false),
+            (Role::Admin(unit("/Sales")), &[], true, true),
+        ] {
+            let actor = actor(role.clone(), scopes);
+            assert_eq!(actor.may_read(Area::Grants).is_ok(), read, "{role} {scopes:?}");
+            assert_eq!(actor.may_write(Area::Grants).is_ok(), write, "{role} {scopes:?}");
+        }
+        assert!(actor(Role::Admin(unit("/Sales")), &[]).may_write_all(Area::Access).is_err());
+    }
+}

@@ -1,0 +1,42 @@
+//! `/healthz`: the process answers. `/readyz`: it can let people in. Both without a token, for whoever balances load.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::Control;
+
+/// The two routes.
+pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))
+}
+
+/// The process is up
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, description = "It answers", body = str, content_type = "text/plain")))]
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// What keeps sign-ins from succeeding, if anything does.
+#[derive(Debug, Serialize, ToSchema)]
+struct Readiness {
+    /// Whether people can sign in.
+    ready: bool,
+    /// Why not, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    because: Vec<String>,
+}
+
+/// People can sign in
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
+    (status = 200, description = "They can", body = Readiness),
+    (status = 503, description = "They cannot; the body says why", body = Readiness)))]
+async fn readyz(State(control): State<Arc<Control>>) -> impl IntoResponse {
+    let because = control.gate.obstacles();
+    let status = if because.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready: because.is_empty(), because }))
+}

@@ -1,0 +1,408 @@
+//! The HTTP API of the real binary: who may ask, what is told, and that what is changed takes effect on open sessions.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use support::{ANN, APP, Gate, OTHER_APP, Setup, api::Api, token};
+
+const OLAF: &str = "olaf@example.com";
+const LISTEN: &str = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n";
+
+fn gate_with(http: &str) -> Gate {
+    Gate::with(Setup {
+        listen: LISTEN.to_owned(),
+        more: format!("[http]\nscope = [\"portcullis\"]\n{http}"),
+        ..Setup::default()
+    })
+}
+
+fn gate() -> Gate {
+    gate_with("")
+}
+
+/// An access token of this person that the API takes.
+fn own_token(gate: &Gate, user: &str) -> String {
+    let mut claims = token::claims(user, "console", 3600);
+    claims["scope"] = json!("openid portcullis");
+    gate.key.sign(&claims)
+}
+
+#[test]
+fn health_and_the_document_need_no_token_and_all_else_does() {
+    let gate = gate();
+    let stranger = Api::stranger(&gate);
+    assert_eq!(
+        (stranger.get("/healthz").status, stranger.get("/healthz").text),
+        (StatusCode::OK, "ok\n".to_owned())
+    );
+    assert_eq!(stranger.get("/readyz").json(), json!({ "ready": true }));
+    let document = stranger.get("/api/v1/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut asked = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let open = operation["security"] == json!([{}]);
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let path = path.replace("{id}", "1").replace("{user}", ANN).replace("{service}", "imap");
+            let answer = stranger.raw(method.clone(), &path, "application/json", b"{}".to_vec());
+            if !open {
+                assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}: {}", answer.text);
+                assert_eq!(answer.problem(), "unauthenticated");
+                assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"portcullis\"");
+                asked += 1;
+            }
+            assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        }
+    }
+    assert!(asked >= 12, "{asked}");
+}
+
+#[test]
+fn the_bootstrap_secret_is_the_owners_alone_and_works_once() {
+    let gate = gate();
+    let file = gate.dir().join("data/bootstrap-secret");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(&file).unwrap();
+    assert!(!gate.log().contains(secret.trim()), "it is in the log");
+    let stranger = Api::stranger(&gate);
+    let wrong = stranger.post("/api/v1/bootstrap", &json!({ "secret": "pcb_wrong" }));
+    assert_eq!((wrong.status, wrong.problem()), (StatusCode::UNAUTHORIZED, "unauthenticated".to_owned()));
+    let first = Api::first(&gate);
+    assert_eq!(first.get("/api/v1/me").json()["role"], "super");
+    let again = stranger.post("/api/v1/bootstrap", &json!({ "secret": secret.trim() }));
+    assert_eq!(again.status, StatusCode::UNAUTHORIZED, "{}", again.text);
+}
+
+#[test]
+fn tokens_are_told_once_do_what_their_role_and_scopes_allow_and_end_at_once() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    let made =
+        first.post("/api/v1/tokens", &json!({ "name": "report", "role": "auditor", "scopes": ["grants:read"] }));
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let secret = made.json()["token"].as_str().unwrap().to_owned();
+    let report = Api::with(&gate, &secret);
+    assert_eq!(report.get("/api/v1/grants").status, StatusCode::OK);
+    for (answer, why) in [
+        (report.get("/api/v1/tokens"), "scopes"),
+        (report.post("/api/v1/grants/revoke", &json!({ "user": ANN })), "auditor"),
+        (report.post("/api/v1/tokens", &json!({ "name": "x", "role": "super" })), "auditor"),
+        (report.get("/api/v1/me/grants"), "no person"),
+    ] {
+        assert_eq!((answer.status, answer.problem()), (StatusCode::FORBIDDEN, "forbidden".to_owned()));
+        assert!(answer.text.contains(why), "{}", answer.text);
+    }
+    let list = first.get("/api/v1/tokens");
+    assert!(!list.text.contains(&secret[4..]), "the list tells the secret");
+    let id = list.json()["items"].as_array().unwrap().iter().find(|t| t["name"] == "report").unwrap()["id"].clone();
+    assert_eq!(first.delete(&format!("/api/v1/tokens/{id}")).status, StatusCode::NO_CONTENT);
+    assert_eq!(report.get("/api/v1/grants").status, StatusCode::UNAUTHORIZED);
+    assert_eq!(first.delete(&format!("/api/v1/tokens/{id}")).status, StatusCode::NOT_FOUND);
+    for (body, word) in [
+        (json!({ "name": "x", "role": "king" }), "role"),
+        (json!({ "name": "x", "role": "admin" }), "unit"),
+        (json!({ "name": "", "role": "super" }), "name"),
+        (json!({ "name": "x", "role": "super", "scopes": ["everything"] }), "everything"),
+        (json!({ "name": "x", "role": "super", "expires_at": "2001-01-01T00:00:00Z" }), "expires_at"),
+        (json!({ "name": "x", "role": "super", "expires_at": "tomorrow" }), "2026-12-18T18:00:00Z"),
+        (json!({ "name": "x", "rolle": "super" }), "rolle"),
+    ] {
+        let answer = first.post("/api/v1/tokens", &body);
+        assert!(answer.status.is_client_error() && answer.text.contains(word), "{body}: {}", answer.text);
+        answer.problem();
+    }
+}
+
+#[test]
+fn a_grant_is_disabled_enabled_and_removed_and_its_sessions_end_within_a_second() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    let mut session = gate.imap(ANN, APP);
+    let mut other = gate.imap(ANN, OTHER_APP);
+    let grants = first.get(&format!("/api/v1/grants?user={ANN}&app={APP}")).json();
+    let grant = &grants["items"][0];
+    assert_eq!((&grant["state"], &grant["open_sessions"]), (&json!("active"), &json!(1)), "{grants}");
+    assert_eq!(grant["app_name"], "Test Mail");
+    let path = format!("/api/v1/grants/{}", grant["id"]);
+
+    let early = first.patch(&path, &json!({ "state": "removed" }));
+    assert_eq!((early.status, early.problem()), (StatusCode::CONFLICT, "conflict".to_owned()));
+    let began = Instant::now();
+    let done = first.patch(&path, &json!({ "state": "disabled", "reason": "lost phone" }));
+    assert_eq!(done.json()["state"], "disabled");
+    let (text, _) = session.bye();
+    assert!(began.elapsed() < Duration::from_secs(1), "told after {:?}", began.elapsed());
+    assert!(text.contains("(ref "), "{text}");
+    other.ok("NOOP");
+    let rows = gate.audit_with(&["--user", ANN], 1, |row| row["event"] == "grant.disabled");
+    let row = rows.iter().find(|row| row["event"] == "grant.disabled").unwrap();
+    assert!(row["detail"].as_str().unwrap().ends_with("active -> disabled (lost phone)"), "{row}");
+    assert!(row["detail"].as_str().unwrap().starts_with("by token 1 (bootstrap)"), "{row}");
+
+    assert_eq!(first.patch(&path, &json!({ "state": "active" })).json()["state"], "active");
+    gate.imap(ANN, APP).ok("LOGOUT");
+    assert_eq!(first.patch(&path, &json!({ "state": "removed", "yes": true })).json()["state"], "removed");
+    let back = first.patch(&path, &json!({ "state": "active" }));
+    assert_eq!(back.problem(), "conflict", "only the user brings it back");
+
+    let gone = first.post("/api/v1/grants/revoke", &json!({ "user": ANN, "reason": "left" }));
+    assert_eq!(gone.json(), json!({ "changed": 1, "more": false }));
+    other.bye();
+    assert_eq!(first.get("/api/v1/grants?state=removed").json()["items"].as_array().unwrap().len(), 2);
+    assert_eq!(first.post("/api/v1/grants/revoke", &json!({})).problem(), "bad-request");
+    assert_eq!(first.get("/api/v1/grants/999").problem(), "not-found");
+    for query in ["limit=0", "cursor=*", "state=odd", "user=nobody", "colour=red", "limit=x"] {
+        assert_eq!(first.get(&format!("/api/v1/grants?{query}")).problem(), "bad-request", "{query}");
+    }
+}
+
+#[test]
+fn people_see_and_cut_their_own_grants_alone_and_switch_services_off_for_themselves() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    gate.imap(ANN, APP).ok("LOGOUT");
+    gate.imap("lisa@example.com", APP).ok("LOGOUT");
+    let ann = Api::with(&gate, &own_token(&gate, ANN));
+    let own = ann.get("/api/v1/me/grants").json();
+    assert_eq!(own["items"].as_array().unwrap().len(), 1, "{own}");
+    let all = first.get("/api/v1/grants").json();
+    let lisas =
+        all["items"].as_array().unwrap().iter().find(|g| g["user"] == "lisa@example.com").unwrap()["id"].clone();
+    let stolen = ann.patch(&format!("/api/v1/me/grants/{lisas}"), &json!({ "state": "disabled" }));
+    assert_eq!(stolen.problem(), "not-found");
+    for answer in [ann.get("/api/v1/grants"), ann.get("/api/v1/tokens"), ann.get("/api/v1/admins")] {
+        assert_eq!(answer.problem(), "forbidden");
+    }
+    let mut session = gate.imap(ANN, APP);
+    let off = ann.put("/api/v1/me/services/imap", &json!({ "off": true }));
+    assert_eq!(off.status, StatusCode::OK, "{}", off.text);
+    session.bye();
+    assert_eq!(ann.put("/api/v1/me/services/imap", &json!({ "off": false })).status, StatusCode::OK);
+    gate.imap(ANN, APP).ok("LOGOUT");
+    let id = own["items"][0]["id"].clone();
+    assert_eq!(
+        ann.patch(&format!("/api/v1/me/grants/{id}"), &json!({ "state": "disabled" })).json()["state"],
+        "disabled"
+    );
+
+    // The token that a mail program has opens none of this, whoever's it is.
+    let mail = Api::with(&gate, &gate.token(ANN, APP));
+    assert_eq!(mail.get("/api/v1/me").problem(), "forbidden");
+    let stranger = Api::with(&gate, &own_token(&gate, "nobody@example.com"));
+    assert_eq!(stranger.get("/api/v1/me").problem(), "forbidden");
+}
+
+#[test]
+fn a_role_is_given_and_taken_and_an_admin_of_a_subtree_sees_that_alone() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    gate.imap(ANN, APP).ok("LOGOUT");
+    gate.imap("lisa@example.com", APP).ok("LOGOUT");
+    let olaf = Api::with(&gate, &own_token(&gate, OLAF));
+    assert_eq!(olaf.get("/api/v1/grants").problem(), "forbidden");
+    let given = first.put(&format!("/api/v1/admins/{OLAF}"), &json!({ "role": "admin", "unit": "/Listed" }));
+    assert_eq!(given.status, StatusCode::NO_CONTENT, "{}", given.text);
+    let seen = olaf.get("/api/v1/grants").json();
+    let users: Vec<_> = seen["items"].as_array().unwrap().iter().map(|g| g["user"].clone()).collect();
+    assert_eq!(users, ["lisa@example.com"]);
+    let anns = first.get(&format!("/api/v1/grants?user={ANN}")).json()["items"][0]["id"].clone();
+    assert_eq!(olaf.get(&format!("/api/v1/grants/{anns}")).problem(), "not-found");
+    assert_eq!(
+        olaf.patch(&format!("/api/v1/grants/{anns}"), &json!({ "state": "disabled" })).problem(),
+        "not-found"
+    );
+    assert_eq!(olaf.post("/api/v1/grants/revoke", &json!({ "app": APP })).json()["changed"], 1);
+    assert_eq!(first.get(&format!("/api/v1/grants/{anns}")).json()["state"], "active");
+    assert_eq!(olaf.get("/api/v1/admins").problem(), "forbidden");
+    assert_eq!(first.delete(&format!("/api/v1/admins/{OLAF}")).status, StatusCode::NO_CONTENT);
+    assert_eq!(olaf.get("/api/v1/grants").problem(), "forbidden");
+    assert_eq!(first.put("/api/v1/admins/nobody@example.com", &json!({ "role": "super" })).problem(), "not-found");
+}
+
+#[test]
+fn pages_of_grants_are_all_grants_each_once() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    for app in ["a", "b", "c", "d", "e"] {
+        gate.imap(ANN, app).ok("LOGOUT");
+    }
+    let (mut apps, mut next) = (Vec::new(), String::new());
+    for _ in 0..10 {
+        let page = first.get(&format!("/api/v1/grants?limit=2{next}")).json();
+        apps.extend(page["items"].as_array().unwrap().iter().map(|g| g["app"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["next"].as_str() else { break };
+        next = format!("&cursor={cursor}");
+    }
+    assert_eq!(apps, ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn only_our_own_names_are_answered() {
+    let gate = gate_with("hosts = [\"mail-admin.example.com\"]\n");
+    let port = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1.port();
+    for (host, answered) in [
+        ("localhost", true),
+        ("mail-admin.example.com", true),
+        ("Mail-Admin.Example.com", true),
+        ("evil.example.org", false),
+        ("192.0.2.7", false),
+        ("mail-admin.example.com.evil.example.org", false),
+    ] {
+        let answer = Api::stranger(&gate).by_name(&format!("{host}:{port}")).get("/healthz");
+        assert_eq!(answer.status == StatusCode::OK, answered, "{host}: {}", answer.text);
+        if !answered {
+            assert_eq!(answer.problem(), "wrong-host");
+        }
+    }
+}
+
+#[test]
+fn whoever_guesses_or_asks_too_much_has_to_wait_and_others_do_not_notice() {
+    let gate = gate_with("failures_per_minute = 1\nbody_bytes = 2000\n");
+    let first = Api::first(&gate);
+    let guess = Api::with(&gate, "pct_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    let answers: Vec<_> = (0..12).map(|_| guess.get("/api/v1/me")).collect();
+    assert_eq!(answers[0].problem(), "unauthenticated");
+    let last = answers.last().unwrap();
+    assert_eq!(last.problem(), "too-many");
+    assert!(last.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+    assert_eq!(first.get("/api/v1/me").status, StatusCode::OK, "a good token is taken all the same");
+    let large = first.post("/api/v1/tokens", &json!({ "name": "x".repeat(3000), "role": "super" }));
+    assert_eq!((large.status, large.problem()), (StatusCode::PAYLOAD_TOO_LARGE, "too-large".to_owned()));
+    let typed = first.raw(Method::POST, "/api/v1/tokens", "text/plain", b"{}".to_vec());
+    assert_eq!(typed.problem(), "media-type");
+    let broken = first.raw(Method::POST, "/api/v1/tokens", "application/json", b"{\"name\": ".to_vec());
+    assert_eq!(broken.problem(), "bad-request");
+    assert!(broken.text.contains("line 1"), "{}", broken.text);
+    assert_eq!(first.delete("/api/v1/me").problem(), "method-not-allowed");
+    assert_eq!(first.get("/api/v1/nothing").problem(), "not-found");
+}
+
+#[test]
+fn beyond_loopback_there_is_tls_and_a_connection_that_says_nothing_is_closed() {
+    let mut gate = Gate::with(Setup {
+        listen: "imaps = [\"127.0.0.1:0\"]\nhttp = [\"0.0.0.0:0\", \"127.0.0.1:0\"]\n".to_owned(),
+        more: "[http]\nidle_s = 1\n".to_owned(),
+        ..Setup::default()
+    });
+    let ports: Vec<u16> =
+        gate.listening.iter().filter(|(name, _)| name == "http").map(|(_, at)| at.port()).collect();
+    let ask = |port: u16| {
+        let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        tcp.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let _ = tcp.read_to_end(&mut answer);
+        answer
+    };
+    assert!(!ask(ports[0]).starts_with(b"HTTP/1.1 200"), "plain HTTP beyond loopback");
+    assert!(ask(ports[1]).starts_with(b"HTTP/1.1 200"));
+    let mut silent = TcpStream::connect(("127.0.0.1", ports[1])).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(silent.read_to_end(&mut Vec::new()).unwrap(), 0, "closed after http.idle_s");
+    gate.signal("TERM");
+    assert_eq!(gate.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
+fn the_audit_log_and_the_reasons_are_told_to_those_who_may_see_them() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    gate.imap(ANN, APP).ok("LOGOUT");
+    gate.imap("lisa@example.com", APP).ok("LOGOUT");
+    first.put(&format!("/api/v1/admins/{OLAF}"), &json!({ "role": "admin", "unit": "/Listed" }));
+    let olaf = Api::with(&gate, &own_token(&gate, OLAF));
+    let users = |api: &Api| {
+        let rows = api.get("/api/v1/audit?event=login").json();
+        let mut users: Vec<String> =
+            rows["items"].as_array().unwrap().iter().map(|row| row["user"].as_str().unwrap().to_owned()).collect();
+        users.sort();
+        users
+    };
+    assert_eq!(users(&first), [ANN, "lisa@example.com"]);
+    assert_eq!(users(&olaf), ["lisa@example.com"]);
+    let role = first.get("/api/v1/audit?event=role.set").json();
+    assert!(role["items"].as_array().is_some(), "{role}");
+    assert_eq!(first.get("/api/v1/audit?reference=hello").problem(), "bad-request");
+
+    let ask =
+        |api: &Api, user: &str, app: &str| api.get(&format!("/api/v1/why?user={user}&app={app}&service=imap"));
+    let yes = ask(&first, ANN, APP).json();
+    assert_eq!(yes["allowed"], true, "{yes}");
+    let no = ask(&first, "lisa@example.com", OTHER_APP).json();
+    assert_eq!(
+        (&no["allowed"], &no["steps"].as_array().unwrap().last().unwrap()["check"]),
+        (&json!(false), &json!("app"))
+    );
+    assert_eq!(ask(&olaf, "lisa@example.com", APP).json()["allowed"], true);
+    assert_eq!(ask(&olaf, ANN, APP).problem(), "not-found");
+    assert_eq!(first.get("/api/v1/why?user=a@b.test&app=x&service=smtp").problem(), "bad-request");
+}
+
+/// Runs `portcullis` against this gate's API: its exit code, and what it printed.
+fn command(gate: &Gate, token: &str, arguments: &[&str]) -> (i32, String, String) {
+    let address = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(arguments)
+        .env("PORTCULLIS_URL", format!("http://{address}"))
+        .env("PORTCULLIS_TOKEN", token)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_does_all_of_it_for_people_and_for_programs() {
+    let gate = gate();
+    let file = gate.dir().join("data/bootstrap-secret");
+    let (code, token, error) = command(&gate, "", &["bootstrap", "--secret-file", file.to_str().unwrap()]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let token = token.trim();
+    assert!(token.starts_with("pct_"), "{token}");
+    let mut session = gate.imap(ANN, APP);
+    let (code, table, _) = command(&gate, token, &["grants", "list", "--user", ANN]);
+    assert_eq!(code, 0);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("ID") && lines[1].contains("active") && lines[1].ends_with(APP), "{table}");
+    let (_, json, _) = command(&gate, token, &["grants", "list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let id = json["items"][0]["id"].to_string();
+    let (code, out, error) = command(&gate, token, &["grants", "remove", &id]);
+    assert_eq!((code, out.as_str()), (1, ""), "refused: {error}");
+    assert!(error.contains("disable it first"), "{error}");
+    assert_eq!(command(&gate, token, &["grants", "disable", &id, "--reason", "lost"]).0, 0);
+    session.bye();
+    assert_eq!(command(&gate, token, &["grants", "remove", &id]).0, 0);
+    assert_eq!(command(&gate, token, &["grants", "revoke", "--user", ANN]).0, 2, "--yes is missing");
+    assert_eq!(command(&gate, token, &["grants", "revoke", "--user", ANN, "--yes"]).0, 0);
+
+    assert_eq!(command(&gate, token, &["admins", "set", ANN, "--role", "super"]).0, 0);
+    assert!(command(&gate, token, &["admins", "list"]).1.contains(ANN));
+    assert_eq!(command(&gate, token, &["admins", "set", ANN, "--role", "admin"]).0, 2, "--unit is missing");
+    let made =
+        command(&gate, token, &["tokens", "make", "--name", "x", "--role", "auditor", "--scope", "audit:read"]);
+    assert_eq!(made.0, 0, "{made:?}");
+    assert!(command(&gate, made.1.trim(), &["me"]).1.contains("auditor"));
+    assert_eq!(command(&gate, made.1.trim(), &["grants", "list"]).0, 1);
+    assert_eq!(command(&gate, token, &["tokens", "revoke", "2"]).0, 0);
+    assert_eq!(command(&gate, made.1.trim(), &["me"]).0, 1);
+
+    let own = own_token(&gate, ANN);
+    assert_eq!(command(&gate, &own, &["me", "switch", "imap", "off"]).0, 0);
+    assert_eq!(command(&gate, &own, &["grants", "list", "--mine"]).0, 0);
+    assert_eq!(command(&gate, token, &["me", "switch", "imap", "off"]).0, 1, "a token is no person");
+    let (code, _, error) = command(&gate, token, &["me", "--url", "http://192.0.2.1:1980"]);
+    assert!(code == 2 && error.contains("write https://"), "{error}");
+    let (code, _, error) = command(&gate, "", &["me"]);
+    assert!(code == 2 && error.contains("PORTCULLIS_TOKEN"), "{error}");
+}
