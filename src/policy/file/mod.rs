@@ -22,7 +22,7 @@ use super::{App, Directory, Group, Mailbox, Settings, Unit, User};
 use crate::model::{ClientId, GroupId, UnitPath, UserId};
 
 /// A whole policy file, consistent in itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     /// Units named in the file; units above them are not listed but exist.
     pub units: BTreeMap<UnitPath, Unit>,

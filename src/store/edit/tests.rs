@@ -409,7 +409,7 @@ async fn a_preview_tells_who_would_lose_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = furnished(dir.path()).await;
     let (ann, phone) = (user("ann"), app("one"));
-    store.set_grant(&ann, &ann, &phone, crate::policy::GrantState::Active, "test", NOW).await.unwrap();
+    store.set_grant(&ann, &ann, &phone, crate::policy::GrantState::Active, ("test", None), NOW).await.unwrap();
     let seat = LiveSeat {
         user: ann.clone(),
         owner: ann.clone(),
@@ -504,7 +504,7 @@ async fn a_plan_is_bound_to_the_version_it_was_made_against() {
     assert!(store.unit(&unit("/New")).await.unwrap().is_none(), "a plan changes nothing");
     // A grant is no change of the policy; somebody else's change is.
     store
-        .set_grant(&user("ann"), &user("ann"), &app("one"), crate::policy::GrantState::Active, "t", NOW)
+        .set_grant(&user("ann"), &user("ann"), &app("one"), crate::policy::GrantState::Active, ("t", None), NOW)
         .await
         .unwrap();
     assert_eq!(plan.version, store.policy_version().await.unwrap());
