@@ -148,7 +148,7 @@ impl Arguments {
 
 async fn decision(config: &Config, question: &Question) -> anyhow::Result<ExitCode> {
     let settings = config.store_settings();
-    let explanation = match (settings.is_made()?, &config.policy_file) {
+    let explanation = match (settings.is_made().await?, &config.policy_file) {
         (true, _) => {
             let store = Store::open(&settings).await?;
             store.read(|directory| policy::explain(question, directory, now()))

@@ -122,7 +122,7 @@ pub struct PemFiles {
 /// `[database]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// `sqlite:FILE`, in `data_dir` if relative. Never printed: databases to come have a password here.
+    /// `sqlite:FILE`, in `data_dir` if relative, or `postgres://..`. Never printed: there may be a password in it.
     pub url: Secret,
     /// How long known users may still come in while the database is down, in seconds.
     pub grace_s: u64,

@@ -36,6 +36,7 @@ impl Config {
         let one = |own: &super::Issuer| {
             let mut rules = own.rules.clone();
             rules.skew_s = self.limits.clock_skew_s;
+            rules.event_age_s = self.limits.event_age_s;
             rules.max_token = size(self.limits.token_bytes);
             rules.json_depth = size(self.limits.token_json_depth);
             let mut settings = issuer::Settings::new(rules, own.keys.clone());
@@ -68,11 +69,14 @@ impl Config {
     /// For `Store::open`.
     pub fn store_settings(&self) -> store::Settings {
         store::Settings {
-            url: self.database.url.reveal().to_owned(),
+            url: self.database.url.clone(),
             data_dir: self.data_dir.clone(),
             audit_required: self.audit.required,
             audit_buffer: size(self.audit.limits.buffer),
             audit_rows: self.audit.limits.rows,
+            cutoff_days: self.limits.cutoff_days,
+            cutoffs: self.limits.cutoffs,
+            audit_days: self.audit.limits.keep_days,
         }
     }
 

@@ -197,11 +197,9 @@ fn database(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Database {
     reader.only(section, &["url", "grace_s"]);
     let url = reader.string(section, "url").and_then(|At { value, span }| {
         // The value is not repeated in a message: it may hold a password.
-        let remedy = "write \"sqlite:portcullis.db\" (a file in data_dir) or \"sqlite:/path/to/file\"";
-        if ["postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme)) {
-            return reader.wrong(span, "database.url names PostgreSQL, which this version does not have", remedy);
-        }
-        if value.starts_with("sqlite:") {
+        let remedy = "write \"sqlite:portcullis.db\" (a file in data_dir), \"sqlite:/path/to/file\" or \
+                      \"postgres://USER:PASSWORD@HOST/DATABASE\"";
+        if ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| value.starts_with(scheme)) {
             Some(Secret::new(value))
         } else {
             reader.wrong(span, "database.url is of no known kind", remedy)

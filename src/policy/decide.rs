@@ -2,6 +2,7 @@
 //! who want to know why.
 //!
 //! The order of the checks, which is the order an explanation reads in; the first one that fails decides:
+//! 0. *token*: its issuer has not said since that it is not good any more;
 //! 1. *user*: the directory lists the user;
 //! 2. *mailbox*: it is the user's own, or a shared one the user is a member of;
 //! 3. *suspension*: the user is not suspended;
@@ -17,14 +18,17 @@
 //!    catalogue's entry of exactly this ID speaks; without one, the entry with the longest beginning that the app has;
 //! 9. *grant*: it is not disabled, and the token is younger than its last removal.
 
+use std::sync::Arc;
+
 use super::{
-    Directory, Explanation, GrantState, Refusal, Rights, Step, Trust,
+    Cutoff, Directory, Explanation, GrantState, Refusal, Rights, Step, Trust,
     directory::UserRow,
     explain::{Silent, Trace},
     rule::{Allowed, AppRow, Rule},
     tree::covers,
 };
 use crate::model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::token::Identity;
 
 /// What is asked, in values that need no token: for `explain` and previews.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +49,12 @@ pub struct Question {
 
 /// Answers a question step by step, through the same code as [`super::decide`].
 pub fn explain(question: &Question, directory: &Directory, now: UnixTime) -> Explanation {
+    explain_asked(&question.asked(), directory, now)
+}
+
+fn explain_asked(asked: &Asked<'_>, directory: &Directory, now: UnixTime) -> Explanation {
     let mut steps = Vec::new();
-    let verdict = judge(&question.asked(), directory, now, &mut steps).map(drop);
+    let verdict = judge(asked, directory, now, &mut steps).map(drop);
     if let Err(refusal) = &verdict {
         steps.push(Step {
             check: refusal.check(),
@@ -58,6 +66,17 @@ pub fn explain(question: &Question, directory: &Directory, now: UnixTime) -> Exp
     Explanation { verdict, steps }
 }
 
+/// The same for a token that was believed: what its issuer said of it since is taken into account.
+pub fn explain_token(
+    who: &Identity,
+    owner: &UserId,
+    service: Service,
+    directory: &Directory,
+    now: UnixTime,
+) -> Explanation {
+    explain_asked(&Asked::by_token(who, owner, service), directory, now)
+}
+
 impl Question {
     fn asked(&self) -> Asked<'_> {
         Asked {
@@ -67,6 +86,7 @@ impl Question {
             service: self.service,
             issued_at: self.issued_at,
             service_account: self.service_account,
+            token: None,
         }
     }
 }
@@ -79,6 +99,22 @@ pub(super) struct Asked<'a> {
     pub(super) service: Service,
     pub(super) issued_at: Option<UnixTime>,
     pub(super) service_account: bool,
+    /// The token, where there is one: what its issuer said is about that issuer's tokens alone.
+    pub(super) token: Option<&'a Identity>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn by_token(who: &'a Identity, owner: &'a UserId, service: Service) -> Self {
+        Self {
+            user: who.user(),
+            owner,
+            app: who.app(),
+            service,
+            issued_at: who.issued_at(),
+            service_account: who.service_account(),
+            token: Some(who),
+        }
+    }
 }
 
 /// What a yes is based on.
@@ -105,7 +141,7 @@ pub(super) fn judge(
 #[derive(Clone, Copy)]
 pub(super) struct Sight<'a> {
     pub(super) directory: &'a Directory,
-    /// Where the grants are.
+    /// Where the grants and cutoffs are.
     pub(super) people: &'a Directory,
     /// The user's row, if the user is listed.
     pub(super) row: Option<UserRow>,
@@ -119,6 +155,7 @@ pub(super) fn judge_by(
 ) -> Result<Yes, Refusal> {
     let Sight { directory, people, row } = facts;
     let judge = Judge { asked, directory, people, row, now, app: directory.apps.number(asked.app) };
+    judge.token_still_good(trace)?;
     let user = judge.listed_user(trace)?;
     let (mailbox_unit, rights) = judge.open_mailbox(trace)?;
     judge.not_suspended(user, trace)?;
@@ -204,6 +241,26 @@ impl InForce<'_> {
 }
 
 impl<'a> Judge<'a> {
+    fn token_still_good(&self, trace: &mut impl Trace) -> Result<(), Refusal> {
+        let Asked { user, issued_at, token, .. } = *self.asked;
+        let cutoffs = &self.people.cutoffs;
+        if cutoffs.is_empty() {
+            return Ok(());
+        }
+        let concern = |cutoff: &Cutoff, issuer: &Arc<str>| cutoff.refuse(user, issuer, issued_at);
+        match token {
+            Some(token) => cutoffs.of_token(token, concern)?,
+            None => cutoffs.of_address(user, concern)?,
+        }
+        trace.note(|| Step {
+            check: "token",
+            finding: "no word of its issuer against it".to_owned(),
+            place: None,
+            passed: true,
+        });
+        Ok(())
+    }
+
     fn listed_user(&self, trace: &mut impl Trace) -> Result<UserRow, Refusal> {
         let user = self.asked.user;
         let Some(row) = self.row else {

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Unit, User,
+    Cutoff, CutoffKey, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Unit, User,
+    cutoffs::Cutoffs,
     groups::{Groups, NO_GROUPS},
     rule::{Apps, Ends, Rules},
     tree::Tree,
@@ -23,6 +24,7 @@ pub struct Directory {
     pub(super) tree: Tree,
     pub(super) groups: Groups,
     pub(super) apps: Apps,
+    pub(super) cutoffs: Cutoffs,
     users: HashMap<UserId, UserRow>,
     /// Rules of users who have some of their own, by user number: few do.
     exceptions: HashMap<u32, Rules>,
@@ -188,6 +190,7 @@ impl Directory {
             Edit::Mailbox(id, mailbox) => self.put_mailbox(&id, mailbox.as_ref()),
             Edit::App(id, app) => self.apps.put(&id, app),
             Edit::Grant(key, grant) => self.put_grant(&key, grant),
+            Edit::Cutoff(key, cutoff) => self.put_cutoff(&key, cutoff),
         }
     }
 
@@ -294,6 +297,11 @@ impl Directory {
         };
     }
 
+    /// Puts what an issuer said of its tokens, or with `None` forgets it.
+    pub fn put_cutoff(&mut self, key: &CutoffKey, cutoff: Option<Cutoff>) {
+        self.cutoffs.put(key, cutoff);
+    }
+
     /// The row of a user, made if need be: unlisted, so as good as unknown.
     fn row_of(&mut self, id: &UserId) -> &mut UserRow {
         let next = &mut self.next_user;
@@ -337,6 +345,7 @@ impl Directory {
             mailboxes: self.mailboxes.clone(),
             grants: HashMap::new(),
             inline_grants: 0,
+            cutoffs: Cutoffs::default(),
             ends: self.ends.clone(),
             next_user: self.next_user,
             next_mailbox: self.next_mailbox,
@@ -456,6 +465,11 @@ impl Directory {
             groups: self.groups.len(),
             grants: self.grants.len() + self.inline_grants,
         }
+    }
+
+    /// How many words of issuers against tokens and accounts there are.
+    pub fn cutoff_count(&self) -> usize {
+        self.cutoffs.len()
     }
 
     /// The number of the last change that is in this snapshot: the policy version of the audit log.

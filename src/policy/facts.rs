@@ -1,6 +1,7 @@
 //! The rows policy is made of, as values: what a unit, group, user, mailbox, app or grant says. Made by
 //! `policy::file` and `store`, put into a [`super::Directory`] by [`Edit`].
 
+use super::{Cutoff, CutoffKey};
 use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 
 /// What a setting allows.
@@ -259,4 +260,6 @@ pub enum Edit {
     App(ClientId, Option<App>),
     /// A grant.
     Grant(GrantKey, Option<Grant>),
+    /// What an issuer said of its tokens.
+    Cutoff(CutoffKey, Option<Cutoff>),
 }

@@ -3,6 +3,7 @@
 //! `model` and `token`.
 
 mod catalogue;
+mod cutoffs;
 mod decide;
 mod directory;
 mod effective;
@@ -17,7 +18,8 @@ mod rule;
 mod tree;
 
 pub use catalogue::{apps_shipped, shipped_name};
-pub use decide::{Question, explain};
+pub use cutoffs::{Account, Cutoff, CutoffKey, Whose};
+pub use decide::{Question, explain, explain_token};
 pub use directory::{Counts, Directory};
 pub use effective::Effective;
 pub use explain::{Explanation, Step};

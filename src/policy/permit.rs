@@ -33,14 +33,7 @@ pub fn decide(
     directory: &Directory,
     now: UnixTime,
 ) -> Result<Permit, Refusal> {
-    let asked = Asked {
-        user: who.user(),
-        owner,
-        app: who.app(),
-        service,
-        issued_at: who.issued_at(),
-        service_account: who.service_account(),
-    };
+    let asked = Asked::by_token(who, owner, service);
     let yes = judge_silently(&asked, directory, now)?;
     Ok(Permit {
         who: who.clone(),

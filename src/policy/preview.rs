@@ -131,7 +131,7 @@ enum Scope {
 }
 
 impl Trial {
-    /// Tries edits: rows as they would stand, in any order. Edits of grants are passed over.
+    /// Tries edits: rows as they would stand, in any order. Edits of grants and cutoffs are passed over.
     pub fn new(before: &Directory, edits: Vec<Edit>) -> Self {
         let mut after = before.without_people();
         let (mut users, mut mailboxes, mut is_wide) = (HashSet::new(), HashSet::new(), false);
@@ -145,7 +145,7 @@ impl Trial {
                 Edit::Mailbox(id, _) => {
                     mailboxes.insert(id.clone());
                 }
-                Edit::Grant(..) => continue,
+                Edit::Grant(..) | Edit::Cutoff(..) => continue,
             }
             after.apply(edit);
         }
@@ -309,6 +309,7 @@ impl Pass<'_> {
             service: live.service,
             issued_at: live.issued_at,
             service_account: live.service_account,
+            token: None,
         };
         let was = self.verdict_before(&asked).ok()?;
         match self.verdict_after(&asked) {
@@ -352,7 +353,7 @@ impl Pass<'_> {
 fn fresh<'a>(user: &'a UserId, owner: &'a UserId, app: &'a ClientId, service: Service, now: UnixTime) -> Asked<'a> {
     // Past every removal: whose grant is active has connected again since.
     let issued_at = Some(UnixTime(now.0.max(i64::MAX >> 3)));
-    Asked { user, owner, app, service, issued_at, service_account: false }
+    Asked { user, owner, app, service, issued_at, service_account: false, token: None }
 }
 
 /// One side while it is being counted.

@@ -63,10 +63,10 @@ fn private_key(issuer: &Issuer) -> anyhow::Result<Option<String>> {
 
 async fn database(config: &Config) -> anyhow::Result<Option<String>> {
     Ok(Some(match examine(&config.store_settings()).await? {
-        Examined::Missing { path } => format!("{}: no database yet; the first start makes it", path.display()),
-        Examined::Ready { path, older: false } => format!("{}: database is in order", path.display()),
+        Examined::Missing { path } => format!("{path}: no database yet; the first start makes it"),
+        Examined::Ready { path, older: false } => format!("{path}: database is in order"),
         Examined::Ready { path, older: true } => {
-            format!("{}: database is in order; the next start brings its tables up to date", path.display())
+            format!("{path}: database is in order; the next start brings its tables up to date")
         }
     }))
 }

@@ -4,20 +4,23 @@
 use std::{
     borrow::Cow,
     collections::VecDeque,
-    path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
-use tokio::sync::Notify;
+use tokio::sync::{MutexGuard, Notify};
 use tokio_util::sync::CancellationToken;
 
-use super::{AuditEvent, Settings, Store, StoreError, event::COLUMNS, open};
-use crate::model::{Reference, Service, UnixTime};
+use super::{
+    AuditEvent, Location, Settings, Store, StoreError, chain,
+    event::{COLUMNS, Value, WIDTH},
+    feed, open,
+};
+use crate::model::{Reference, UnixTime};
 
 /// Events in one transaction.
 const BATCH: usize = 2_048;
@@ -28,6 +31,9 @@ const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
 const GATHER: Duration = Duration::from_millis(500);
 /// How long to wait after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
+/// Rows of one page of an export.
+const PAGE: i64 = 1_000;
+
 /// The queue is full and `audit.required` is set: nothing may happen that would go unrecorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many audit events wait for the database: nothing more is admitted until they are written")]
@@ -41,8 +47,18 @@ pub(super) struct Queue {
     /// How many may wait.
     most: usize,
     dropped: AtomicU64,
-    /// One batch at a time, so that events keep their order.
-    writing: tokio::sync::Mutex<()>,
+    /// One batch at a time, so that events keep their order; and what became of the last one, if nobody knows.
+    writing: tokio::sync::Mutex<Option<Unsure>>,
+}
+
+/// A batch whose commit was not answered: a server that goes away in that moment may have kept it.
+#[derive(Clone, Debug)]
+struct Unsure {
+    /// How many of the events that wait.
+    count: usize,
+    /// The number and hash of its last row: only if it was kept is there such a row.
+    number: i64,
+    hash: String,
 }
 
 impl Queue {
@@ -91,9 +107,9 @@ impl Store {
         self.audit.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes every event queued so far.
+    /// Writes every event queued so far, each once: a batch of which nobody knows whether it was kept is looked for first.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        let _writing = self.audit.writing.lock().await;
+        let mut unsure = self.audit.writing.lock().await;
         loop {
             let batch: Vec<AuditEvent> = self.audit.waiting().iter().take(BATCH).cloned().collect();
             if batch.is_empty() {
@@ -101,14 +117,34 @@ impl Store {
             }
             let count = batch.len();
             let failed = |source| StoreError::sql("writing the audit log", &self.path, source);
-            let _turn = self.turn.lock().await;
-            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-            insert(&mut tx, batch).await.map_err(failed)?;
+            let _turn = self.turn_to_log().await;
+            let mut tx = self.pool.begin_with(self.path.begin_writing()).await.map_err(failed)?;
+            if let Some(before) = unsure.clone() {
+                if self.path.is_server() {
+                    // A commit that is still under way there holds this lock.
+                    feed::lock(&mut tx, "audit").await.map_err(failed)?;
+                }
+                let was_kept = stands(&mut tx, &before).await.map_err(failed)?;
+                *unsure = None;
+                if was_kept {
+                    self.audit.waiting().drain(..before.count);
+                    continue;
+                }
+            }
+            let (number, hash) = append(&mut tx, batch).await.map_err(failed)?;
+            *unsure = Some(Unsure { count, number, hash });
             tx.commit().await.map_err(failed)?;
             // Only now: an event is in the queue until it is in the database.
+            *unsure = None;
             self.audit.waiting().drain(..count);
             self.note_contact();
         }
+    }
+
+    /// The turn of whoever writes the audit log alone. SQLite has one writer; on a server the lock on the log's counter is
+    /// enough, and the log need not wait for a large policy.
+    pub(super) async fn turn_to_log(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.path.is_server() { None } else { Some(self.turn.lock().await) }
     }
 
     pub(super) async fn write_audit(&self, stop: &CancellationToken) {
@@ -165,7 +201,45 @@ pub struct AuditFilter {
     pub limit: u32,
 }
 
+/// A row of the audit log with its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedEvent {
+    /// Its number; rows are numbered in the order in which they were written, without holes.
+    pub number: i64,
+    /// Its hash, 64 hexadecimal digits; none for a row from before the log was a chain.
+    pub hash: Option<String>,
+    /// What happened.
+    pub event: AuditEvent,
+}
+
+impl NumberedEvent {
+    /// [`AuditEvent::to_json`] with `number` and `hash`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut json = self.event.to_json();
+        if let Some(object) = json.as_object_mut() {
+            object.insert("number".to_owned(), self.number.into());
+            if let Some(hash) = &self.hash {
+                object.insert("hash".to_owned(), hash.as_str().into());
+            }
+        }
+        json
+    }
+}
+
 async fn recent(pool: &AnyPool, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {
+    let limit = if filter.limit == 0 { 100 } else { i64::from(filter.limit) };
+    let rows = select(pool, filter, None, "DESC", limit).await?;
+    Ok(rows.into_iter().map(|row| row.event).collect())
+}
+
+/// Rows that match and have a number beyond `after`, if one is given.
+async fn select(
+    pool: &AnyPool,
+    filter: &AuditFilter,
+    after: Option<i64>,
+    order: &'static str,
+    limit: i64,
+) -> Result<Vec<NumberedEvent>, sqlx::Error> {
     let reference = filter.reference.map(|reference| reference.to_string());
     let wanted = [
         ("address", &filter.user),
@@ -175,7 +249,7 @@ async fn recent(pool: &AnyPool, filter: &AuditFilter) -> Result<Vec<AuditEvent>,
         ("event", &filter.event),
     ];
     // Built from the words above alone; what is looked for is bound.
-    let mut sql = format!("SELECT {COLUMNS} FROM audit WHERE time >= $1");
+    let mut sql = format!("SELECT {COLUMNS}, number, hash FROM audit WHERE time >= $1");
     let mut texts = Vec::new();
     for (column, text) in wanted {
         let Some(text) = text else { continue };
@@ -188,75 +262,96 @@ async fn recent(pool: &AnyPool, filter: &AuditFilter) -> Result<Vec<AuditEvent>,
             _ => sql.push_str(&format!(" AND {column} = ${place}")),
         }
     }
-    sql.push_str(&format!(" ORDER BY number DESC LIMIT ${}", texts.len() + 2));
+    let mut place = texts.len() + 2;
+    if after.is_some() {
+        sql.push_str(&format!(" AND number > ${place}"));
+        place += 1;
+    }
+    sql.push_str(&format!(" ORDER BY number {order} LIMIT ${place}"));
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(filter.since.map_or(i64::MIN, |since| since.0));
     for text in texts {
         query = query.bind(text);
     }
-    let limit = if filter.limit == 0 { 100 } else { i64::from(filter.limit) };
+    if let Some(number) = after {
+        query = query.bind(number);
+    }
     let rows = query.bind(limit).fetch_all(pool).await?;
-    rows.iter().map(AuditEvent::from_row).collect()
+    let numbered = |row| {
+        let event = AuditEvent::from_row(row)?;
+        Ok(NumberedEvent { number: row.try_get(WIDTH)?, hash: row.try_get(WIDTH + 1)?, event })
+    };
+    rows.iter().map(numbered).collect()
+}
+
+/// Whether this batch's last row is in the log.
+async fn stands(connection: &mut AnyConnection, batch: &Unsure) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query("SELECT number FROM audit WHERE number = $1 AND hash = $2");
+    Ok(query.bind(batch.number).bind(&batch.hash).fetch_optional(connection).await?.is_some())
 }
 
 /// Writes events in order, within the caller's transaction.
 pub(super) async fn insert(connection: &mut AnyConnection, events: Vec<AuditEvent>) -> Result<(), sqlx::Error> {
+    append(connection, events).await.map(drop)
+}
+
+/// The same; returns the number and hash of the last row. The chain costs one statement for all of them: their hashes are
+/// computed here, while the transaction holds the log's counter.
+async fn append(connection: &mut AnyConnection, events: Vec<AuditEvent>) -> Result<(i64, String), sqlx::Error> {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let query = sqlx::query("UPDATE counters SET number = number + $1 WHERE name = 'audit' RETURNING number");
-    let end: i64 = query.bind(count).fetch_one(&mut *connection).await?.try_get(0)?;
+    let sql = "UPDATE counters SET number = number + $1 WHERE name = 'audit' RETURNING number, hash";
+    let row = sqlx::query(sql).bind(count).fetch_one(&mut *connection).await?;
+    let (end, mut hash): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+    let statements = if connection.backend_name() == "SQLite" { &STATEMENTS.0 } else { &STATEMENTS.1 };
     let mut left = events.len();
     let mut rows = (end - count + 1..).zip(events);
-    for size in ROWS {
+    for (size, statement) in ROWS.into_iter().zip(statements) {
         while left >= size {
             left -= size;
-            let query = sqlx::query(AssertSqlSafe(statement(size)));
-            let query =
-                rows.by_ref().take(size).fold(query, |query, (number, event)| bind(query, number, event.clean()));
+            let mut query = sqlx::query(AssertSqlSafe(Arc::clone(statement)));
+            for (number, event) in rows.by_ref().take(size) {
+                let values = event.clean().into_values();
+                hash = chain::link(&hash, number, &values);
+                query = query.bind(number);
+                for value in values {
+                    query = match value {
+                        Value::Number(number) => query.bind(number),
+                        Value::Text(text) => query.bind(text.map(Cow::into_owned)),
+                    };
+                }
+                query = query.bind(hash.clone());
+            }
             query.execute(&mut *connection).await?;
         }
     }
-    Ok(())
+    let query = sqlx::query("UPDATE counters SET hash = $1 WHERE name = 'audit'").bind(&hash);
+    query.execute(connection).await?;
+    Ok((end, hash))
 }
 
-/// Inserts so many rows. The places have no numbers, although PostgreSQL will want some: SQLite keeps numbered ones by
-/// name in a list and searches it for each, which took as long as the rest of the statement.
-fn statement(rows: usize) -> String {
-    let places = format!("({})", ["?"; WIDTH].join(", "));
-    format!("INSERT INTO audit (number, {COLUMNS}) VALUES {}", vec![places; rows].join(", "))
-}
+/// A text for each of [`ROWS`].
+type Texts = [Arc<str>; ROWS.len()];
 
-/// Columns of a row, `number` among them.
-const WIDTH: usize = 22;
-
-type Insert = sqlx::query::Query<'static, sqlx::Any, sqlx::any::AnyArguments>;
-
-fn bind(query: Insert, number: i64, event: AuditEvent) -> Insert {
-    let query = query
-        .bind(number)
-        .bind(event.time.0)
-        .bind(event.event.into_owned())
-        .bind(event.outcome.into_owned())
-        .bind(event.reason.map(Cow::into_owned))
-        .bind(event.reference.map(|reference| reference.to_string()))
-        .bind(event.service.map(Service::word))
-        .bind(event.session.map(|session| i64::try_from(session.0).unwrap_or(i64::MAX)))
-        .bind(event.peer)
-        .bind(event.tls)
-        .bind(event.issuer)
-        .bind(event.kid)
-        .bind(event.claimed)
-        .bind(event.user)
-        .bind(event.owner)
-        .bind(event.app)
-        .bind(event.unit)
-        .bind(event.place);
-    query.bind(event.policy_version).bind(event.fingerprint).bind(event.program).bind(event.detail)
-}
+/// The insertions of so many rows as [`ROWS`] says, for SQLite and for PostgreSQL. Only the latter's places have numbers:
+/// SQLite keeps numbered ones by name in a list and searches it for each, which took as long as the rest of the statement.
+static STATEMENTS: LazyLock<(Texts, Texts)> = LazyLock::new(|| {
+    let statement = |rows: usize, place: &dyn Fn(usize) -> String| {
+        // Beside the columns, `number` and `hash`.
+        let width = WIDTH + 2;
+        let row = |row| (1..=width).map(|column| place(row * width + column)).collect::<Vec<_>>().join(", ");
+        let places = (0..rows).map(|number| format!("({})", row(number))).collect::<Vec<_>>().join(", ");
+        Arc::from(format!("INSERT INTO audit (number, {COLUMNS}, hash) VALUES {places}"))
+    };
+    (
+        ROWS.map(|rows| statement(rows, &|_| "?".to_owned())),
+        ROWS.map(|rows| statement(rows, &|place| format!("${place}"))),
+    )
+});
 
 /// The audit log alone, without the directory: for `portcullis audit` beside a running gateway.
 #[derive(Debug)]
 pub struct AuditLog {
-    pool: AnyPool,
-    path: PathBuf,
+    pub(super) pool: AnyPool,
+    pub(super) path: Location,
 }
 
 impl AuditLog {
@@ -271,6 +366,13 @@ impl AuditLog {
         let found = recent(&self.pool, filter).await;
         found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
     }
+
+    /// The next page of events that match, oldest first, from the one after number `after` on; empty at the end. Its size
+    /// is fixed, whatever `filter.limit` says.
+    pub async fn page(&self, filter: &AuditFilter, after: i64) -> Result<Vec<NumberedEvent>, StoreError> {
+        let found = select(&self.pool, filter, Some(after), "ASC", PAGE).await;
+        found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
+    }
 }
 
 #[cfg(test)]
@@ -278,13 +380,26 @@ impl AuditLog {
     /// Holds the database's write lock, as another process would.
     pub(super) async fn lock(&self) -> sqlx::Transaction<'static, sqlx::Any> {
         #[allow(clippy::unwrap_used)]
-        self.pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+        let mut tx = self.pool.begin_with(self.path.begin_writing()).await.unwrap();
+        if self.path.is_server() {
+            #[allow(clippy::unwrap_used)]
+            feed::lock(&mut tx, "change").await.unwrap();
+            #[allow(clippy::unwrap_used)]
+            feed::lock(&mut tx, "audit").await.unwrap();
+        }
+        tx
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// Whether events are queued.
+    pub(super) fn audit_is_waiting(&self) -> bool {
+        !self.audit.waiting().is_empty()
     }
 
-    /// A pool on a file that need not be ours.
-    pub(super) async fn raw(path: &std::path::Path) -> AnyPool {
-        sqlx::any::install_default_drivers();
-        #[allow(clippy::unwrap_used)]
-        AnyPool::connect(&format!("sqlite://{}?mode=rwc", path.display())).await.unwrap()
+    /// As after a commit that was not answered.
+    pub(super) async fn doubt_last_batch(&self, count: usize, number: i64, hash: &str) {
+        *self.audit.writing.lock().await = Some(Unsure { count, number, hash: hash.to_owned() });
     }
 }

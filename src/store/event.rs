@@ -62,6 +62,9 @@ pub struct AuditEvent {
 pub(super) const COLUMNS: &str = "time, event, outcome, reason, reference, service, session, peer, tls, issuer, kid, claimed, \
                        address, owner, app, unit, place, policy_version, fingerprint, program, detail";
 
+/// How many columns these are.
+pub(super) const WIDTH: usize = 21;
+
 impl AuditEvent {
     /// An event about nothing in particular yet.
     pub fn new(time: UnixTime, event: impl Into<Cow<'static, str>>, outcome: impl Into<Cow<'static, str>>) -> Self {
@@ -168,6 +171,58 @@ impl AuditEvent {
             detail: text(20)?,
         })
     }
+}
+
+/// One column's value, as it is bound, hashed and read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Number(Option<i64>),
+    Text(Option<Cow<'static, str>>),
+}
+
+/// The columns of `COLUMNS` that are numbers, by their place.
+const NUMBERS: [usize; 3] = [0, 6, 17];
+
+impl AuditEvent {
+    /// The columns' values, in the order of [`COLUMNS`].
+    pub(super) fn into_values(self) -> [Value; WIDTH] {
+        let own = |text: Option<String>| Value::Text(text.map(Cow::Owned));
+        [
+            Value::Number(Some(self.time.0)),
+            Value::Text(Some(self.event)),
+            Value::Text(Some(self.outcome)),
+            Value::Text(self.reason),
+            own(self.reference.map(|reference| reference.to_string())),
+            Value::Text(self.service.map(|service| Cow::Borrowed(service.word()))),
+            Value::Number(self.session.map(|session| i64::try_from(session.0).unwrap_or(i64::MAX))),
+            own(self.peer),
+            own(self.tls),
+            own(self.issuer),
+            own(self.kid),
+            own(self.claimed),
+            own(self.user),
+            own(self.owner),
+            own(self.app),
+            own(self.unit),
+            own(self.place),
+            Value::Number(self.policy_version),
+            own(self.fingerprint),
+            own(self.program),
+            own(self.detail),
+        ]
+    }
+}
+
+/// The values of a row as they stand in the database, whatever they are: the columns of [`COLUMNS`] from column `first` on.
+pub(super) fn raw_values(row: &AnyRow, first: usize) -> Result<Vec<Value>, sqlx::Error> {
+    let value = |at: usize| {
+        Ok(if NUMBERS.contains(&at) {
+            Value::Number(row.try_get(first + at)?)
+        } else {
+            Value::Text(row.try_get::<Option<String>, _>(first + at)?.map(Cow::Owned))
+        })
+    };
+    (0..WIDTH).map(value).collect()
 }
 
 /// `None` if the text may stay as it is.

@@ -1,26 +1,38 @@
 //! The change feed: which rows a commit touched, in order, and how the snapshot follows. Called by every writer (its
 //! own changes) and by the poll (other processes' changes).
 //!
-//! Numbers come from one counter row, so they are given out in the order of the commits that hold it. The snapshot
+//! Numbers come from one counter row, which a writer holds until its commit: so they are in the order of the commits, and
+//! without holes. On SQLite the database's one write lock does it, on PostgreSQL the lock on that row. The snapshot
 //! is changed under one lock, in the order of the numbers, and its number is told only afterwards: whoever hears of
 //! a change through `Store::changes` finds it in the snapshot.
 
-use std::{collections::BTreeSet, pin::pin};
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use sqlx::{Any, AnyConnection, Row, Transaction};
 use tokio::{sync::MutexGuard, time::timeout};
 
 use super::{
-    POLL, Store, StoreError,
+    POLL, Store, StoreError, cutoffs, listen,
     rows::{self, Failed},
 };
 use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
-use crate::policy::{Directory, Edit};
+use crate::policy::{CutoffKey, Directory, Edit};
 
 /// More touched rows than this are one `directory` entry in the feed, and are read again with all others.
 const MANY: usize = 20_000;
 /// Feed entries kept; a process that is further behind reads everything again.
 const KEPT: i64 = 200_000;
+
+/// How long a server may take to answer a question of one row.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long reading the whole directory may take.
+const READ: Duration = Duration::from_secs(120);
+/// How long a write of our own may take before the snapshot, which waits for it, counts as out of date.
+const WRITE: Duration = Duration::from_secs(600);
 
 /// Rows that changed, by kind.
 #[derive(Debug, Default)]
@@ -33,6 +45,7 @@ pub(super) struct Touched {
     pub(super) mailboxes: BTreeSet<UserId>,
     pub(super) apps: BTreeSet<ClientId>,
     pub(super) grants: BTreeSet<(UserId, ClientId)>,
+    pub(super) cutoffs: BTreeSet<CutoffKey>,
 }
 
 impl Touched {
@@ -43,6 +56,7 @@ impl Touched {
             + self.mailboxes.len()
             + self.apps.len()
             + self.grants.len()
+            + self.cutoffs.len()
     }
 
     /// One feed entry each; what is too much to name is one entry for all.
@@ -57,6 +71,7 @@ impl Touched {
         entries.extend(self.mailboxes.iter().map(|name| (ChangeKind::Mailbox, name.to_string())));
         entries.extend(self.users.iter().map(|name| (ChangeKind::User, name.to_string())));
         entries.extend(self.grants.iter().map(|(user, app)| (ChangeKind::Grant, format!("{user} {app}"))));
+        entries.extend(self.cutoffs.iter().map(|key| (ChangeKind::Cutoff, cutoffs::subject(key))));
         entries
     }
 
@@ -72,6 +87,7 @@ impl Touched {
             ChangeKind::Grant => subject.split_once(' ').and_then(|(user, app)| {
                 Some(self.grants.insert((UserId::parse(user).ok()?, ClientId::parse(app).ok()?)))
             }),
+            ChangeKind::Cutoff => cutoffs::from_subject(subject).map(|key| self.cutoffs.insert(key)),
         };
         self.all |= known.is_none() || self.len() > MANY;
     }
@@ -105,9 +121,13 @@ impl<'s> Write<'s> {
     /// Waits for this process's turn and for the database's write lock.
     pub(super) async fn begin(store: &'s Store, doing: &'static str) -> Result<Self, StoreError> {
         let turn = store.turn.lock().await;
-        // IMMEDIATE: a transaction that reads first and writes later could find the database changed in between.
-        let tx = store.pool.begin_with("BEGIN IMMEDIATE").await;
-        let tx = tx.map_err(|source| StoreError::sql(doing, &store.path, source))?;
+        let failed = |source| StoreError::sql(doing, &store.path, source);
+        let mut tx = store.pool.begin_with(store.path.begin_writing()).await.map_err(failed)?;
+        if store.path.is_server() {
+            // Before anything is read: what was committed by whoever had the lock before is seen by each statement from
+            // here on.
+            lock(&mut tx, "change").await.map_err(failed)?;
+        }
         Ok(Self { store, doing, tx, touched: Touched::default(), _turn: turn })
     }
 
@@ -145,6 +165,9 @@ impl<'s> Write<'s> {
         if count == 0 {
             return Ok((news(&mut self.tx, &touched).await?, last));
         }
+        if self.store.tells {
+            listen::tell(&mut self.tx).await?;
+        }
         let row = sqlx::query("UPDATE counters SET number = number + $1 WHERE name = 'change' RETURNING number");
         let end: i64 = row.bind(count).fetch_one(&mut *self.tx).await?.try_get(0)?;
         for (number, (kind, subject)) in (end - count + 1..).zip(&entries) {
@@ -159,6 +182,12 @@ impl<'s> Write<'s> {
         }
         Ok((news(&mut self.tx, &touched).await?, end))
     }
+}
+
+/// Waits for the lock on one of the counters, until the end of the transaction. For PostgreSQL.
+pub(super) async fn lock(connection: &mut AnyConnection, counter: &'static str) -> Result<(), sqlx::Error> {
+    let query = sqlx::query("SELECT number FROM counters WHERE name = $1 FOR UPDATE").bind(counter);
+    query.fetch_one(connection).await.map(drop)
 }
 
 /// What was committed after number `last`, and the number of the last of it.
@@ -195,39 +224,52 @@ pub(super) async fn last_time(connection: &mut AnyConnection) -> Result<UnixTime
     Ok(UnixTime(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0)))
 }
 
+/// A server that vanished from the network says nothing at all: then the wait ends here.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    timeout(limit, work).await.unwrap_or(Err(Failed::Sql(sqlx::Error::PoolTimedOut)))
+}
+
 impl Store {
     /// Brings in what other processes committed. Cheap when there is nothing: one look at the end of the feed.
     ///
     /// While this process itself writes, which takes a minute for a large policy, it waits for its turn; that the database
-    /// answers meanwhile is noted all the same.
+    /// answers meanwhile is noted all the same, for as long as a write can take.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
         let failed = |error: Failed| error.at("reading the change feed", &self.path);
+        let waiting = Instant::now();
         let mut turn = pin!(self.turn.lock());
         let _turn = loop {
             match timeout(POLL, &mut turn).await {
                 Ok(turn) => break turn,
                 Err(_) => {
-                    last_number(&mut *self.pool.acquire().await.map_err(|error| failed(error.into()))?)
-                        .await
-                        .map_err(failed)?;
-                    self.note_contact();
+                    within(ANSWER, self.probe()).await.map_err(failed)?;
+                    if waiting.elapsed() < WRITE {
+                        self.note_contact();
+                    }
                 }
             }
         };
-        self.follow().await.map_err(failed)?;
+        let told = within(ANSWER, self.has_news()).await.map_err(failed)?;
+        if told {
+            within(READ, self.follow()).await.map_err(failed)?;
+        }
         self.note_contact();
         Ok(())
     }
 
-    async fn follow(&self) -> Result<(), Failed> {
+    async fn probe(&self) -> Result<(), Failed> {
+        last_number(&mut *self.pool.acquire().await?).await.map(drop)
+    }
+
+    async fn has_news(&self) -> Result<bool, Failed> {
         let mut connection = self.pool.acquire().await?;
         let query = sqlx::query("SELECT number FROM changes WHERE number > $1 LIMIT 1").bind(self.number());
-        if query.fetch_optional(&mut *connection).await?.is_none() {
-            return Ok(());
-        }
-        drop(connection);
+        Ok(query.fetch_optional(&mut *connection).await?.is_some())
+    }
+
+    async fn follow(&self) -> Result<(), Failed> {
         // One transaction, so that the rows are those of one moment.
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool.begin_with(self.path.begin_reading()).await?;
         let (touched, number) = behind(&mut tx, self.number()).await?;
         let news = news(&mut tx, &touched).await?;
         let committed = last_time(&mut tx).await?;
@@ -259,14 +301,13 @@ impl Store {
     }
 
     /// Clears away feed entries that every process has long read, and audit rows beyond those that are kept.
-    pub(super) async fn trim(&self) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
-        let feed = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - KEPT);
-        let audit = "DELETE FROM audit WHERE number <= (SELECT number FROM counters WHERE name = 'audit') - $1";
-        for query in [feed, sqlx::query(audit).bind(self.audit_rows)] {
-            let done = query.execute(&self.pool).await;
+    pub(super) async fn trim(&self, now: UnixTime) -> Result<(), StoreError> {
+        {
+            let _turn = self.turn.lock().await;
+            let feed = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - KEPT);
+            let done = feed.execute(&self.pool).await;
             done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
         }
-        Ok(())
+        self.trim_audit(now).await
     }
 }

@@ -1,21 +1,41 @@
 //! Grants and the users' own switches: the rows that logins and people change, one at a time.
 
+use std::{sync::Arc, time::Duration};
+
 use sqlx::Row;
+use tokio::time::timeout;
 
 use super::{AuditEvent, Store, StoreError, audit, feed::Write, grant_list::because, rows};
 use crate::model::{ClientId, GrantId, Service, UnixTime, UserId};
 use crate::policy::{Grant, GrantKey, GrantState, Permit};
+
+const NOTING: &str = "noting a grant";
+/// How long a sign-in waits for its grant to be noted.
+const NOTE: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Notes the grant a login is under: makes it, or makes a removed one active again. Without SQL when the grant
     /// was active already.
     ///
     /// A grant that an admin disabled or removed meanwhile stays so: the caller decides again on the change.
-    pub async fn note_grant(&self, permit: &Permit, now: UnixTime) -> Result<(), StoreError> {
+    ///
+    /// While the database does not answer this is an error at once: a snapshot may stand in for what is known, but a grant
+    /// that is written nowhere could be seen and cut by nobody.
+    pub async fn note_grant(self: &Arc<Self>, permit: &Permit, now: UnixTime) -> Result<(), StoreError> {
         if !permit.grant_is_new() {
             return Ok(());
         }
-        self.note(&permit.grant(), permit.identity().issued_at(), now).await
+        let gone = || StoreError::sql(NOTING, &self.path, sqlx::Error::PoolTimedOut);
+        if !self.is_reachable() {
+            return Err(gone());
+        }
+        let (store, key, issued_at) = (Arc::clone(self), permit.grant(), permit.identity().issued_at());
+        // Where the store's connections live, and to its end although the session may have gone.
+        let noting = self.home.spawn(async move { store.note(&key, issued_at, now).await });
+        match timeout(NOTE, noting).await {
+            Ok(Ok(noted)) => noted,
+            Ok(Err(_)) | Err(_) => Err(gone()),
+        }
     }
 
     pub(super) async fn note(
@@ -24,7 +44,7 @@ impl Store {
         issued_at: Option<UnixTime>,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        let mut write = Write::begin(self, "noting a grant").await?;
+        let mut write = Write::begin(self, NOTING).await?;
         let removed_at = match find(&mut write, key).await? {
             None => None,
             Some((_, Grant { state: GrantState::Removed, removed_at: Some(removed_at) }))

@@ -1,5 +1,6 @@
 //! The one database: directory, settings, grants, audit, and the change feed that keeps every process's snapshot
-//! fresh. SQLite today, written so that PostgreSQL can carry it. Called by `gate`, `admin` and `cli`.
+//! fresh. SQLite in a file for one process, PostgreSQL for many nodes; the same code and the same SQL for both. Called by
+//! `gate`, `admin` and `cli`.
 //!
 //! A decision reads the snapshot ([`Store::read`]); nothing on the path of a known login touches SQL. Every write goes:
 //! transaction, feed entry, commit, snapshot, [`Store::changes`]; only then does the writing call return.
@@ -13,6 +14,8 @@
 mod apply;
 mod audit;
 mod bootstrap;
+mod chain;
+mod cutoffs;
 mod difference;
 mod edit;
 mod error;
@@ -22,27 +25,36 @@ mod export;
 mod feed;
 mod grant_list;
 mod grants;
+mod listen;
+mod location;
 mod open;
 mod roles;
 mod rows;
 mod schema;
 mod tokens;
+mod trim;
+mod verify;
 
 use std::{
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use sqlx::AnyPool;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Notify, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use apply::{Applied, Plan, Planned};
-pub use audit::{AuditFilter, AuditFull, AuditLog};
+pub use audit::{AuditFilter, AuditFull, AuditLog, NumberedEvent};
+pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use edit::{
     Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, MOST_CHANGES, MailboxPatch, MailboxValue,
     Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
@@ -51,10 +63,12 @@ pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
 pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
+pub use location::Location;
 pub use roles::{AccessError, Admin, Role};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
+pub use verify::{Fault, Verified};
 
-use crate::model::UnixTime;
+use crate::model::{Secret, UnixTime};
 use crate::policy::Directory;
 
 /// How often other processes' changes are looked for.
@@ -65,8 +79,8 @@ const TRIM: Duration = Duration::from_secs(3600);
 /// What the operator says about the database: `[database]` and `data_dir`.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `sqlite:FILE`; a relative file is in `data_dir`.
-    pub url: String,
+    /// `sqlite:FILE`, where a relative file is in `data_dir`; or `postgres://USER:PASSWORD@HOST/DATABASE`.
+    pub url: Secret,
     /// Made if it is not there.
     pub data_dir: PathBuf,
     /// Whether a full audit queue is an error (so that no login goes unrecorded), or drops events and counts them.
@@ -75,22 +89,31 @@ pub struct Settings {
     pub audit_buffer: usize,
     /// Audit rows kept; the oldest go first.
     pub audit_rows: u64,
+    /// For so many days an issuer's word against a token is kept; no issuer's tokens may live longer.
+    pub cutoff_days: u64,
+    /// So many words of issuers are kept.
+    pub cutoffs: u64,
+    /// Days for which audit rows are kept; 0: however old.
+    pub audit_days: u64,
 }
 
 impl Settings {
     /// Whether there is a database already, without making one.
-    pub fn is_made(&self) -> Result<bool, StoreError> {
-        Ok(open::path_of(self)?.exists())
+    pub async fn is_made(&self) -> Result<bool, StoreError> {
+        examine::is_made(self).await
     }
 
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
         Self {
-            url: "sqlite:portcullis.db".to_owned(),
+            url: Secret::new("sqlite:portcullis.db"),
             data_dir: data_dir.into(),
             audit_required: true,
             audit_buffer: 10_000,
             audit_rows: 1_000_000,
+            cutoff_days: 30,
+            cutoffs: 100_000,
+            audit_days: 0,
         }
     }
 }
@@ -98,8 +121,16 @@ impl Settings {
 /// The database and its snapshot in memory.
 #[derive(Debug)]
 pub struct Store {
+    settings: Settings,
     pool: AnyPool,
-    path: PathBuf,
+    /// Which database, to be named in messages.
+    path: Location,
+    /// Whether commits say on the server that they were.
+    tells: bool,
+    /// What such a word wakes.
+    heard: Notify,
+    /// The runtime whose tasks keep this store; connections belong to it.
+    home: Handle,
     directory: RwLock<Directory>,
     /// Number of the last change in `directory`; set after it, under `turn`.
     number: watch::Sender<i64>,
@@ -111,20 +142,27 @@ pub struct Store {
     contact_ms: AtomicU64,
     /// When the last change was committed.
     committed_ms: AtomicI64,
-    audit_rows: i64,
+    cutoff_limits: cutoffs::Limits,
+    /// Whether the last look at the feed was answered.
+    reachable: AtomicBool,
 }
 
 impl Store {
     /// Opens the database, making it if need be, and reads the directory into memory.
     ///
-    /// Errors say which file, what is wrong and how to mend it; nothing is changed in a file that is not ours.
+    /// Errors say which database, what is wrong and how to mend it; nothing is changed in one that is not ours.
     pub async fn open(settings: &Settings) -> Result<Arc<Self>, StoreError> {
         let (pool, path) = open::open(settings).await?;
         let (directory, number, committed) =
-            Self::load(&pool).await.map_err(|error| error.at("reading the directory", &path))?;
+            Self::load(&pool, &path).await.map_err(|error| error.at("reading the directory", &path))?;
+        let tells = path.is_server() && listen::is_known(&pool).await;
         Ok(Arc::new(Self {
+            settings: settings.clone(),
             pool,
             path,
+            tells,
+            heard: Notify::new(),
+            home: Handle::current(),
             directory: RwLock::new(directory),
             number: watch::Sender::new(number),
             turn: Mutex::new(()),
@@ -132,12 +170,13 @@ impl Store {
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),
-            audit_rows: i64::try_from(settings.audit_rows).unwrap_or(i64::MAX),
+            cutoff_limits: cutoffs::Limits::new(settings),
+            reachable: AtomicBool::new(true),
         }))
     }
 
-    async fn load(pool: &AnyPool) -> Result<(Directory, i64, UnixTime), rows::Failed> {
-        let mut tx = pool.begin().await?;
+    async fn load(pool: &AnyPool, path: &Location) -> Result<(Directory, i64, UnixTime), rows::Failed> {
+        let mut tx = pool.begin_with(path.begin_reading()).await?;
         let number = feed::last_number(&mut tx).await?;
         let committed = feed::last_time(&mut tx).await?;
         let mut directory = rows::load(&mut tx).await?;
@@ -182,28 +221,42 @@ impl Store {
         self.contact_ms.fetch_max(now, Ordering::Relaxed);
     }
 
+    /// Whether the database answered when it was last asked. While it does not, whatever needs it should fail at once and
+    /// not wait in line.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
     /// Follows the feed and writes the audit queue until `stop`; then writes what is left.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        tokio::join!(self.follow_feed(&stop), self.write_audit(&stop));
+        tokio::join!(self.follow_feed(&stop), self.write_audit(&stop), self.listen(&stop));
+    }
+
+    async fn listen(&self, stop: &CancellationToken) {
+        if self.tells
+            && let Some(Err(error)) = stop.run_until_cancelled(listen::listen(&self.settings, &self.heard)).await
+        {
+            tracing::error!(%error, "changes of other nodes are found by looking each half second only");
+        }
     }
 
     async fn follow_feed(&self, stop: &CancellationToken) {
-        let mut reachable = true;
         let mut trimmed = Instant::now();
-        while stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_some() {
+        // Looked each half second, or as soon as another node says that there is something.
+        while stop.run_until_cancelled(timeout(POLL, self.heard.notified())).await.is_some() {
             let mut outcome = self.catch_up().await;
             if outcome.is_ok() && trimmed.elapsed() > TRIM {
                 trimmed = Instant::now();
-                outcome = self.trim().await;
+                outcome = self.trim(SystemTime::now().into()).await;
             }
+            let was_reachable = self.reachable.swap(outcome.is_ok(), Ordering::Relaxed);
             match &outcome {
-                Ok(()) if !reachable => tracing::info!("the database answers again"),
-                Err(error) if reachable => {
+                Ok(()) if !was_reachable => tracing::info!("the database answers again"),
+                Err(error) if was_reachable => {
                     tracing::error!(%error, "the database does not answer; deciding by the last snapshot");
                 }
                 _ => {}
             }
-            reachable = outcome.is_ok();
         }
     }
 

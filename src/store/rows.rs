@@ -1,11 +1,11 @@
 //! Rows of the directory's tables as the values of `policy`, and back. Called by `feed` (rows that changed, or all of
 //! them) and `apply`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
-use super::{StoreError, feed::Touched};
+use super::{Location, StoreError, cutoffs, feed::Touched};
 use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
     Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Setting, Settings, Trust,
@@ -37,10 +37,10 @@ impl From<BadName> for Failed {
 }
 
 impl Failed {
-    pub(super) fn at(self, doing: &'static str, path: &Path) -> StoreError {
+    pub(super) fn at(self, doing: &'static str, path: &Location) -> StoreError {
         match self {
             Self::Sql(source) => StoreError::sql(doing, path, source),
-            Self::Bad(what) => StoreError::Damaged { path: path.to_owned(), what },
+            Self::Bad(what) => StoreError::Damaged { path: path.clone(), what },
         }
     }
 }
@@ -109,6 +109,10 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
             directory.apply(grant(row)?);
         }
     }
+    for row in all(c, "SELECT issuer, kind, subject, issued_until, account FROM cutoffs").await? {
+        let (key, cutoff) = cutoffs::fact(&row)?;
+        directory.put_cutoff(&key, Some(cutoff));
+    }
     directory.shrink();
     Ok(directory)
 }
@@ -159,6 +163,9 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
             edits.push(grant(&row)?);
         }
     }
+    for key in &touched.cutoffs {
+        edits.push(Edit::Cutoff(key.clone(), cutoffs::find(c, key).await?.map(|row| row.cutoff)));
+    }
     Ok(edits)
 }
 
@@ -168,6 +175,7 @@ fn key_of(edit: &Edit) -> String {
         Edit::Group(name, _) => name.to_string(),
         Edit::User(id, _) | Edit::Mailbox(id, _) => id.to_string(),
         Edit::App(id, _) => id.to_string(),
+        Edit::Cutoff(key, _) => cutoffs::subject(key),
         Edit::Grant(key, _) => format!("{} {} {}", key.user, key.owner, key.app),
     }
 }

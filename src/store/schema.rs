@@ -1,12 +1,17 @@
 //! The tables, as migrations of one embedded list: the same text for SQLite and PostgreSQL. Only BIGINT and TEXT;
 //! times are milliseconds since 1970, flags 0 or 1, lists one TEXT. A released migration is never edited.
 //!
+//! PostgreSQL would sort TEXT by the rules of some language, which change with its libraries; there the word `TEXT` is
+//! written as `TEXT COLLATE "C"`: bytes, as SQLite compares them. So a migration uses that word for types of columns only.
+//!
 //! `managed_by` says who keeps a row: `file` for `policy.toml`; rows of others are not the file's to remove.
 
 use sqlx::{
-    SqlSafeStr,
+    AssertSqlSafe, SqlSafeStr,
     migrate::{Migration, MigrationType},
 };
+
+use super::Location;
 
 /// Settings (`imap`, `pop`): NULL inherits, `off`, `any`, `only:id,id`; `*_until` is when they end.
 const FIRST: &str = "
@@ -49,19 +54,13 @@ CREATE INDEX audit_by_app ON audit (app, number);
 CREATE INDEX audit_by_reason ON audit (reason, number) WHERE reason IS NOT NULL;
 ";
 
-/// `version` is the number of the row's last change; members of shared mailboxes have rights, `read` or `write`. The
-/// counter `policy` is the number of the last change of the directory, grants and switches of users left out.
-const VERSIONS: &str = "
-ALTER TABLE units ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE user_groups ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE users ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE mailboxes ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE apps ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE mailbox_members ADD COLUMN rights TEXT NOT NULL DEFAULT 'write';
-CREATE INDEX users_by_unit ON users (unit, address);
-CREATE INDEX group_members_by_name ON group_members (name, address);
-CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
-INSERT INTO counters (name, number) VALUES ('policy', 0);
+/// Each audit row's hash, the hash of the last (row `audit` of the counters), and where the chain begins: the last row that
+/// does not belong to it (row `audit_start`). Rows from before have no hash. See `chain`.
+const CHAIN: &str = "
+ALTER TABLE audit ADD COLUMN hash TEXT;
+ALTER TABLE counters ADD COLUMN hash TEXT;
+INSERT INTO counters (name, number, hash) SELECT 'audit_start', number, '' FROM counters WHERE name = 'audit';
+UPDATE counters SET hash = '' WHERE name = 'audit';
 ";
 
 /// Who may use the API and the console. Secrets stand here as the hexadecimal SHA-256 of theirs; `scopes` has one word
@@ -77,15 +76,50 @@ CREATE TABLE admins (
 CREATE TABLE bootstrap_secrets (hash TEXT PRIMARY KEY, made_at BIGINT NOT NULL, expires_at BIGINT NOT NULL);
 ";
 
+/// What issuers said of their tokens and accounts, and which events they said it in. `issued_until`: tokens issued at or
+/// before it are refused. `account`: open, disabled or purged, since `account_at`. Rows without `expires_at` stay.
+const CUTOFFS: &str = "
+CREATE TABLE cutoffs (
+    issuer TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, issued_until BIGINT, account TEXT NOT NULL,
+    account_at BIGINT, event TEXT NOT NULL, changed_at BIGINT NOT NULL, expires_at BIGINT,
+    PRIMARY KEY (issuer, kind, subject));
+CREATE INDEX cutoffs_by_end ON cutoffs (expires_at);
+CREATE TABLE events_seen (
+    issuer TEXT NOT NULL, id TEXT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (issuer, id));
+CREATE INDEX events_seen_by_end ON events_seen (expires_at);
+";
+
+/// `version` is the number of the row's last change; members of shared mailboxes have rights, `read` or `write`. The
+/// counter `policy` is the number of the last change of the directory, grants and switches of users left out.
+const VERSIONS: &str = "
+ALTER TABLE units ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE user_groups ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mailboxes ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE apps ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mailbox_members ADD COLUMN rights TEXT NOT NULL DEFAULT 'write';
+CREATE INDEX users_by_unit ON users (unit, address);
+CREATE INDEX group_members_by_name ON group_members (name, address);
+CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
+INSERT INTO counters (name, number) VALUES ('policy', 0);
+";
+
 /// Every migration there is, oldest first.
-pub(super) fn migrations() -> Vec<Migration> {
-    [
+pub(super) fn migrations(location: &Location) -> Vec<Migration> {
+    let all = [
         (1, "directory, grants, changes, audit", FIRST),
+        (2, "hashes of the audit log", CHAIN),
         (4, "versions of rows, rights of members", VERSIONS),
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
-    ]
-    .map(|(version, name, sql)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    })
-    .into()
+        (50, "cutoffs, events seen", CUTOFFS),
+    ];
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        let sql = if location.is_server() {
+            AssertSqlSafe(sql.replace(" TEXT", " TEXT COLLATE \"C\"")).into_sql_str()
+        } else {
+            sql.into_sql_str()
+        };
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    };
+    all.into_iter().map(migration).collect()
 }

@@ -58,7 +58,7 @@ impl Arguments {
             std::env::current_exe().map_or_else(|_| "portcullis".to_owned(), |path| quoted(&short(&path)));
         let config = quoted(&made.config.display().to_string());
         let port = |name: &str| bound.iter().find(|b| b.name == name).map_or(0, |b| b.address.port());
-        println!(
+        let text = format!(
             "
 The demo is in {dir}. To read a message, paste this into another terminal:
 
@@ -79,6 +79,8 @@ The API is at http://localhost:{http}/api/v1; the first API token is made from t
             refused = material::REFUSED,
             app = material::APP,
         );
+        // Whoever started it may have stopped reading; it serves all the same.
+        let _ = super::say(&text);
     }
 }
 

@@ -244,9 +244,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "ID  APP        SCOPES",
+                "ID  APP       SCOPES",
                 "1   mail\u{fffd}[2J  a,b",
-                "20  -          -",
+                "20  -         -",
                 "(there are more: raise --limit)"
             ]
         );

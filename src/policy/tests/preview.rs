@@ -25,6 +25,7 @@ fn rights(question: &Question, directory: &Directory, now: UnixTime) -> Result<R
         service: question.service,
         issued_at: question.issued_at,
         service_account: question.service_account,
+        token: None,
     };
     judge_silently(&asked, directory, now).map(|yes| yes.rights)
 }

@@ -137,6 +137,7 @@ pub(super) fn settled(edits: &[Edit]) -> Vec<Edit> {
             Edit::Mailbox(id, _) => format!("mailbox {id}"),
             Edit::App(id, _) => format!("app {id}"),
             Edit::Grant(key, _) => format!("grant {} {} {}", key.user, key.owner, key.app),
+            Edit::Cutoff(key, _) => format!("cutoff {key:?}"),
         };
         last.insert(key, edit.clone());
     }
@@ -169,6 +170,7 @@ fn verdict(question: &Question, directory: &Directory, now: UnixTime) -> Result<
         service: question.service,
         issued_at: question.issued_at,
         service_account: question.service_account,
+        token: None,
     };
     judge_silently(&asked, directory, now).map(|yes| yes.set_at)
 }

@@ -1,0 +1,51 @@
+//! What a test of the store stands on: a file of SQLite, or a database of a private PostgreSQL server.
+
+#[path = "../../../tests/support/postgres.rs"]
+#[allow(dead_code)]
+pub(super) mod postgres;
+
+use super::{Secret, Settings};
+
+/// A database that is empty and the test's own.
+pub(super) struct Ground {
+    pub(super) dir: tempfile::TempDir,
+    url: String,
+}
+
+impl Ground {
+    pub(super) fn sqlite() -> Option<Self> {
+        Some(Self { dir: tempfile::tempdir().unwrap(), url: "sqlite:portcullis.db".to_owned() })
+    }
+
+    /// `None` where PostgreSQL is not installed.
+    pub(super) fn postgres() -> Option<Self> {
+        Some(Self { url: postgres::shared()?.database(), ..Self::sqlite()? })
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        Settings { url: Secret::new(&self.url), ..Settings::in_dir(self.dir.path()) }
+    }
+}
+
+/// Makes two tests of each function that takes a [`Ground`]: one on SQLite, one on PostgreSQL.
+macro_rules! on_both {
+    ($($(#[$attribute:meta])* $name:ident;)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $(#[$attribute])*
+            async fn $name() {
+                super::$name(super::Ground::sqlite().unwrap()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $(#[$attribute])*
+            async fn $name() {
+                if let Some(ground) = super::Ground::postgres() {
+                    super::$name(ground).await;
+                }
+            })*
+        }
+    };
+}
+pub(super) use on_both;
