@@ -106,7 +106,7 @@ impl Arguments {
 
 async fn open(config: &Config) -> anyhow::Result<Arc<Store>> {
     let settings = config.store_settings();
-    if !settings.is_made()? {
+    if !settings.is_made().await? {
         bail!(
             "{}: there is no database yet, so there is no policy in it; `portcullis serve` makes it at its first start",
             config.data_dir.display()

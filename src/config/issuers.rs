@@ -41,7 +41,7 @@ pub struct Introspection {
     pub remember_refusal_s: u64,
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "url",
     "audience",
     "event_audience",

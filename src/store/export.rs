@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{GroupId, UnitPath, UserId};
 use crate::policy::{
-    Edit, Unit,
+    Edit,
     file::{Document, FileGroup, FileUser},
 };
 
@@ -123,7 +123,7 @@ fn name_units(document: &mut Document) {
         let begin = format!("{path}/");
         let exists = path.parent().is_none() || document.units.keys().any(|unit| unit.as_str().starts_with(&begin));
         if !exists {
-            document.units.entry(path).or_insert_with(Unit::default);
+            document.units.entry(path).or_default();
         }
     }
 }
