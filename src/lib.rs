@@ -6,6 +6,7 @@ pub mod model;
 
 pub mod imap;
 pub mod message;
+pub mod metrics;
 pub mod pop3;
 pub mod sasl;
 pub mod tls;

@@ -312,3 +312,97 @@ fn beyond_loopback_there_is_tls_and_a_connection_that_says_nothing_is_closed() {
     gate.signal("TERM");
     assert_eq!(gate.wait(Duration::from_secs(10)).code(), Some(0));
 }
+
+#[test]
+fn the_audit_log_and_the_reasons_are_told_to_those_who_may_see_them() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    gate.imap(ANN, APP).ok("LOGOUT");
+    gate.imap("lisa@example.com", APP).ok("LOGOUT");
+    first.put(&format!("/api/v1/admins/{OLAF}"), &json!({ "role": "admin", "unit": "/Listed" }));
+    let olaf = Api::with(&gate, &own_token(&gate, OLAF));
+    let users = |api: &Api| {
+        let rows = api.get("/api/v1/audit?event=login").json();
+        let mut users: Vec<String> =
+            rows["items"].as_array().unwrap().iter().map(|row| row["user"].as_str().unwrap().to_owned()).collect();
+        users.sort();
+        users
+    };
+    assert_eq!(users(&first), [ANN, "lisa@example.com"]);
+    assert_eq!(users(&olaf), ["lisa@example.com"]);
+    let role = first.get("/api/v1/audit?event=role.set").json();
+    assert!(role["items"].as_array().is_some(), "{role}");
+    assert_eq!(first.get("/api/v1/audit?reference=hello").problem(), "bad-request");
+
+    let ask =
+        |api: &Api, user: &str, app: &str| api.get(&format!("/api/v1/why?user={user}&app={app}&service=imap"));
+    let yes = ask(&first, ANN, APP).json();
+    assert_eq!(yes["allowed"], true, "{yes}");
+    let no = ask(&first, "lisa@example.com", OTHER_APP).json();
+    assert_eq!(
+        (&no["allowed"], &no["steps"].as_array().unwrap().last().unwrap()["check"]),
+        (&json!(false), &json!("app"))
+    );
+    assert_eq!(ask(&olaf, "lisa@example.com", APP).json()["allowed"], true);
+    assert_eq!(ask(&olaf, ANN, APP).problem(), "not-found");
+    assert_eq!(first.get("/api/v1/why?user=a@b.test&app=x&service=smtp").problem(), "bad-request");
+}
+
+/// Runs `portcullis` against this gate's API: its exit code, and what it printed.
+fn command(gate: &Gate, token: &str, arguments: &[&str]) -> (i32, String, String) {
+    let address = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(arguments)
+        .env("PORTCULLIS_URL", format!("http://{address}"))
+        .env("PORTCULLIS_TOKEN", token)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_does_all_of_it_for_people_and_for_programs() {
+    let gate = gate();
+    let file = gate.dir().join("data/bootstrap-secret");
+    let (code, token, error) = command(&gate, "", &["bootstrap", "--secret-file", file.to_str().unwrap()]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let token = token.trim();
+    assert!(token.starts_with("pct_"), "{token}");
+    let mut session = gate.imap(ANN, APP);
+    let (code, table, _) = command(&gate, token, &["grants", "list", "--user", ANN]);
+    assert_eq!(code, 0);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("ID") && lines[1].contains("active") && lines[1].ends_with(APP), "{table}");
+    let (_, json, _) = command(&gate, token, &["grants", "list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let id = json["items"][0]["id"].to_string();
+    let (code, out, error) = command(&gate, token, &["grants", "remove", &id]);
+    assert_eq!((code, out.as_str()), (1, ""), "refused: {error}");
+    assert!(error.contains("disable it first"), "{error}");
+    assert_eq!(command(&gate, token, &["grants", "disable", &id, "--reason", "lost"]).0, 0);
+    session.bye();
+    assert_eq!(command(&gate, token, &["grants", "remove", &id]).0, 0);
+    assert_eq!(command(&gate, token, &["grants", "revoke", "--user", ANN]).0, 2, "--yes is missing");
+    assert_eq!(command(&gate, token, &["grants", "revoke", "--user", ANN, "--yes"]).0, 0);
+
+    assert_eq!(command(&gate, token, &["admins", "set", ANN, "--role", "super"]).0, 0);
+    assert!(command(&gate, token, &["admins", "list"]).1.contains(ANN));
+    assert_eq!(command(&gate, token, &["admins", "set", ANN, "--role", "admin"]).0, 2, "--unit is missing");
+    let made =
+        command(&gate, token, &["tokens", "make", "--name", "x", "--role", "auditor", "--scope", "audit:read"]);
+    assert_eq!(made.0, 0, "{made:?}");
+    assert!(command(&gate, made.1.trim(), &["me"]).1.contains("auditor"));
+    assert_eq!(command(&gate, made.1.trim(), &["grants", "list"]).0, 1);
+    assert_eq!(command(&gate, token, &["tokens", "revoke", "2"]).0, 0);
+    assert_eq!(command(&gate, made.1.trim(), &["me"]).0, 1);
+
+    let own = own_token(&gate, ANN);
+    assert_eq!(command(&gate, &own, &["me", "switch", "imap", "off"]).0, 0);
+    assert_eq!(command(&gate, &own, &["grants", "list", "--mine"]).0, 0);
+    assert_eq!(command(&gate, token, &["me", "switch", "imap", "off"]).0, 1, "a token is no person");
+    let (code, _, error) = command(&gate, token, &["me", "--url", "http://192.0.2.1:1980"]);
+    assert!(code == 2 && error.contains("write https://"), "{error}");
+    let (code, _, error) = command(&gate, "", &["me"]);
+    assert!(code == 2 && error.contains("PORTCULLIS_TOKEN"), "{error}");
+}

@@ -689,7 +689,7 @@ fn demo(dir: &Path, base: u16) -> Result<Demo, Output> {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let mut told = Vec::new();
     for line in lines.by_ref() {
-        let last = line.contains(" explain --config ");
+        let last = line.starts_with("The API is at ");
         told.push(line);
         if last {
             // Nobody reads on: the rest of its output has to go somewhere.
@@ -705,8 +705,9 @@ fn demo(dir: &Path, base: u16) -> Result<Demo, Output> {
 fn free_base() -> u16 {
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
     let mut bases = (0..200u32).map(|n| 20_000 + u16::try_from((seed / 1000 + n * 37) % 400).unwrap() * 100);
-    let free =
-        |base: &u16| [93, 95].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", base + port)).is_ok());
+    let free = |base: &u16| {
+        [80, 93, 95].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", base + port)).is_ok())
+    };
     bases.find(free).unwrap()
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod actor;
+mod audit;
 mod extract;
 mod grants;
 mod guard;
@@ -15,6 +16,7 @@ mod openapi;
 mod page;
 mod problem;
 mod time;
+mod why;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -83,6 +85,8 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(access::routes())
         .merge(grants::routes())
         .merge(me::routes())
+        .merge(audit::routes())
+        .merge(why::routes())
 }
 
 /// All paths of the listener.

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod explain;
 mod manual;
+mod remote;
 mod serve;
 mod token;
 
@@ -51,6 +52,11 @@ enum Command {
     Explain(explain::Arguments),
     Check(check::Arguments),
     Audit(audit::Arguments),
+    Grants(remote::grants::Arguments),
+    Me(remote::me::Arguments),
+    Tokens(remote::access::Tokens),
+    Admins(remote::access::Admins),
+    Bootstrap(remote::access::Bootstrap),
     Completions(manual::CompletionArguments),
     Man(manual::ManArguments),
 }
@@ -81,6 +87,11 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => arguments.run(),
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
+        Command::Grants(arguments) => arguments.run(),
+        Command::Me(arguments) => arguments.run(),
+        Command::Tokens(arguments) => arguments.run(),
+        Command::Admins(arguments) => arguments.run(),
+        Command::Bootstrap(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
     };

@@ -37,9 +37,9 @@ pub(super) fn run(config: &Config, ready: impl FnOnce(&[serve::Bound])) -> anyho
     runtime.block_on(async {
         let server = serve::Server::start(config).await?;
         for bound in server.bound() {
-            println!("listening {} {}", bound.name, bound.address);
+            super::say(&format!("listening {} {}", bound.name, bound.address))?;
         }
-        println!("ready");
+        super::say("ready")?;
         ready(server.bound());
         server.run().await
     })?;

@@ -41,9 +41,10 @@ pub struct Introspection {
     pub remember_refusal_s: u64,
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "url",
     "audience",
+    "event_audience",
     "jwks_file",
     "jwks_url",
     "discovery",
@@ -115,6 +116,13 @@ fn one(reader: &mut Reader<'_>, table: Section<'_, '_>, base: &Path) -> Option<I
         Algorithm::from_name(name).ok_or_else(|| format!("known: {}; never \"none\" or HMAC", known()))
     });
     let mut rules = Rules::new(url.unwrap_or_default(), audience);
+    if let Some(audience) = reader.strings(table, "event_audience") {
+        if audience.is_empty() {
+            let remedy = "name what its events carry in aud, or remove the line";
+            reader.wrong::<()>(table.span(), "issuer.event_audience is an empty list", remedy);
+        }
+        rules.event_audience = audience.into_iter().map(|at| at.value).collect();
+    }
     if !algorithms.is_empty() {
         rules.algorithms = algorithms;
     } else if reader.strings(table, "algorithms").is_some_and(|list| list.is_empty()) {

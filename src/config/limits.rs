@@ -116,6 +116,12 @@ limits! {
         introspections_at_once: 64, 1, 10_000;
         /// How far ahead of our clock a token's `nbf` and `iat` may be.
         clock_skew_s: 60, 0, 3600;
+        /// How old an identity event may be, and for how long it is remembered.
+        event_age_s: DAY_S, 60, 30 * DAY_S;
+        /// For so many days an issuer's word against a token is kept: as long as its tokens live at most.
+        cutoff_days: 30, 1, 3_650;
+        /// Words of issuers against tokens and accounts that are kept.
+        cutoffs: 100_000, 1_000, 10_000_000;
         /// Longest literal that stands for a string.
         literal_bytes: 64 * KIB, KIB, 16 * MIB;
         /// All literals of one command together, a message's excepted.

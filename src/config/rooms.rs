@@ -36,6 +36,7 @@ impl Config {
         let one = |own: &super::Issuer| {
             let mut rules = own.rules.clone();
             rules.skew_s = self.limits.clock_skew_s;
+            rules.event_age_s = self.limits.event_age_s;
             rules.max_token = size(self.limits.token_bytes);
             rules.json_depth = size(self.limits.token_json_depth);
             let mut settings = issuer::Settings::new(rules, own.keys.clone());
@@ -73,6 +74,8 @@ impl Config {
             audit_required: self.audit.required,
             audit_buffer: size(self.audit.limits.buffer),
             audit_rows: self.audit.limits.rows,
+            cutoff_days: self.limits.cutoff_days,
+            cutoffs: self.limits.cutoffs,
             audit_days: self.audit.limits.keep_days,
         }
     }

@@ -80,8 +80,8 @@ impl Gate {
         // committed before is in the decision.
         let (permit, seat) = self.store.read(|directory| {
             let verdict = || decide(who, &owner, visitor.service, directory, now()).map_err(Cause::Policy);
-            verdict()?;
-            let Some(seat) = self.live.sit(visitor, who, &owner, limit, now()) else {
+            let rights = verdict()?.rights();
+            let Some(seat) = self.live.sit(visitor, who, (&owner, rights), limit, now()) else {
                 return Err(Cause::TooManySessions { user: who.user().to_string(), limit });
             };
             let seat = SeatGuard::new(Arc::clone(self), seat);

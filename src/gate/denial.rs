@@ -139,7 +139,10 @@ impl Denial {
     /// What the failed SASL exchange says before the final reply, if it says anything (RFC 7628 section 3.2.3).
     pub fn failure(&self) -> Option<Failure> {
         match &self.cause {
-            Cause::Token(_) | Cause::KeyWithdrawn { .. } | Cause::TokenExpired => Some(Failure::InvalidToken),
+            Cause::Token(_)
+            | Cause::KeyWithdrawn { .. }
+            | Cause::TokenExpired
+            | Cause::Policy(Refusal::TokenRevoked { .. }) => Some(Failure::InvalidToken),
             Cause::Scope { .. } | Cause::Policy(_) => Some(Failure::InsufficientScope),
             Cause::Sasl(_) | Cause::TooManySessions { .. } | Cause::Unavailable { .. } | Cause::Password { .. } => {
                 None
@@ -154,10 +157,12 @@ impl Denial {
             Cause::TokenExpired => Code::Expired,
             Cause::Scope { .. } => Code::AuthorizationFailed,
             Cause::Policy(refusal) => match refusal {
+                Refusal::TokenRevoked { .. } => Code::AuthenticationFailed,
                 Refusal::UserUnknown { .. }
                 | Refusal::NotMember { .. }
                 | Refusal::GrantDisabled { .. }
                 | Refusal::GrantRemoved { .. } => Code::AuthorizationFailed,
+                Refusal::RightsLowered { .. } => Code::NoPerm,
                 Refusal::ServiceOffByUser { .. } => Code::Alert,
                 _ => Code::ContactAdmin,
             },
@@ -172,7 +177,10 @@ impl Denial {
     /// Codes are those of RFC 2449 and RFC 3206.
     pub fn pop(&self) -> (&'static str, String) {
         let code = match &self.cause {
-            Cause::Policy(Refusal::UserUnknown { .. } | Refusal::NotMember { .. }) => "AUTH",
+            Cause::Policy(
+                Refusal::TokenRevoked { .. } | Refusal::UserUnknown { .. } | Refusal::NotMember { .. },
+            ) => "AUTH",
+            Cause::Policy(Refusal::RightsLowered { .. }) => "SYS/TEMP",
             Cause::Policy(_) => "SYS/PERM",
             Cause::TooManySessions { .. } => "IN-USE",
             Cause::Unavailable { .. } => "SYS/TEMP",
@@ -218,8 +226,15 @@ impl Denial {
             None => "This app".to_owned(),
         };
         match refusal {
+            Refusal::TokenRevoked { .. } => "Your sign-in was withdrawn. Sign in again with OAuth.".to_owned(),
+            Refusal::AccountClosed { .. } => {
+                "This account is closed at your organisation's sign-in service. Ask your administrator.".to_owned()
+            }
             Refusal::UserUnknown { .. } | Refusal::NotMember { .. } => {
                 "This account may not open that mailbox.".to_owned()
+            }
+            Refusal::RightsLowered { .. } => {
+                "You may only read this mailbox from now on. Connect again to go on reading.".to_owned()
             }
             Refusal::UserSuspended { .. } => {
                 format!("{service} access is suspended for this account. Ask your administrator.")

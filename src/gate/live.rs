@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{denial::Denial, visitor::Visitor};
 use crate::model::{Service, SessionId, UnixTime, UserId};
+use crate::policy::Rights;
 use crate::token::Identity;
 
 /// One admitted session, shared by its own task and by `watch`.
@@ -25,6 +26,8 @@ pub struct Seat {
     pub who: Identity,
     /// Whose mailbox it reads.
     pub owner: UserId,
+    /// What it may do there.
+    pub rights: Rights,
     /// When it was admitted.
     pub since: UnixTime,
     fall: OnceLock<Denial>,
@@ -65,7 +68,7 @@ impl Live {
         &self,
         visitor: &Visitor,
         who: &Identity,
-        owner: &UserId,
+        (owner, rights): (&UserId, Rights),
         limit: usize,
         since: UnixTime,
     ) -> Option<Arc<Seat>> {
@@ -81,6 +84,7 @@ impl Live {
             service: visitor.service,
             who: who.clone(),
             owner: owner.clone(),
+            rights,
             since,
             fall: OnceLock::new(),
             fallen: CancellationToken::new(),

@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::{Gate, denial::Cause, live::Seat, now};
 use crate::model::UnixTime;
-use crate::policy::{Directory, decide};
+use crate::policy::{Directory, decide_again};
 
 /// Sessions decided under one hold of the directory, so that a writer never waits long.
 const BATCH: usize = 512;
@@ -93,7 +93,8 @@ fn still_may(gate: &Gate, seat: &Seat, directory: &Directory) -> Result<(), Caus
     if gate.limits.sessions_end_with_token && seat.who.expires_at() <= at {
         return Err(Cause::TokenExpired);
     }
-    decide(&seat.who, &seat.owner, seat.service, directory, at).map(drop).map_err(Cause::Policy)
+    let again = decide_again(&seat.who, &seat.owner, seat.service, seat.rights, directory, at);
+    again.map(drop).map_err(Cause::Policy)
 }
 
 impl Gate {

@@ -7,7 +7,8 @@ pub struct Change {
     pub number: i64,
     /// What kind of row changed.
     pub kind: ChangeKind,
-    /// The row: a unit path, a user, `user client-id` for a grant, empty for many rows at once.
+    /// The row: a unit path, a user, `user client-id` for a grant, `[issuer, kind, subject]` as JSON for a cutoff, empty
+    /// for many rows at once.
     pub subject: String,
 }
 
@@ -28,10 +29,12 @@ pub enum ChangeKind {
     App,
     /// One grant.
     Grant,
+    /// One cutoff.
+    Cutoff,
 }
 
 impl ChangeKind {
-    const WORDS: [(Self, &'static str); 7] = [
+    const WORDS: [(Self, &'static str); 8] = [
         (Self::Directory, "directory"),
         (Self::Unit, "unit"),
         (Self::Group, "group"),
@@ -39,6 +42,7 @@ impl ChangeKind {
         (Self::Mailbox, "mailbox"),
         (Self::App, "app"),
         (Self::Grant, "grant"),
+        (Self::Cutoff, "cutoff"),
     ];
 
     /// The word kept in the database.

@@ -182,12 +182,35 @@ impl ClientId {
         Ok(Self(text.into()))
     }
 
-    /// A pasted list, `id, id, id`: trims, drops duplicates, keeps the order; an empty or blank entry is an error.
+    /// Fewest bytes before the `*` of an entry that stands for every client ID with that beginning.
+    pub const MIN_PREFIX: usize = 8;
+
+    /// Checks an entry of a list or of the app catalogue: a client ID, or the beginning of client IDs with a `*` behind
+    /// it, for issuers that register apps dynamically (RFC 7591).
+    ///
+    /// A `*` is the last character and has at least [`ClientId::MIN_PREFIX`] bytes before it; anywhere else it is an
+    /// error, so that no entry looks like more than it is.
+    pub fn parse_entry(text: &str) -> Result<Self, BadName> {
+        let bad = |problem| Err(BadName::new("client ID", text, problem));
+        match text.find('*') {
+            Some(at) if at + 1 < text.len() => bad("has a * before its end: only a last * stands for any ending"),
+            Some(at) if at < Self::MIN_PREFIX => bad("needs at least 8 characters before its *"),
+            _ => Self::parse(text),
+        }
+    }
+
+    /// What an entry with a last `*` matches: every client ID that begins so. None for an entry that matches exactly.
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.strip_suffix('*').filter(|prefix| prefix.len() >= Self::MIN_PREFIX && !prefix.contains('*'))
+    }
+
+    /// A pasted list, `id, id, id`: trims, drops duplicates, keeps the order; an empty or blank entry is an error. Entries
+    /// are as [`ClientId::parse_entry`] takes them.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, BadName> {
         let mut seen = HashSet::new();
         let mut list: Vec<Self> = Vec::new();
         for entry in text.split(',') {
-            let app = Self::parse(entry.trim())?;
+            let app = Self::parse_entry(entry.trim())?;
             if seen.insert(app.clone()) {
                 list.push(app);
             }
@@ -228,5 +251,20 @@ mod tests {
         for wrong in ["", "a,,b", "a, ", "a b", "ä"] {
             assert!(list(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn an_entry_may_end_in_a_star_behind_eight_characters_and_nowhere_else() {
+        for (entry, prefix) in
+            [("vendor12*", Some("vendor12")), ("vendor.mail", None), ("12345678*", Some("12345678"))]
+        {
+            let parsed = ClientId::parse_entry(entry);
+            assert_eq!(parsed.as_ref().map(|entry| entry.prefix()), Ok(prefix), "{entry}");
+        }
+        for wrong in ["*", "vendor1*", "vendor12**", "ven*dor123", "*vendor123", "vendor12*x", ""] {
+            assert!(ClientId::parse_entry(wrong).is_err(), "{wrong:?}");
+        }
+        // What a token says is no entry: it is compared as it is.
+        assert_eq!(ClientId::parse("short*").map(|id| id.prefix().is_none()), Ok(true));
     }
 }

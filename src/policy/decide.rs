@@ -2,6 +2,7 @@
 //! who want to know why.
 //!
 //! The order of the checks, which is the order an explanation reads in; the first one that fails decides:
+//! 0. *token*: its issuer has not said since that it is not good any more;
 //! 1. *user*: the directory lists the user;
 //! 2. *mailbox*: it is the user's own, or a shared one the user is a member of;
 //! 3. *suspension*: the user is not suspended;
@@ -9,20 +10,25 @@
 //!    own exception; the group of highest priority that sets the service; the nearest unit upwards that sets it; the
 //!    built-in default, off. A setting that has run out counts as absent;
 //! 5. *own switch*: the user has not turned the service off for themselves;
-//! 6. *app*: where the setting is a list, the app is on it; a service account comes in there only by delegation;
+//! 6. *app*: where the setting is a list, the app is on it, by its own ID or by an entry with a last `*` whose beginning it
+//!    has; a service account comes in there only by delegation;
 //! 7. *shared mailbox's unit*, where it has one: 4 and 6 again with the setting of that unit. Both identities must be
 //!    allowed: a mailbox of a closed unit is not opened by a member from an open one;
-//! 8. *trust*: the app is neither blocked nor limited to other units than the user's and the shared mailbox's;
+//! 8. *trust*: the app is neither blocked nor limited to other units than the user's and the shared mailbox's. The
+//!    catalogue's entry of exactly this ID speaks; without one, the entry with the longest beginning that the app has;
 //! 9. *grant*: it is not disabled, and the token is younger than its last removal.
 
+use std::sync::Arc;
+
 use super::{
-    Directory, Explanation, GrantState, Refusal, Step, Trust,
+    Cutoff, Directory, Explanation, GrantState, Refusal, Rights, Step, Trust,
     directory::UserRow,
     explain::{Silent, Trace},
     rule::{Allowed, AppRow, Rule},
     tree::covers,
 };
 use crate::model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::token::Identity;
 
 /// What is asked, in values that need no token: for `explain` and previews.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +49,12 @@ pub struct Question {
 
 /// Answers a question step by step, through the same code as [`super::decide`].
 pub fn explain(question: &Question, directory: &Directory, now: UnixTime) -> Explanation {
+    explain_asked(&question.asked(), directory, now)
+}
+
+fn explain_asked(asked: &Asked<'_>, directory: &Directory, now: UnixTime) -> Explanation {
     let mut steps = Vec::new();
-    let verdict = judge(&question.asked(), directory, now, &mut steps).map(drop);
+    let verdict = judge(asked, directory, now, &mut steps).map(drop);
     if let Err(refusal) = &verdict {
         steps.push(Step {
             check: refusal.check(),
@@ -56,6 +66,17 @@ pub fn explain(question: &Question, directory: &Directory, now: UnixTime) -> Exp
     Explanation { verdict, steps }
 }
 
+/// The same for a token that was believed: what its issuer said of it since is taken into account.
+pub fn explain_token(
+    who: &Identity,
+    owner: &UserId,
+    service: Service,
+    directory: &Directory,
+    now: UnixTime,
+) -> Explanation {
+    explain_asked(&Asked::by_token(who, owner, service), directory, now)
+}
+
 impl Question {
     fn asked(&self) -> Asked<'_> {
         Asked {
@@ -65,6 +86,7 @@ impl Question {
             service: self.service,
             issued_at: self.issued_at,
             service_account: self.service_account,
+            token: None,
         }
     }
 }
@@ -77,6 +99,22 @@ pub(super) struct Asked<'a> {
     pub(super) service: Service,
     pub(super) issued_at: Option<UnixTime>,
     pub(super) service_account: bool,
+    /// The token, where there is one: what its issuer said is about that issuer's tokens alone.
+    pub(super) token: Option<&'a Identity>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn by_token(who: &'a Identity, owner: &'a UserId, service: Service) -> Self {
+        Self {
+            user: who.user(),
+            owner,
+            app: who.app(),
+            service,
+            issued_at: who.issued_at(),
+            service_account: who.service_account(),
+            token: Some(who),
+        }
+    }
 }
 
 /// What a yes is based on.
@@ -84,6 +122,7 @@ pub(super) struct Yes {
     pub(super) unit: UnitPath,
     pub(super) set_at: Place,
     pub(super) grant_is_new: bool,
+    pub(super) rights: Rights,
 }
 
 /// The one implementation behind `decide` and `explain`.
@@ -93,9 +132,32 @@ pub(super) fn judge(
     now: UnixTime,
     trace: &mut impl Trace,
 ) -> Result<Yes, Refusal> {
-    let judge = Judge { asked, directory, now, app: directory.apps.number(asked.app) };
+    let facts = Sight { directory, people: directory, row: directory.user(asked.user) };
+    judge_by(asked, facts, now, trace)
+}
+
+/// Where the facts are looked up. A preview tries changes on a copy of the directory that leaves out the users and
+/// grants, which it finds in the directory that is in force.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub(super) directory: &'a Directory,
+    /// Where the grants and cutoffs are.
+    pub(super) people: &'a Directory,
+    /// The user's row, if the user is listed.
+    pub(super) row: Option<UserRow>,
+}
+
+pub(super) fn judge_by(
+    asked: &Asked<'_>,
+    facts: Sight<'_>,
+    now: UnixTime,
+    trace: &mut impl Trace,
+) -> Result<Yes, Refusal> {
+    let Sight { directory, people, row } = facts;
+    let judge = Judge { asked, directory, people, row, now, app: directory.apps.number(asked.app) };
+    judge.token_still_good(trace)?;
     let user = judge.listed_user(trace)?;
-    let mailbox_unit = judge.open_mailbox(trace)?;
+    let (mailbox_unit, rights) = judge.open_mailbox(trace)?;
     judge.not_suspended(user, trace)?;
 
     let own = judge.setting_of_user(user, trace);
@@ -116,20 +178,22 @@ pub(super) fn judge(
     };
     judge.app_trusted(&user_unit, mailbox_unit.as_ref(), trace)?;
     let grant_is_new = judge.granted(user, trace)?;
-    Ok(Yes { unit: user_unit, set_at: own.place(asked.user), grant_is_new })
+    Ok(Yes { unit: user_unit, set_at: own.place(asked.user), grant_is_new, rights })
 }
 
 struct Judge<'a> {
     asked: &'a Asked<'a>,
     directory: &'a Directory,
+    people: &'a Directory,
+    row: Option<UserRow>,
     now: UnixTime,
     /// The app's number; an app without one stands on no list, in no catalogue and in no grant.
     app: Option<u32>,
 }
 
 /// The setting in force, and whose it is.
-struct InForce<'a> {
-    rule: Option<&'a Rule>,
+pub(super) struct InForce<'a> {
+    pub(super) rule: Option<&'a Rule>,
     source: Source<'a>,
 }
 
@@ -140,21 +204,66 @@ enum Source<'a> {
     User,
 }
 
+/// Exception, then groups, then units upwards, then the default.
+pub(super) fn in_force_for_user(
+    directory: &Directory,
+    row: UserRow,
+    service: Service,
+    now: UnixTime,
+) -> InForce<'_> {
+    let exception = directory.exception(row).and_then(|rules| rules.of(service).as_ref());
+    if let Some(rule) = exception.filter(|rule| rule.holds(now)) {
+        return InForce { rule: Some(rule), source: Source::User };
+    }
+    match directory.groups.effective(row.groups, service, now) {
+        Some((group, rule)) => InForce { rule: Some(rule), source: Source::Group(&group.id) },
+        None => in_force_for_unit(directory, row.unit(), service, now),
+    }
+}
+
+pub(super) fn in_force_for_unit(directory: &Directory, unit: u32, service: Service, now: UnixTime) -> InForce<'_> {
+    match directory.tree.effective(unit, service, now) {
+        Some((node, rule)) => InForce { rule: Some(rule), source: Source::Unit(&node.path) },
+        None => InForce { rule: None, source: Source::Default },
+    }
+}
+
 impl InForce<'_> {
-    fn place(&self, user: &UserId) -> Place {
+    /// `user` is asked for where the exception of one may decide.
+    pub(super) fn place<'u>(&self, user: impl Into<Option<&'u UserId>>) -> Place {
         match self.source {
             Source::Default => Place::Default,
             Source::Unit(path) => Place::Unit(path.clone()),
             Source::Group(group) => Place::Group(group.clone()),
-            Source::User => Place::User(user.clone()),
+            Source::User => user.into().map_or(Place::Default, |user| Place::User(user.clone())),
         }
     }
 }
 
 impl<'a> Judge<'a> {
+    fn token_still_good(&self, trace: &mut impl Trace) -> Result<(), Refusal> {
+        let Asked { user, issued_at, token, .. } = *self.asked;
+        let cutoffs = &self.people.cutoffs;
+        if cutoffs.is_empty() {
+            return Ok(());
+        }
+        let concern = |cutoff: &Cutoff, issuer: &Arc<str>| cutoff.refuse(user, issuer, issued_at);
+        match token {
+            Some(token) => cutoffs.of_token(token, concern)?,
+            None => cutoffs.of_address(user, concern)?,
+        }
+        trace.note(|| Step {
+            check: "token",
+            finding: "no word of its issuer against it".to_owned(),
+            place: None,
+            passed: true,
+        });
+        Ok(())
+    }
+
     fn listed_user(&self, trace: &mut impl Trace) -> Result<UserRow, Refusal> {
         let user = self.asked.user;
-        let Some(row) = self.directory.user(user) else {
+        let Some(row) = self.row else {
             return Err(Refusal::UserUnknown { user: user.clone(), at: Place::User(user.clone()) });
         };
         trace.note(|| {
@@ -164,13 +273,14 @@ impl<'a> Judge<'a> {
         Ok(row)
     }
 
-    /// The unit of the shared mailbox, if it is one and has one.
-    fn open_mailbox(&self, trace: &mut impl Trace) -> Result<Option<u32>, Refusal> {
+    /// The unit of the shared mailbox, if it is one and has one; what the user may do in the mailbox.
+    fn open_mailbox(&self, trace: &mut impl Trace) -> Result<(Option<u32>, Rights), Refusal> {
         let Asked { user, owner, .. } = *self.asked;
         if user == owner {
-            return Ok(None);
+            return Ok((None, Rights::Write));
         }
-        let Some(mailbox) = self.directory.mailbox(owner).filter(|mailbox| mailbox.members.contains(user)) else {
+        let mailbox = self.directory.mailbox(owner);
+        let Some((mailbox, rights)) = mailbox.and_then(|mailbox| Some((mailbox, mailbox.rights_of(user)?))) else {
             return Err(Refusal::NotMember {
                 user: user.clone(),
                 mailbox: owner.clone(),
@@ -179,10 +289,14 @@ impl<'a> Judge<'a> {
         };
         trace.note(|| {
             let name = mailbox.name.as_deref().map(|name| format!(" ({name:?})")).unwrap_or_default();
-            let finding = format!("{user} is a member of the shared mailbox {owner}{name}");
+            let what = match rights {
+                Rights::Read => "may read, and only read,",
+                Rights::Write => "is a member of",
+            };
+            let finding = format!("{user} {what} the shared mailbox {owner}{name}");
             Step::fact("mailbox", finding, Place::Mailbox(owner.clone()))
         });
-        Ok(mailbox.unit)
+        Ok((mailbox.unit, rights))
     }
 
     fn not_suspended(&self, row: UserRow, trace: &mut impl Trace) -> Result<(), Refusal> {
@@ -194,19 +308,24 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Exception, then groups, then units upwards, then the default.
     fn setting_of_user(&self, row: UserRow, trace: &mut impl Trace) -> InForce<'a> {
+        let found = in_force_for_user(self.directory, row, self.asked.service, self.now);
+        if trace.listens() {
+            self.tell_setting_of_user(row, &found, trace);
+        }
+        found
+    }
+
+    fn tell_setting_of_user(&self, row: UserRow, found: &InForce<'_>, trace: &mut impl Trace) {
         let (directory, service) = (self.directory, self.asked.service);
         if let Some(rule) = directory.exception(row).and_then(|rules| rules.of(service).as_ref()) {
-            trace
-                .note(|| self.found("setting", "the user's exception", rule, Place::User(self.asked.user.clone())));
-            if rule.holds(self.now) {
-                return InForce { rule: Some(rule), source: Source::User };
-            }
+            let place = Place::User(self.asked.user.clone());
+            trace.note(|| self.found("setting", "the user's exception", rule, place));
         }
-        let by_group = directory.groups.effective(row.groups, service, self.now);
-        let told = trace.listens();
-        for group in directory.groups.of_set(row.groups).filter(|_| told) {
+        if matches!(found.source, Source::User) {
+            return;
+        }
+        for group in directory.groups.of_set(row.groups) {
             trace.note(|| {
                 let place = Place::Group(group.id.clone());
                 let what = format!("group {} (priority {})", group.id, group.priority);
@@ -216,14 +335,13 @@ impl<'a> Judge<'a> {
                 }
             });
         }
-        if let Some((group, rule)) = by_group {
-            trace.note(|| {
-                let finding = format!("group {} decides, before any unit", group.id);
-                Step::fact("setting", finding, Place::Group(group.id.clone()))
-            });
-            return InForce { rule: Some(rule), source: Source::Group(&group.id) };
+        match found.source {
+            Source::Group(group) => trace.note(|| {
+                let finding = format!("group {group} decides, before any unit");
+                Step::fact("setting", finding, Place::Group(group.clone()))
+            }),
+            _ => self.tell_setting_of_unit(row.unit(), found, trace),
         }
-        self.setting_of_unit(row.unit(), trace)
     }
 
     fn setting_of_mailbox(&self, unit: u32, trace: &mut impl Trace) -> InForce<'a> {
@@ -236,28 +354,29 @@ impl<'a> Judge<'a> {
     }
 
     fn setting_of_unit(&self, unit: u32, trace: &mut impl Trace) -> InForce<'a> {
-        let found = self.directory.tree.effective(unit, self.asked.service, self.now);
+        let found = in_force_for_unit(self.directory, unit, self.asked.service, self.now);
+        self.tell_setting_of_unit(unit, &found, trace);
+        found
+    }
+
+    fn tell_setting_of_unit(&self, unit: u32, found: &InForce<'_>, trace: &mut impl Trace) {
         trace.note(|| {
             let unit = self.directory.unit_path(unit);
-            match found {
-                Some((node, rule)) if node.path == unit => {
+            match (found.rule, &found.source) {
+                (Some(rule), Source::Unit(path)) if **path == unit => {
                     self.found("setting", &format!("unit {unit}"), rule, Place::Unit(unit))
                 }
-                Some((node, rule)) => {
-                    let what = format!("unit {unit} inherits from unit {}, which", node.path);
-                    self.found("setting", &what, rule, Place::Unit(node.path.clone()))
+                (Some(rule), Source::Unit(path)) => {
+                    let what = format!("unit {unit} inherits from unit {path}, which");
+                    self.found("setting", &what, rule, Place::Unit((*path).clone()))
                 }
-                None => {
+                _ => {
                     let service = self.asked.service;
                     let finding = format!("neither unit {unit} nor any above sets {service}: off by default");
                     Step::fact("setting", finding, Place::Default)
                 }
             }
         });
-        match found {
-            Some((node, rule)) => InForce { rule: Some(rule), source: Source::Unit(&node.path) },
-            None => InForce { rule: None, source: Source::Default },
-        }
     }
 
     fn service_on(&self, found: &InForce<'_>) -> Result<(), Refusal> {
@@ -299,14 +418,17 @@ impl<'a> Judge<'a> {
             }
             trace.note(|| {
                 let finding = format!("service account {app} has delegation for unit {unit}");
-                Step::fact("app", finding, Place::App(app.clone()))
+                Step::fact("app", finding, Place::App(row.map_or(app, |row| &row.id).clone()))
             });
             return Ok(());
         }
-        if !self.app.is_some_and(|app| list.contains(&app)) {
+        let Some(entry) = list.admits(app, self.app, &self.directory.apps) else {
             return Err(Refusal::AppNotListed { app: app.clone(), name: name(), service, at: found.place(user) });
-        }
-        trace.note(|| Step::fact("app", format!("{} is on the list", self.app_title()), found.place(user)));
+        };
+        trace.note(|| {
+            let by = if entry == app { String::new() } else { format!(" by its entry {entry}") };
+            Step::fact("app", format!("{} is on the list{by}", self.app_title()), found.place(user))
+        });
         Ok(())
     }
 
@@ -319,7 +441,7 @@ impl<'a> Judge<'a> {
         let Asked { user, owner, app, .. } = *self.asked;
         let row = self.app_row();
         let name = || row.and_then(|row| row.name.clone());
-        let at = || Place::App(app.clone());
+        let at = || Place::App(row.map_or(app, |row| &row.id).clone());
         match row.and_then(|row| row.entry.as_ref()).map(|entry| &entry.trust) {
             None | Some(Trust::Trusted) => {}
             Some(Trust::Blocked) => return Err(Refusal::AppBlocked { app: app.clone(), name: name(), at: at() }),
@@ -348,7 +470,7 @@ impl<'a> Judge<'a> {
     fn granted(&self, row: UserRow, trace: &mut impl Trace) -> Result<bool, Refusal> {
         let Asked { user, owner, app, issued_at, .. } = *self.asked;
         let shared = (owner != user).then_some(owner);
-        let Some(grant) = self.app.and_then(|app| self.directory.grant_of(row, shared, app)) else {
+        let Some(grant) = self.app.and_then(|app| self.people.grant_of(row, shared, app)) else {
             trace.note(|| Step {
                 check: "grant",
                 finding: "none yet: the first login makes it".to_owned(),
@@ -385,7 +507,7 @@ impl<'a> Judge<'a> {
     }
 
     fn app_row(&self) -> Option<&'a AppRow> {
-        self.directory.apps.row(self.app?)
+        self.directory.apps.catalogue(self.asked.app, self.app)
     }
 
     fn app_title(&self) -> String {

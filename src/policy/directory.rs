@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Edit, Grant, GrantKey, GrantState, Group, Mailbox, Unit, User,
+    Cutoff, CutoffKey, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Unit, User,
+    cutoffs::Cutoffs,
     groups::{Groups, NO_GROUPS},
     rule::{Apps, Ends, Rules},
     tree::Tree,
@@ -23,6 +24,7 @@ pub struct Directory {
     pub(super) tree: Tree,
     pub(super) groups: Groups,
     pub(super) apps: Apps,
+    pub(super) cutoffs: Cutoffs,
     users: HashMap<UserId, UserRow>,
     /// Rules of users who have some of their own, by user number: few do.
     exceptions: HashMap<u32, Rules>,
@@ -67,6 +69,27 @@ impl UserRow {
         Self { unit_and_bits: 0, groups: NO_GROUPS, number, granted_app: NO_APP }
     }
 
+    pub(super) fn number(self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn granted_app(self) -> Option<u32> {
+        (self.granted_app != NO_APP).then_some(self.granted_app)
+    }
+
+    pub(super) fn has_more_grants(self) -> bool {
+        self.has(Self::GRANTS)
+    }
+
+    pub(super) fn has_exception(self) -> bool {
+        self.has(Self::EXCEPTION)
+    }
+
+    /// Users of one kind get the same verdict about an app in their own mailbox, where they have no exception.
+    pub(super) fn kind(self, app: u32) -> (u32, u32, u32) {
+        (self.unit_and_bits & !Self::GRANTS, self.groups, app)
+    }
+
     fn has(self, bit: u32) -> bool {
         self.unit_and_bits & bit != 0
     }
@@ -88,13 +111,24 @@ impl UserRow {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MailboxRow {
     number: u32,
     listed: bool,
     pub(super) name: Option<Box<str>>,
     pub(super) unit: Option<u32>,
-    pub(super) members: HashSet<UserId>,
+    members: HashSet<UserId>,
+    readers: HashSet<UserId>,
+}
+
+impl MailboxRow {
+    /// What a user may do in it; none for who is no member.
+    pub(super) fn rights_of(&self, user: &UserId) -> Option<Rights> {
+        if self.members.contains(user) {
+            return Some(Rights::Write);
+        }
+        self.readers.contains(user).then_some(Rights::Read)
+    }
 }
 
 /// User, mailbox, app; `owner` is [`OWN`] for the user's own mailbox.
@@ -156,6 +190,7 @@ impl Directory {
             Edit::Mailbox(id, mailbox) => self.put_mailbox(&id, mailbox.as_ref()),
             Edit::App(id, app) => self.apps.put(&id, app),
             Edit::Grant(key, grant) => self.put_grant(&key, grant),
+            Edit::Cutoff(key, cutoff) => self.put_cutoff(&key, cutoff),
         }
     }
 
@@ -228,6 +263,7 @@ impl Directory {
         row.name = mailbox.and_then(|mailbox| mailbox.name.as_deref()).map(Box::from);
         row.unit = unit;
         row.members = mailbox.map(|mailbox| mailbox.members.iter().cloned().collect()).unwrap_or_default();
+        row.readers = mailbox.map(|mailbox| mailbox.readers.iter().cloned().collect()).unwrap_or_default();
     }
 
     /// Puts an app's entry, or with `None` takes it away; a shipped app keeps its shipped name.
@@ -261,6 +297,11 @@ impl Directory {
         };
     }
 
+    /// Puts what an issuer said of its tokens, or with `None` forgets it.
+    pub fn put_cutoff(&mut self, key: &CutoffKey, cutoff: Option<Cutoff>) {
+        self.cutoffs.put(key, cutoff);
+    }
+
     /// The row of a user, made if need be: unlisted, so as good as unknown.
     fn row_of(&mut self, id: &UserId) -> &mut UserRow {
         let next = &mut self.next_user;
@@ -274,7 +315,8 @@ impl Directory {
         let next = &mut self.next_mailbox;
         self.mailboxes.entry(id.clone()).or_insert_with(|| {
             *next += 1;
-            MailboxRow { number: *next, listed: false, name: None, unit: None, members: HashSet::new() }
+            let (members, readers) = (HashSet::new(), HashSet::new());
+            MailboxRow { number: *next, listed: false, name: None, unit: None, members, readers }
         })
     }
 
@@ -290,8 +332,67 @@ impl Directory {
     }
 }
 
+/// For previews: a directory beside a directory, and what it holds by number.
+impl Directory {
+    /// A copy with the same units, groups, apps, exceptions and mailboxes under the same numbers, without users and grants.
+    pub(super) fn without_people(&self) -> Self {
+        Self {
+            tree: self.tree.clone(),
+            groups: self.groups.clone(),
+            apps: self.apps.clone(),
+            users: HashMap::new(),
+            exceptions: self.exceptions.clone(),
+            mailboxes: self.mailboxes.clone(),
+            grants: HashMap::new(),
+            inline_grants: 0,
+            cutoffs: Cutoffs::default(),
+            ends: self.ends.clone(),
+            next_user: self.next_user,
+            next_mailbox: self.next_mailbox,
+            listed_users: self.listed_users,
+            version: self.version,
+        }
+    }
+
+    /// Takes in one user of the directory this one was copied from, as the user stands there.
+    pub(super) fn adopt(&mut self, from: &Self, id: &UserId) {
+        if let Some(row) = from.users.get(id) {
+            self.users.entry(id.clone()).or_insert(*row);
+        }
+    }
+
+    /// A user's row, listed or not.
+    pub(super) fn any_row(&self, id: &UserId) -> Option<(&UserId, UserRow)> {
+        self.users.get_key_value(id).map(|(id, row)| (id, *row))
+    }
+
+    pub(super) fn all_rows(&self) -> impl Iterator<Item = (&UserId, UserRow)> {
+        self.users.iter().map(|(id, row)| (id, *row))
+    }
+
+    /// Everybody who may open a shared mailbox.
+    pub(super) fn members_of(&self, mailbox: &UserId) -> impl Iterator<Item = &UserId> {
+        self.mailboxes.get(mailbox).into_iter().flat_map(|row| row.members.iter().chain(&row.readers))
+    }
+
+    pub(super) fn mailboxes_by_number(&self) -> HashMap<u32, &UserId> {
+        self.mailboxes.iter().map(|(id, row)| (row.number, id)).collect()
+    }
+
+    /// Active grants that are not in their user's row: user, shared mailbox if it is one, app; and whether the grant was
+    /// never removed.
+    pub(super) fn active_grants(&self) -> impl Iterator<Item = (u32, Option<u32>, u32, bool)> {
+        self.grants.iter().filter_map(|(key, row)| {
+            let grant = row.grant();
+            let owner = (key.owner != OWN).then_some(key.owner);
+            (grant.state == GrantState::Active).then_some((key.user, owner, key.app, grant.removed_at.is_none()))
+        })
+    }
+}
+
 /// Looking things up.
 impl Directory {
+    /// The row of a listed user.
     pub(super) fn user(&self, id: &UserId) -> Option<UserRow> {
         self.users.get(id).copied().filter(|row| row.has(UserRow::LISTED))
     }
@@ -364,6 +465,11 @@ impl Directory {
             groups: self.groups.len(),
             grants: self.grants.len() + self.inline_grants,
         }
+    }
+
+    /// How many words of issuers against tokens and accounts there are.
+    pub fn cutoff_count(&self) -> usize {
+        self.cutoffs.len()
     }
 
     /// The number of the last change that is in this snapshot: the policy version of the audit log.

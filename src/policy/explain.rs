@@ -17,7 +17,7 @@ pub struct Explanation {
 /// One fact on the way to the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which check looked: `user`, `mailbox`, `suspension`, `setting`, `own switch`, `app`, `trust`, `grant`.
+    /// Which check looked: `token`, `user`, `mailbox`, `suspension`, `setting`, `own switch`, `app`, `trust`, `grant`.
     pub check: &'static str,
     /// What it found, as a sentence.
     pub finding: String,
@@ -52,8 +52,9 @@ impl Refusal {
     /// The check that refuses so, in the words of [`Step::check`].
     pub(super) fn check(&self) -> &'static str {
         match self {
+            Self::TokenRevoked { .. } | Self::AccountClosed { .. } => "token",
             Self::UserUnknown { .. } => "user",
-            Self::NotMember { .. } => "mailbox",
+            Self::NotMember { .. } | Self::RightsLowered { .. } => "mailbox",
             Self::UserSuspended { .. } => "suspension",
             Self::ServiceOff { .. } => "setting",
             Self::ServiceOffByUser { .. } => "own switch",

@@ -1,7 +1,8 @@
 //! The rows policy is made of, as values: what a unit, group, user, mailbox, app or grant says. Made by
 //! `policy::file` and `store`, put into a [`super::Directory`] by [`Edit`].
 
-use crate::model::{ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
+use super::{Cutoff, CutoffKey};
+use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 
 /// What a setting allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,8 +11,31 @@ pub enum Access {
     Off,
     /// Any app comes in.
     Any,
-    /// Only these apps, compared exactly; the order is the admin's. An empty list admits nobody.
+    /// Only these apps; the order is the admin's. An empty list admits nobody. Compared exactly, but for an entry with a
+    /// last `*` ([`ClientId::prefix`]): that one admits every client ID with its beginning.
     Only(Vec<ClientId>),
+}
+
+impl Access {
+    /// Reads what an admin typed or pasted: `off`, `any`, or client IDs between commas as [`ClientId::parse_list`] takes
+    /// them.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        match text.trim() {
+            "off" => Ok(Self::Off),
+            "any" => Ok(Self::Any),
+            pasted => {
+                let list = ClientId::parse_list(pasted)?;
+                match list.iter().find(|id| matches!(id.as_str(), "any" | "off")) {
+                    None => Ok(Self::Only(list)),
+                    Some(word) => Err(BadName {
+                        kind: "client ID",
+                        text: word.to_string(),
+                        problem: "stands in a list of client IDs: write it alone",
+                    }),
+                }
+            }
+        }
+    }
 }
 
 /// A setting of one service in one place; absent means inherit.
@@ -112,6 +136,30 @@ impl OwnOff {
     }
 }
 
+/// What a person may do in a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rights {
+    /// Read it, and change nothing in it.
+    Read,
+    /// Read and change it.
+    Write,
+}
+
+impl Rights {
+    /// The word kept in the database and shown to people: `read`, `write`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
+    /// Reads the word that [`Rights::word`] writes.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Read, Self::Write].into_iter().find(|rights| rights.word() == word)
+    }
+}
+
 /// A shared mailbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mailbox {
@@ -119,8 +167,10 @@ pub struct Mailbox {
     pub name: Option<String>,
     /// The unit it belongs to, if any: its settings are a second gate behind the member's own.
     pub unit: Option<UnitPath>,
-    /// Who may open it.
+    /// Who may read and change it.
     pub members: Vec<UserId>,
+    /// Who may only read it. Who stands in both lists may change it.
+    pub readers: Vec<UserId>,
 }
 
 /// How far an app is trusted, whatever the lists say.
@@ -210,4 +260,6 @@ pub enum Edit {
     App(ClientId, Option<App>),
     /// A grant.
     Grant(GrantKey, Option<Grant>),
+    /// What an issuer said of its tokens.
+    Cutoff(CutoffKey, Option<Cutoff>),
 }

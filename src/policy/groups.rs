@@ -12,7 +12,7 @@ use crate::model::{GroupId, Service, UnixTime};
 /// The set of no groups.
 pub(super) const NO_GROUPS: u32 = 0;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Groups {
     rows: Vec<GroupRow>,
     numbers: HashMap<GroupId, u32>,
@@ -21,7 +21,7 @@ pub(super) struct Groups {
     unused_sets: Vec<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct GroupRow {
     pub(super) id: GroupId,
     pub(super) listed: bool,
@@ -36,7 +36,7 @@ impl GroupRow {
 }
 
 /// The groups of some users, by number, in order of priority at no time: priorities change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Set {
     groups: Arc<[u32]>,
     users: u32,

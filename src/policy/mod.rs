@@ -3,25 +3,32 @@
 //! `model` and `token`.
 
 mod catalogue;
+mod cutoffs;
 mod decide;
 mod directory;
+mod effective;
 mod explain;
 mod facts;
 pub mod file;
 mod groups;
 mod permit;
+mod preview;
 mod refusal;
 mod rule;
 mod tree;
 
 pub use catalogue::{apps_shipped, shipped_name};
-pub use decide::{Question, explain};
+pub use cutoffs::{Account, Cutoff, CutoffKey, Whose};
+pub use decide::{Question, explain, explain_token};
 pub use directory::{Counts, Directory};
+pub use effective::Effective;
 pub use explain::{Explanation, Step};
 pub use facts::{
-    Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Setting, Settings, Trust, Unit, User,
+    Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Rights, Setting, Settings, Trust, Unit,
+    User,
 };
-pub use permit::{Permit, decide};
+pub use permit::{Permit, decide, decide_again};
+pub use preview::{AppCount, Fall, LiveSeat, Pair, Preview, Side, Trial};
 pub use refusal::Refusal;
 
 #[cfg(test)]

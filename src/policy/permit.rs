@@ -1,7 +1,7 @@
 //! The yes, as a value that nothing else can make.
 
 use super::{
-    Directory, GrantKey, Refusal,
+    Directory, GrantKey, Refusal, Rights,
     decide::{Asked, judge_silently},
 };
 use crate::model::{ClientId, Place, Service, UnitPath, UnixTime, UserId};
@@ -19,6 +19,7 @@ pub struct Permit {
     set_at: Place,
     policy_version: i64,
     grant_is_new: bool,
+    rights: Rights,
 }
 
 /// Whether `who` may read the mail of `owner` by `service`. Pure: same inputs, same answer; [`super::explain`] walks
@@ -32,14 +33,7 @@ pub fn decide(
     directory: &Directory,
     now: UnixTime,
 ) -> Result<Permit, Refusal> {
-    let asked = Asked {
-        user: who.user(),
-        owner,
-        app: who.app(),
-        service,
-        issued_at: who.issued_at(),
-        service_account: who.service_account(),
-    };
+    let asked = Asked::by_token(who, owner, service);
     let yes = judge_silently(&asked, directory, now)?;
     Ok(Permit {
         who: who.clone(),
@@ -49,7 +43,25 @@ pub fn decide(
         set_at: yes.set_at,
         policy_version: directory.version(),
         grant_is_new: yes.grant_is_new,
+        rights: yes.rights,
     })
+}
+
+/// The same for a session that is open already, which had `rights` in the mailbox when it began: who may only read by now
+/// has to come in again.
+pub fn decide_again(
+    who: &Identity,
+    owner: &UserId,
+    service: Service,
+    rights: Rights,
+    directory: &Directory,
+    now: UnixTime,
+) -> Result<Permit, Refusal> {
+    let permit = decide(who, owner, service, directory, now)?;
+    if permit.rights < rights {
+        return Err(Refusal::rights_lowered(who.user(), owner));
+    }
+    Ok(permit)
 }
 
 impl Permit {
@@ -96,6 +108,11 @@ impl Permit {
     /// Whether this login makes a new grant, or a removed one active again: then `store` has to note it.
     pub fn grant_is_new(&self) -> bool {
         self.grant_is_new
+    }
+
+    /// What the person may do in the mailbox: everything in their own, what the member list says in a shared one.
+    pub fn rights(&self) -> Rights {
+        self.rights
     }
 
     /// The grant this login is under.

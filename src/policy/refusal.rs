@@ -9,6 +9,32 @@ use crate::model::{ClientId, Place, Service, UnixTime, UserId};
 /// `Display` is for the log, the audit row and `explain`; what the peer reads is the session's business.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The issuer said that tokens as old as this one are not good any more.
+    #[error(
+        "{issuer} ended the sign-in of {user}: tokens issued at or before {until} are not good any more, and this one \
+         {}",
+        IssuedAt(.issued_at)
+    )]
+    TokenRevoked {
+        /// Who the token names.
+        user: UserId,
+        /// Who said so.
+        issuer: Arc<str>,
+        /// The last moment of issue that is not good.
+        until: UnixTime,
+        /// When the token was issued, as far as it says.
+        issued_at: Option<UnixTime>,
+    },
+    /// The issuer said that it closed the account.
+    #[error("{issuer} {} the account of {user}", if *.purged { "deleted" } else { "disabled" })]
+    AccountClosed {
+        /// Who the token names.
+        user: UserId,
+        /// Who said so.
+        issuer: Arc<str>,
+        /// Closed for good.
+        purged: bool,
+    },
     /// No such user in the directory.
     #[error("user {user} is not in the directory")]
     UserUnknown {
@@ -23,6 +49,16 @@ pub enum Refusal {
         /// Who the token names.
         user: UserId,
         /// The mailbox that was asked for.
+        mailbox: UserId,
+        /// The member list.
+        at: Place,
+    },
+    /// The user could change the shared mailbox when the session began, and now may only read it.
+    #[error("{user} may only read the shared mailbox {mailbox} now")]
+    RightsLowered {
+        /// The user.
+        user: UserId,
+        /// The shared mailbox.
         mailbox: UserId,
         /// The member list.
         at: Place,
@@ -132,11 +168,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    pub(super) fn rights_lowered(user: &UserId, mailbox: &UserId) -> Self {
+        Self::RightsLowered { user: user.clone(), mailbox: mailbox.clone(), at: Place::Mailbox(mailbox.clone()) }
+    }
+
     /// The cause word of the audit log. Source: threats.md section 7.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::TokenRevoked { .. } => "token_revoked",
+            Self::AccountClosed { purged: false, .. } => "account_disabled",
+            Self::AccountClosed { purged: true, .. } => "account_purged",
             Self::UserUnknown { .. } => "user_unknown",
             Self::NotMember { .. } => "not_member",
+            Self::RightsLowered { .. } => "rights_lowered",
             Self::UserSuspended { .. } => "user_suspended",
             Self::ServiceOff { .. } => "policy_service_off",
             Self::ServiceOffByUser { .. } => "policy_service_off_by_user",
@@ -149,11 +193,13 @@ impl Refusal {
         }
     }
 
-    /// Where an admin can turn this no into a yes.
+    /// Where an admin can turn this no into a yes; none where only the issuer can.
     pub fn place(&self) -> Option<&Place> {
         match self {
+            Self::TokenRevoked { .. } | Self::AccountClosed { .. } => None,
             Self::UserUnknown { at, .. }
             | Self::NotMember { at, .. }
+            | Self::RightsLowered { at, .. }
             | Self::UserSuspended { at, .. }
             | Self::ServiceOff { at, .. }
             | Self::ServiceOffByUser { at, .. }
@@ -175,11 +221,26 @@ impl Refusal {
             | Self::AppLimited { app, name, .. }
             | Self::GrantDisabled { app, name, .. }
             | Self::GrantRemoved { app, name, .. } => Some((app, name.as_deref())),
-            Self::UserUnknown { .. }
+            Self::TokenRevoked { .. }
+            | Self::AccountClosed { .. }
+            | Self::UserUnknown { .. }
             | Self::NotMember { .. }
+            | Self::RightsLowered { .. }
             | Self::UserSuspended { .. }
             | Self::ServiceOff { .. }
             | Self::ServiceOffByUser { .. } => None,
+        }
+    }
+}
+
+/// `was issued at ...`.
+struct IssuedAt<'a>(&'a Option<UnixTime>);
+
+impl std::fmt::Display for IssuedAt<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(at) => write!(f, "was issued at {at}"),
+            None => f.write_str("does not say when it was issued"),
         }
     }
 }

@@ -41,8 +41,40 @@ pub(super) struct Rule {
 pub(super) enum Allowed {
     Off,
     Any,
+    Only(List),
+}
+
+/// The entries of a list.
+#[derive(Clone, Debug)]
+pub(super) struct List {
     /// App numbers in the admin's order.
-    Only(Box<[u32]>),
+    entries: Box<[u32]>,
+    /// Some entry ends in `*`.
+    has_prefix: bool,
+}
+
+impl List {
+    /// The entry that admits an app: the app's own, else the first whose beginning it has. `number` is the app's, if it
+    /// has one.
+    pub(super) fn admits<'a>(&self, app: &ClientId, number: Option<u32>, apps: &'a Apps) -> Option<&'a ClientId> {
+        if let Some(number) = number.filter(|number| self.entries.contains(number)) {
+            return apps.row(number).map(|row| &row.id);
+        }
+        if !self.has_prefix {
+            return None;
+        }
+        let mut entries = self.entries.iter().filter_map(|entry| apps.row(*entry)).map(|row| &row.id);
+        entries.find(|entry| entry.prefix().is_some_and(|prefix| app.as_str().starts_with(prefix)))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entries as the admin wrote them.
+    pub(super) fn ids<'a>(&'a self, apps: &'a Apps) -> impl Iterator<Item = &'a ClientId> {
+        self.entries.iter().filter_map(|entry| apps.row(*entry)).map(|row| &row.id)
+    }
 }
 
 impl Rule {
@@ -73,7 +105,7 @@ impl Rules {
 }
 
 /// Every end of a time-boxed rule, with how many rules end there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ends(BTreeMap<UnixTime, usize>);
 
 impl Ends {
@@ -100,14 +132,21 @@ impl Ends {
 
 /// Every app that a list, the catalogue or a grant names, numbered. Numbers are never taken back: what names an app
 /// is either the admin or an accepted login.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Apps {
     rows: Vec<AppRow>,
     numbers: HashMap<ClientId, u32>,
+    /// Catalogue entries that end in `*`, by what stands before it.
+    prefixes: HashMap<Box<str>, u32>,
+    /// How many of them there are of each length.
+    lengths: BTreeMap<usize, usize>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AppRow {
+    pub(super) id: ClientId,
+    /// Whether the catalogue has an entry of exactly this ID.
+    listed: bool,
     pub(super) name: Option<Arc<str>>,
     /// `None` for nearly all: trusted, no delegation.
     pub(super) entry: Option<Box<App>>,
@@ -122,8 +161,19 @@ impl Apps {
         self.rows.get(number as usize)
     }
 
+    /// The row that speaks for an app: its own, if the catalogue lists it, else the one with the longest beginning that the
+    /// app has. An app's own row without an entry is given where there is nothing better: it may have a shipped name.
+    pub(super) fn catalogue(&self, app: &ClientId, number: Option<u32>) -> Option<&AppRow> {
+        let own = number.and_then(|number| self.row(number));
+        if self.prefixes.is_empty() || own.is_some_and(|row| row.listed) {
+            return own;
+        }
+        let longest = self.lengths.keys().rev().find_map(|length| self.prefixes.get(app.as_str().get(..*length)?));
+        longest.and_then(|number| self.row(*number)).or(own)
+    }
+
     pub(super) fn find(&self, app: &ClientId) -> Option<&AppRow> {
-        self.row(self.number(app)?)
+        self.catalogue(app, self.number(app))
     }
 
     /// The number of an app, given out at first sight.
@@ -132,7 +182,8 @@ impl Apps {
             return number;
         }
         let number = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
-        self.rows.push(AppRow { name: shipped_name(app).map(Arc::from), entry: None });
+        let name = shipped_name(app).map(Arc::from);
+        self.rows.push(AppRow { id: app.clone(), listed: false, name, entry: None });
         self.numbers.insert(app.clone(), number);
         number
     }
@@ -141,16 +192,33 @@ impl Apps {
     pub(super) fn put(&mut self, id: &ClientId, app: Option<App>) {
         let number = self.intern(id);
         let Some(row) = self.rows.get_mut(number as usize) else { return };
+        let was_listed = std::mem::replace(&mut row.listed, app.is_some());
         let given = app.as_ref().and_then(|app| app.name.as_deref());
         row.name = given.or_else(|| shipped_name(id)).map(Arc::from);
+        let is_listed = row.listed;
         row.entry = app.filter(|app| app.trust != Trust::Trusted || !app.delegation.is_empty()).map(Box::new);
+        let Some(prefix) = id.prefix().filter(|_| was_listed != is_listed) else { return };
+        let count = self.lengths.entry(prefix.len()).or_default();
+        if is_listed {
+            self.prefixes.insert(prefix.into(), number);
+            *count += 1;
+        } else {
+            self.prefixes.remove(prefix);
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.lengths.remove(&prefix.len());
+            }
+        }
     }
 
     fn rule(&mut self, setting: &Setting) -> Rule {
         let access = match &setting.access {
             Access::Off => Allowed::Off,
             Access::Any => Allowed::Any,
-            Access::Only(list) => Allowed::Only(list.iter().map(|app| self.intern(app)).collect()),
+            Access::Only(list) => Allowed::Only(List {
+                entries: list.iter().map(|app| self.intern(app)).collect(),
+                has_prefix: list.iter().any(|app| app.prefix().is_some()),
+            }),
         };
         Rule { access, until: setting.until }
     }

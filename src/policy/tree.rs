@@ -9,13 +9,13 @@ use crate::model::{Service, UnitPath, UnixTime};
 const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
     numbers: HashMap<UnitPath, u32>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) path: UnitPath,
     /// Whether a row says that the unit exists; a unit that only stands above or around something does not.
@@ -56,6 +56,10 @@ impl Tree {
 
     pub(super) fn node(&self, unit: u32) -> Option<&Node> {
         self.nodes.get(unit as usize)
+    }
+
+    pub(super) fn number(&self, path: &UnitPath) -> Option<u32> {
+        self.numbers.get(path).copied()
     }
 
     pub(super) fn find(&self, path: &UnitPath) -> Option<&Node> {

@@ -15,13 +15,13 @@ use tracing::info;
 use crate::store::Store;
 
 /// The file's name in `data_dir`.
-const NAME: &str = "bootstrap-secret";
+pub const BOOTSTRAP: &str = "bootstrap-secret";
 /// How long the secret is good.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// While nobody administers yet, makes a fresh secret and writes it down; otherwise removes what was written before.
 pub(super) async fn prepare(store: &Store, data_dir: &Path) -> anyhow::Result<()> {
-    let file = data_dir.join(NAME);
+    let file = data_dir.join(BOOTSTRAP);
     let old = fs::remove_file(&file);
     if let Err(error) = old
         && error.kind() != ErrorKind::NotFound

@@ -9,6 +9,7 @@ pub mod proxy;
 mod reload;
 mod workers;
 
+pub use bootstrap::BOOTSTRAP;
 pub use check::check;
 pub use reload::policy_document;
 

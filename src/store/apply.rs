@@ -3,19 +3,23 @@
 //! The file owns the rows it names (`managed_by = 'file'`) and takes over those it names that others made. Rows it
 //! no longer names are removed; rows of others stay. Users' own switches and grants are not the file's.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
     AuditEvent, Store, StoreError, audit,
-    difference::{Difference, MailboxRow, Member, Words},
-    feed::{Touched, Write},
+    difference::{Difference, MailboxRow, Member, Righted, Words},
+    edit::put::{self, Mark},
+    feed::{self, News, Touched, Write},
     rows::{self, Failed},
 };
 use crate::model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId};
 use crate::policy::{
-    App, Edit, Group, Unit,
+    App, Edit, Group, LiveSeat, Preview, Rights, Trial, Unit,
     file::{Document, FileError, FileUser},
 };
 
@@ -44,34 +48,159 @@ impl Applied {
     }
 }
 
+/// What a policy file would change: the answer of [`Store::plan`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The version of the policy it was made against, for `apply` to expect.
+    pub version: i64,
+    /// How many rows; `number` means nothing here.
+    pub counts: Applied,
+    /// The first 200 changes.
+    pub changes: Vec<Planned>,
+    /// Who would lose and gain access, and which open sessions would fall.
+    pub preview: Preview,
+}
+
+/// One row of a plan, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Which row.
+    pub place: Place,
+    /// As it is; none for a new row.
+    pub before: Option<String>,
+    /// As it would be; none for a row that goes.
+    pub after: Option<String>,
+}
+
 impl Store {
     /// Makes the database say what the file says. When it returns, the snapshot has the change and
     /// [`Store::changes`] has told its number; on an error nothing is changed. `origin` is the file's name, for
     /// messages and the audit log.
     pub async fn apply(&self, document: &Document, origin: &str) -> Result<Applied, StoreError> {
+        self.apply_expecting(document, origin, origin, None).await
+    }
+
+    /// The same, by a person, and only while the policy still has the version `expect`
+    /// ([`Store::policy_version`]): else [`StoreError::Stale`].
+    pub async fn apply_expecting(
+        &self,
+        document: &Document,
+        origin: &str,
+        by: &str,
+        expect: Option<i64>,
+    ) -> Result<Applied, StoreError> {
         let now = UnixTime::from(SystemTime::now());
         let mut write = Write::begin(self, "applying the policy file").await?;
-        let strangers = strangers(&mut write.tx, document).await.map_err(|error| write.failed(error))?;
-        if !strangers.is_empty() {
-            return Err(FileError::from_problems(strangers).in_file(origin).into());
-        }
-        let mut work =
-            Work { tx: &mut write.tx, touched: &mut write.touched, done: Applied::default(), told: Vec::new() };
-        let outcome = work.all(document).await;
-        let Work { mut done, told, .. } = work;
-        outcome.map_err(|error| write.failed(error))?;
+        let Worked { mut done, told, version, .. } = work(&mut write, document, origin, expect).await?;
         if done.is_unchanged() {
             drop(write);
             // Another process may have changed what this one has not seen yet.
             self.catch_up().await?;
             return Ok(Applied { number: self.number(), ..done });
         }
-        let events = events(&done, told, origin, now);
+        let noted = note(&mut write, version, origin).await;
+        noted.map_err(|error| write.failed(error))?;
+        let events = events(&done, told, by, now);
         let inserted = audit::insert(&mut write.tx, events).await;
         inserted.map_err(|error| write.failed(error))?;
         done.number = write.commit(now).await?;
         Ok(done)
     }
+
+    /// What [`Store::apply`] would change, and whom it would touch; `seats` are open sessions. Nothing is changed.
+    pub async fn plan(&self, document: &Document, origin: &str, seats: &[LiveSeat]) -> Result<Plan, StoreError> {
+        let now = UnixTime::from(SystemTime::now());
+        self.catch_up().await?;
+        let mut write = Write::begin(self, "planning the policy file").await?;
+        let Worked { done, told, policy, .. } = work(&mut write, document, origin, None).await?;
+        let preview = match done.is_unchanged() {
+            true => Preview::default(),
+            false => self.preview_of(write.into_news().await?, seats, now),
+        };
+        let changes =
+            told.into_iter().map(|told| Planned { place: told.place, before: told.before, after: told.after });
+        Ok(Plan { version: policy, counts: done, changes: changes.collect(), preview })
+    }
+
+    /// What rows would come to, judged beside the snapshot.
+    pub(super) fn preview_of(&self, news: News, seats: &[LiveSeat], now: UnixTime) -> Preview {
+        self.read(|before| {
+            let trial = match news {
+                News::Edits(edits) => Trial::new(before, edits),
+                News::Everything(after) => Trial::whole(*after),
+            };
+            trial.preview(before, seats, now)
+        })
+    }
+
+    /// The version of the policy: the number of the last change of units, groups, users, mailboxes and apps, whoever made
+    /// it. Grants and users' own switches leave it as it is.
+    pub async fn policy_version(&self) -> Result<i64, StoreError> {
+        let failed = |error: Failed| error.at("reading the version of the policy", &self.path);
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(error.into()))?;
+        policy_version(&mut connection).await.map_err(failed)
+    }
+}
+
+pub(super) async fn policy_version(connection: &mut AnyConnection) -> Result<i64, Failed> {
+    let row = sqlx::query("SELECT number FROM counters WHERE name = 'policy'").fetch_one(connection).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// The policy has a new version, and perhaps another file.
+async fn note(write: &mut Write<'_>, version: i64, origin: &str) -> Result<(), Failed> {
+    note_policy_version(&mut write.tx, version).await?;
+    let query = sqlx::query(
+        "INSERT INTO portcullis (name, value) VALUES ('policy_file', $1) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    );
+    query.bind(origin).execute(&mut *write.tx).await?;
+    Ok(())
+}
+
+pub(super) async fn note_policy_version(connection: &mut AnyConnection, version: i64) -> Result<(), Failed> {
+    let query = sqlx::query("UPDATE counters SET number = $1 WHERE name = 'policy'").bind(version);
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// What was done to the rows, in a transaction that is still open.
+struct Worked {
+    done: Applied,
+    told: Vec<Told>,
+    /// The number that the change will have.
+    version: i64,
+    /// The version of the policy before it.
+    policy: i64,
+}
+
+async fn work(
+    write: &mut Write<'_>,
+    document: &Document,
+    origin: &str,
+    expect: Option<i64>,
+) -> Result<Worked, StoreError> {
+    let numbers = numbers(&mut write.tx).await;
+    let (version, policy) = numbers.map_err(|error| write.failed(error))?;
+    if let Some(expected) = expect.filter(|expected| *expected != policy) {
+        return Err(StoreError::Stale { expected, found: policy });
+    }
+    let strangers = strangers(&mut write.tx, document).await.map_err(|error| write.failed(error))?;
+    if !strangers.is_empty() {
+        return Err(FileError::from_problems(strangers).in_file(origin).into());
+    }
+    let mark = Mark { managed_by: put::FILE, version };
+    let mut work =
+        Work { tx: &mut write.tx, touched: &mut write.touched, mark, done: Applied::default(), told: Vec::new() };
+    let outcome = work.all(document).await;
+    let Work { done, told, .. } = work;
+    outcome.map_err(|error| write.failed(error))?;
+    Ok(Worked { done, told, version, policy })
+}
+
+/// The number of the change being made, and the version of the policy before it.
+pub(super) async fn numbers(connection: &mut AnyConnection) -> Result<(i64, i64), Failed> {
+    Ok((feed::last_number(connection).await? + 1, policy_version(connection).await?))
 }
 
 /// Members that neither the file nor anybody else knows.
@@ -97,7 +226,8 @@ fn events(done: &Applied, told: Vec<Told>, origin: &str, now: UnixTime) -> Vec<A
     events.extend(told.into_iter().map(|told| {
         let mut event = AuditEvent::new(now, "policy.changed", "done");
         event.place = Some(told.place.to_string());
-        event.detail = Some(format!("by {origin}: {} -> {}", told.before, told.after));
+        let words = |text: Option<String>| text.unwrap_or_else(|| "absent".to_owned());
+        event.detail = Some(format!("by {origin}: {} -> {}", words(told.before), words(told.after)));
         event
     }));
     events
@@ -106,13 +236,14 @@ fn events(done: &Applied, told: Vec<Told>, origin: &str, now: UnixTime) -> Vec<A
 /// A change in words, for the audit log.
 struct Told {
     place: Place,
-    before: String,
-    after: String,
+    before: Option<String>,
+    after: Option<String>,
 }
 
 struct Work<'w> {
     tx: &'w mut AnyConnection,
     touched: &'w mut Touched,
+    mark: Mark,
     done: Applied,
     told: Vec<Told>,
 }
@@ -135,7 +266,7 @@ impl Work<'_> {
     {
         let mut note = |key: &K, before: Option<&V>, after: Option<&V>| {
             if self.told.len() < TOLD {
-                let words = |value: Option<&V>| value.map_or_else(|| "absent".to_owned(), Words::words);
+                let words = |value: Option<&V>| value.map(Words::words);
                 self.told.push(Told { place: place(key), before: words(before), after: words(after) });
             }
         };
@@ -144,6 +275,10 @@ impl Work<'_> {
             note(key, None, Some(value));
         }
         for (key, after, before) in &difference.changed {
+            self.done.changed += 1;
+            note(key, Some(before), Some(after));
+        }
+        for (key, after, before) in &difference.taken {
             self.done.changed += 1;
             note(key, Some(before), Some(after));
         }
@@ -161,27 +296,18 @@ impl Work<'_> {
                 difference.stored(path, unit);
             }
         }
+        let sql = "SELECT path, imap, imap_until, pop, pop_until FROM units WHERE managed_by <> 'file'";
+        for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
+            if let Edit::Unit(path, Some(unit)) = rows::unit(&row)? {
+                difference.taken_over(&path, unit);
+            }
+        }
         for (path, unit) in difference.puts() {
-            let (imap, imap_until) = rows::setting_columns(unit.settings.imap.as_ref());
-            let (pop, pop_until) = rows::setting_columns(unit.settings.pop.as_ref());
-            sqlx::query(
-                "INSERT INTO units (path, imap, imap_until, pop, pop_until, managed_by) \
-                 VALUES ($1, $2, $3, $4, $5, 'file') ON CONFLICT (path) DO UPDATE SET imap = excluded.imap, \
-                 imap_until = excluded.imap_until, pop = excluded.pop, pop_until = excluded.pop_until, \
-                 managed_by = excluded.managed_by",
-            )
-            .bind(path.as_str())
-            .bind(imap)
-            .bind(imap_until)
-            .bind(pop)
-            .bind(pop_until)
-            .execute(&mut *self.tx)
-            .await?;
+            put::unit(self.tx, path, &unit.settings, self.mark).await?;
             self.touched.units.insert(path.clone());
         }
         for (path, _) in &difference.gone {
-            let query = sqlx::query("DELETE FROM units WHERE path = $1").bind(path.as_str());
-            query.execute(&mut *self.tx).await?;
+            put::remove(self.tx, "DELETE FROM units WHERE path = $1", &[path.as_str()]).await?;
             self.touched.units.insert(path.clone());
         }
         self.tell(&difference, |path| Place::Unit(path.clone()));
@@ -196,36 +322,22 @@ impl Work<'_> {
                 (name.clone(), Group { priority: group.priority, settings: group.settings.clone() })
             })
             .collect();
-        let sql =
-            "SELECT name, imap, imap_until, pop, pop_until, priority FROM user_groups WHERE managed_by = 'file'";
+        let sql = "SELECT name, imap, imap_until, pop, pop_until, priority, managed_by FROM user_groups";
         let mut difference = Difference::new(&wanted);
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
-            if let Edit::Group(name, Some(group)) = rows::group(&row)? {
-                difference.stored(name, group);
+            let is_ours = row.try_get::<String, _>(6)? == put::FILE;
+            match rows::group(&row)? {
+                Edit::Group(name, Some(group)) if is_ours => difference.stored(name, group),
+                Edit::Group(name, Some(group)) => difference.taken_over(&name, group),
+                _ => {}
             }
         }
         for (name, group) in difference.puts() {
-            let (imap, imap_until) = rows::setting_columns(group.settings.imap.as_ref());
-            let (pop, pop_until) = rows::setting_columns(group.settings.pop.as_ref());
-            sqlx::query(
-                "INSERT INTO user_groups (name, priority, imap, imap_until, pop, pop_until, managed_by) \
-                 VALUES ($1, $2, $3, $4, $5, $6, 'file') ON CONFLICT (name) DO UPDATE SET \
-                 priority = excluded.priority, imap = excluded.imap, imap_until = excluded.imap_until, \
-                 pop = excluded.pop, pop_until = excluded.pop_until, managed_by = excluded.managed_by",
-            )
-            .bind(name.as_str())
-            .bind(group.priority)
-            .bind(imap)
-            .bind(imap_until)
-            .bind(pop)
-            .bind(pop_until)
-            .execute(&mut *self.tx)
-            .await?;
+            put::group(self.tx, name, group, self.mark).await?;
             self.touched.groups.insert(name.clone());
         }
         for (name, _) in &difference.gone {
-            let query = sqlx::query("DELETE FROM user_groups WHERE name = $1").bind(name.as_str());
-            query.execute(&mut *self.tx).await?;
+            put::remove(self.tx, "DELETE FROM user_groups WHERE name = $1", &[name.as_str()]).await?;
             self.touched.groups.insert(name.clone());
         }
         self.tell(&difference, |name| Place::Group(name.clone()));
@@ -247,39 +359,34 @@ impl Work<'_> {
             let Some(last) = page.last() else { break };
             after = last.try_get(0)?;
             for row in &page {
-                let (unit, suspended) = (UnitPath::parse(row.try_get(5)?)?, row.try_get::<i64, _>(6)? != 0);
-                let user = FileUser { unit, suspended, settings: rows::settings(row)? };
-                difference.stored(UserId::parse(row.try_get(0)?)?, user);
+                let (id, user) = file_user(row)?;
+                difference.stored(id, user);
+            }
+        }
+        // Users of others that the file names: asked for by name, because there may be very many of others.
+        if self.is_any("SELECT 1 FROM users WHERE managed_by <> 'file' LIMIT 1").await? {
+            let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended FROM users \
+                       WHERE managed_by <> 'file' AND address IN ";
+            let keys: Vec<UserId> = difference.added().map(|(id, _)| id.clone()).collect();
+            for row in rows::some(self.tx, sql, keys.iter().map(UserId::as_str)).await? {
+                let (id, user) = file_user(&row)?;
+                difference.taken_over(&id, user);
             }
         }
         for (id, user) in difference.puts() {
-            let (imap, imap_until) = rows::setting_columns(user.settings.imap.as_ref());
-            let (pop, pop_until) = rows::setting_columns(user.settings.pop.as_ref());
-            sqlx::query(
-                "INSERT INTO users (address, unit, suspended, imap, imap_until, pop, pop_until, managed_by) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'file') ON CONFLICT (address) DO UPDATE SET \
-                 unit = excluded.unit, suspended = excluded.suspended, imap = excluded.imap, \
-                 imap_until = excluded.imap_until, pop = excluded.pop, pop_until = excluded.pop_until, \
-                 managed_by = excluded.managed_by",
-            )
-            .bind(id.as_str())
-            .bind(user.unit.as_str())
-            .bind(i64::from(user.suspended))
-            .bind(imap)
-            .bind(imap_until)
-            .bind(pop)
-            .bind(pop_until)
-            .execute(&mut *self.tx)
-            .await?;
+            put::user(self.tx, id, (&user.unit, user.suspended, &user.settings), self.mark).await?;
             self.touched.users.insert(id.clone());
         }
         for (id, _) in &difference.gone {
-            let query = sqlx::query("DELETE FROM users WHERE address = $1").bind(id.as_str());
-            query.execute(&mut *self.tx).await?;
+            put::remove(self.tx, "DELETE FROM users WHERE address = $1", &[id.as_str()]).await?;
             self.touched.users.insert(id.clone());
         }
         self.tell(&difference, |id| Place::User(id.clone()));
         Ok(())
+    }
+
+    async fn is_any(&mut self, sql: &'static str) -> Result<bool, Failed> {
+        Ok(sqlx::query(sql).fetch_optional(&mut *self.tx).await?.is_some())
     }
 
     async fn group_members(&mut self, document: &Document) -> Result<(), Failed> {
@@ -294,7 +401,7 @@ impl Work<'_> {
         let mut after = (String::new(), String::new());
         loop {
             let page = sqlx::query(
-                "SELECT address, name FROM group_members WHERE managed_by = 'file' AND (address, name) > ($1, $2) \
+                "SELECT address, name, managed_by FROM group_members WHERE (address, name) > ($1, $2) \
                  ORDER BY address, name LIMIT $3",
             )
             .bind(&after.0)
@@ -307,23 +414,34 @@ impl Work<'_> {
             for row in &page {
                 let key = (UserId::parse(row.try_get(0)?)?, GroupId::parse(row.try_get(1)?)?);
                 let member = Member(key.0.clone());
-                difference.stored(key, member);
+                match row.try_get::<String, _>(2)?.as_str() {
+                    put::FILE => difference.stored(key, member),
+                    _ => difference.taken_over(&key, member),
+                }
             }
         }
+        let mut groups = BTreeSet::new();
         for ((user, name), _) in difference.puts() {
-            let query = sqlx::query(
-                "INSERT INTO group_members (address, name, managed_by) VALUES ($1, $2, 'file') \
-                 ON CONFLICT (address, name) DO UPDATE SET managed_by = excluded.managed_by",
-            );
-            query.bind(user.as_str()).bind(name.as_str()).execute(&mut *self.tx).await?;
+            put::group_member(self.tx, name, user, put::FILE).await?;
             self.touched.users.insert(user.clone());
+            groups.insert(name);
         }
         for ((user, name), _) in &difference.gone {
-            let query = sqlx::query("DELETE FROM group_members WHERE address = $1 AND name = $2");
-            query.bind(user.as_str()).bind(name.as_str()).execute(&mut *self.tx).await?;
+            let sql = "DELETE FROM group_members WHERE address = $1 AND name = $2";
+            put::remove(self.tx, sql, &[user.as_str(), name.as_str()]).await?;
             self.touched.users.insert(user.clone());
+            groups.insert(name);
+        }
+        for name in groups {
+            self.renew("UPDATE user_groups SET version = $1 WHERE name = $2", name.as_str()).await?;
         }
         self.tell(&difference, |(_, name)| Place::Group(name.clone()));
+        Ok(())
+    }
+
+    /// A row's members changed, so its version does.
+    async fn renew(&mut self, sql: &'static str, key: &str) -> Result<(), Failed> {
+        sqlx::query(sql).bind(self.mark.version).bind(key).execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -336,25 +454,22 @@ impl Work<'_> {
             })
             .collect();
         let mut difference = Difference::new(&wanted);
-        let sql = "SELECT address, name, unit FROM mailboxes WHERE managed_by = 'file'";
-        for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
+        for row in
+            sqlx::query("SELECT address, name, unit, managed_by FROM mailboxes").fetch_all(&mut *self.tx).await?
+        {
             let unit = row.try_get::<Option<String>, _>(2)?.map(|unit| UnitPath::parse(&unit)).transpose()?;
-            difference.stored(UserId::parse(row.try_get(0)?)?, MailboxRow { name: row.try_get(1)?, unit });
+            let (id, mailbox) = (UserId::parse(row.try_get(0)?)?, MailboxRow { name: row.try_get(1)?, unit });
+            match row.try_get::<String, _>(3)?.as_str() {
+                put::FILE => difference.stored(id, mailbox),
+                _ => difference.taken_over(&id, mailbox),
+            }
         }
         for (id, mailbox) in difference.puts() {
-            let query = sqlx::query(
-                "INSERT INTO mailboxes (address, name, unit, managed_by) VALUES ($1, $2, $3, 'file') \
-                 ON CONFLICT (address) DO UPDATE SET name = excluded.name, unit = excluded.unit, \
-                 managed_by = excluded.managed_by",
-            );
-            let query =
-                query.bind(id.as_str()).bind(&mailbox.name).bind(mailbox.unit.as_ref().map(UnitPath::as_str));
-            query.execute(&mut *self.tx).await?;
+            put::mailbox(self.tx, id, (mailbox.name.as_deref(), mailbox.unit.as_ref()), self.mark).await?;
             self.touched.mailboxes.insert(id.clone());
         }
         for (id, _) in &difference.gone {
-            let query = sqlx::query("DELETE FROM mailboxes WHERE address = $1").bind(id.as_str());
-            query.execute(&mut *self.tx).await?;
+            put::remove(self.tx, "DELETE FROM mailboxes WHERE address = $1", &[id.as_str()]).await?;
             self.touched.mailboxes.insert(id.clone());
         }
         self.tell(&difference, |id| Place::Mailbox(id.clone()));
@@ -362,31 +477,35 @@ impl Work<'_> {
     }
 
     async fn mailbox_members(&mut self, document: &Document) -> Result<(), Failed> {
-        let wanted: BTreeMap<(UserId, UserId), Member> = document
-            .mailboxes
-            .iter()
-            .flat_map(|(id, mailbox)| {
-                mailbox.members.iter().map(|user| ((id.clone(), user.clone()), Member(user.clone())))
-            })
-            .collect();
+        let mut wanted: BTreeMap<(UserId, UserId), Righted> = BTreeMap::new();
+        for (id, mailbox) in &document.mailboxes {
+            let readers = mailbox.readers.iter().map(|user| (user, Rights::Read));
+            for (user, rights) in readers.chain(mailbox.members.iter().map(|user| (user, Rights::Write))) {
+                wanted.insert((id.clone(), user.clone()), Righted(user.clone(), rights));
+            }
+        }
         let mut difference = Difference::new(&wanted);
-        let sql = "SELECT mailbox, address FROM mailbox_members WHERE managed_by = 'file'";
+        let sql = "SELECT mailbox, address, rights, managed_by FROM mailbox_members";
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
             let key = (UserId::parse(row.try_get(0)?)?, UserId::parse(row.try_get(1)?)?);
-            let member = Member(key.1.clone());
-            difference.stored(key, member);
+            let member = Righted(key.1.clone(), rows::rights(row.try_get(2)?)?);
+            match row.try_get::<String, _>(3)?.as_str() {
+                put::FILE => difference.stored(key, member),
+                _ => difference.taken_over(&key, member),
+            }
         }
-        for ((id, user), _) in difference.puts() {
-            let query = sqlx::query(
-                "INSERT INTO mailbox_members (mailbox, address, managed_by) VALUES ($1, $2, 'file') \
-                 ON CONFLICT (mailbox, address) DO UPDATE SET managed_by = excluded.managed_by",
-            );
-            query.bind(id.as_str()).bind(user.as_str()).execute(&mut *self.tx).await?;
-            self.touched.mailboxes.insert(id.clone());
+        let mut mailboxes = BTreeSet::new();
+        for ((id, user), member) in difference.puts() {
+            put::mailbox_member(self.tx, id, (user, member.1), put::FILE).await?;
+            mailboxes.insert(id);
         }
         for ((id, user), _) in &difference.gone {
-            let query = sqlx::query("DELETE FROM mailbox_members WHERE mailbox = $1 AND address = $2");
-            query.bind(id.as_str()).bind(user.as_str()).execute(&mut *self.tx).await?;
+            let sql = "DELETE FROM mailbox_members WHERE mailbox = $1 AND address = $2";
+            put::remove(self.tx, sql, &[id.as_str(), user.as_str()]).await?;
+            mailboxes.insert(id);
+        }
+        for id in mailboxes {
+            self.renew("UPDATE mailboxes SET version = $1 WHERE address = $2", id.as_str()).await?;
             self.touched.mailboxes.insert(id.clone());
         }
         self.tell(&difference, |(id, _)| Place::Mailbox(id.clone()));
@@ -395,29 +514,30 @@ impl Work<'_> {
 
     async fn apps(&mut self, wanted: &BTreeMap<ClientId, App>) -> Result<(), Failed> {
         let mut difference = Difference::new(wanted);
-        let sql = "SELECT id, name, trust, units, delegation FROM apps WHERE managed_by = 'file'";
+        let sql = "SELECT id, name, trust, units, delegation, managed_by FROM apps";
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
-            if let Edit::App(id, Some(app)) = rows::app(&row)? {
-                difference.stored(id, app);
+            let is_ours = row.try_get::<String, _>(5)? == put::FILE;
+            match rows::app(&row)? {
+                Edit::App(id, Some(app)) if is_ours => difference.stored(id, app),
+                Edit::App(id, Some(app)) => difference.taken_over(&id, app),
+                _ => {}
             }
         }
         for (id, app) in difference.puts() {
-            let (trust, units, delegation) = rows::app_columns(app);
-            let query = sqlx::query(
-                "INSERT INTO apps (id, name, trust, units, delegation, managed_by) VALUES ($1, $2, $3, $4, $5, 'file') \
-                 ON CONFLICT (id) DO UPDATE SET name = excluded.name, trust = excluded.trust, \
-                 units = excluded.units, delegation = excluded.delegation, managed_by = excluded.managed_by",
-            );
-            let query = query.bind(id.as_str()).bind(&app.name).bind(trust).bind(units).bind(delegation);
-            query.execute(&mut *self.tx).await?;
+            put::app(self.tx, id, app, self.mark).await?;
             self.touched.apps.insert(id.clone());
         }
         for (id, _) in &difference.gone {
-            let query = sqlx::query("DELETE FROM apps WHERE id = $1").bind(id.as_str());
-            query.execute(&mut *self.tx).await?;
+            put::remove(self.tx, "DELETE FROM apps WHERE id = $1", &[id.as_str()]).await?;
             self.touched.apps.insert(id.clone());
         }
         self.tell(&difference, |id| Place::App(id.clone()));
         Ok(())
     }
+}
+
+/// Columns `address, imap, imap_until, pop, pop_until, unit, suspended`.
+fn file_user(row: &AnyRow) -> Result<(UserId, FileUser), Failed> {
+    let (unit, suspended) = (UnitPath::parse(row.try_get(5)?)?, row.try_get::<i64, _>(6)? != 0);
+    Ok((UserId::parse(row.try_get(0)?)?, FileUser { unit, suspended, settings: rows::settings(row)? }))
 }

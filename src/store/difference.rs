@@ -7,7 +7,7 @@ use std::{
 
 use super::rows;
 use crate::model::{UnitPath, UnixTime, UserId};
-use crate::policy::{App, Group, Settings, Unit, file::FileUser};
+use crate::policy::{App, Group, Rights, Settings, Unit, file::FileUser};
 
 /// What is stored beside what is wanted.
 pub(super) struct Difference<'w, K, V> {
@@ -15,11 +15,13 @@ pub(super) struct Difference<'w, K, V> {
     same: BTreeSet<&'w K>,
     pub(super) changed: Vec<(&'w K, &'w V, V)>,
     pub(super) gone: Vec<(K, V)>,
+    /// Rows of others that the file names too, whether it says the same of them or not.
+    pub(super) taken: Vec<(&'w K, &'w V, V)>,
 }
 
 impl<'w, K: Ord, V: PartialEq> Difference<'w, K, V> {
     pub(super) fn new(wanted: &'w BTreeMap<K, V>) -> Self {
-        Self { wanted, same: BTreeSet::new(), changed: Vec::new(), gone: Vec::new() }
+        Self { wanted, same: BTreeSet::new(), changed: Vec::new(), gone: Vec::new(), taken: Vec::new() }
     }
 
     pub(super) fn stored(&mut self, key: K, value: V) {
@@ -35,19 +37,31 @@ impl<'w, K: Ord, V: PartialEq> Difference<'w, K, V> {
         }
     }
 
+    /// A stored row that somebody else keeps: if the file names it, it is the file's from now on.
+    pub(super) fn taken_over(&mut self, key: &K, value: V) {
+        if let Some((key, wanted)) = self.wanted.get_key_value(key) {
+            self.same.insert(key);
+            self.taken.push((key, wanted, value));
+        }
+    }
+
     pub(super) fn added(&self) -> impl Iterator<Item = (&'w K, &'w V)> {
         self.wanted.iter().filter(|(key, _)| !self.same.contains(key))
     }
 
     /// The rows to write: new ones and changed ones.
     pub(super) fn puts(&self) -> impl Iterator<Item = (&'w K, &'w V)> {
-        self.added().chain(self.changed.iter().map(|(key, value, _)| (*key, *value)))
+        self.added().chain(self.changed.iter().chain(&self.taken).map(|(key, value, _)| (*key, *value)))
     }
 }
 
 /// A membership has no more to say.
 #[derive(PartialEq)]
 pub(super) struct Member(pub(super) UserId);
+
+/// A membership in a shared mailbox, with what it allows.
+#[derive(PartialEq)]
+pub(super) struct Righted(pub(super) UserId, pub(super) Rights);
 
 /// A shared mailbox without its members.
 #[derive(PartialEq)]
@@ -64,6 +78,12 @@ pub(super) trait Words {
 impl Words for Member {
     fn words(&self) -> String {
         format!("member {}", self.0)
+    }
+}
+
+impl Words for Righted {
+    fn words(&self) -> String {
+        format!("member {}, may {}", self.0, self.1.word())
     }
 }
 
@@ -105,7 +125,7 @@ impl Words for App {
     }
 }
 
-struct SettingsWords<'s>(&'s Settings);
+pub(super) struct SettingsWords<'s>(pub(super) &'s Settings);
 
 impl fmt::Display for SettingsWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

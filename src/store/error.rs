@@ -112,6 +112,16 @@ pub enum StoreError {
         /// Which row, or what the database said.
         what: String,
     },
+    /// The policy was changed since the caller looked.
+    #[error(
+        "the policy has version {found}, not {expected}: it was changed meanwhile; look at a new plan and apply that"
+    )]
+    Stale {
+        /// What the caller expected.
+        expected: i64,
+        /// What it is.
+        found: i64,
+    },
     /// The policy file names members nobody knows.
     #[error(transparent)]
     Policy(#[from] FileError),
@@ -132,7 +142,7 @@ impl StoreError {
     /// Who has to mend it: the settings, or the database we depend on.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Url { .. } | Self::Policy(_) => Blame::Us,
+            Self::Url { .. } | Self::Policy(_) | Self::Stale { .. } => Blame::Us,
             _ => Blame::Dependency,
         }
     }

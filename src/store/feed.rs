@@ -16,11 +16,11 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 use tokio::{sync::MutexGuard, time::timeout};
 
 use super::{
-    POLL, Store, StoreError, listen,
+    POLL, Store, StoreError, cutoffs, listen,
     rows::{self, Failed},
 };
 use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
-use crate::policy::{Directory, Edit};
+use crate::policy::{CutoffKey, Directory, Edit};
 
 /// More touched rows than this are one `directory` entry in the feed, and are read again with all others.
 const MANY: usize = 20_000;
@@ -45,6 +45,7 @@ pub(super) struct Touched {
     pub(super) mailboxes: BTreeSet<UserId>,
     pub(super) apps: BTreeSet<ClientId>,
     pub(super) grants: BTreeSet<(UserId, ClientId)>,
+    pub(super) cutoffs: BTreeSet<CutoffKey>,
 }
 
 impl Touched {
@@ -55,6 +56,7 @@ impl Touched {
             + self.mailboxes.len()
             + self.apps.len()
             + self.grants.len()
+            + self.cutoffs.len()
     }
 
     /// One feed entry each; what is too much to name is one entry for all.
@@ -69,6 +71,7 @@ impl Touched {
         entries.extend(self.mailboxes.iter().map(|name| (ChangeKind::Mailbox, name.to_string())));
         entries.extend(self.users.iter().map(|name| (ChangeKind::User, name.to_string())));
         entries.extend(self.grants.iter().map(|(user, app)| (ChangeKind::Grant, format!("{user} {app}"))));
+        entries.extend(self.cutoffs.iter().map(|key| (ChangeKind::Cutoff, cutoffs::subject(key))));
         entries
     }
 
@@ -84,6 +87,7 @@ impl Touched {
             ChangeKind::Grant => subject.split_once(' ').and_then(|(user, app)| {
                 Some(self.grants.insert((UserId::parse(user).ok()?, ClientId::parse(app).ok()?)))
             }),
+            ChangeKind::Cutoff => cutoffs::from_subject(subject).map(|key| self.cutoffs.insert(key)),
         };
         self.all |= known.is_none() || self.len() > MANY;
     }
@@ -130,6 +134,14 @@ impl<'s> Write<'s> {
     /// Turns a driver's error into ours.
     pub(super) fn failed(&self, error: impl Into<Failed>) -> StoreError {
         error.into().at(self.doing, &self.store.path)
+    }
+
+    /// The rows that were touched, as the write would leave them; the write itself is dropped and changes nothing.
+    pub(super) async fn into_news(mut self) -> Result<News, StoreError> {
+        let (doing, path) = (self.doing, &self.store.path);
+        let news = news(&mut self.tx, &self.touched).await.map_err(|error| error.at(doing, path))?;
+        self.tx.rollback().await.map_err(|source| StoreError::sql(doing, path, source))?;
+        Ok(news)
     }
 
     /// Writes the feed, commits, and brings the snapshot up to the commit before it returns the commit's number.

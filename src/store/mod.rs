@@ -15,7 +15,9 @@ mod apply;
 mod audit;
 mod bootstrap;
 mod chain;
+mod cutoffs;
 mod difference;
+mod edit;
 mod error;
 mod event;
 mod examine;
@@ -49,8 +51,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use apply::Applied;
+pub use apply::{Applied, Plan, Planned};
 pub use audit::{AuditFilter, AuditFull, AuditLog, NumberedEvent};
+pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
+pub use edit::{
+    Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, MOST_CHANGES, MailboxPatch, MailboxValue,
+    Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+};
 pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
@@ -81,6 +88,10 @@ pub struct Settings {
     pub audit_buffer: usize,
     /// Audit rows kept; the oldest go first.
     pub audit_rows: u64,
+    /// For so many days an issuer's word against a token is kept; no issuer's tokens may live longer.
+    pub cutoff_days: u64,
+    /// So many words of issuers are kept.
+    pub cutoffs: u64,
     /// Days for which audit rows are kept; 0: however old.
     pub audit_days: u64,
 }
@@ -93,12 +104,18 @@ impl Settings {
 
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
         Self {
+            #[cfg(not(test))]
             url: Secret::new("sqlite:portcullis.db"),
-            data_dir: data_dir.into(),
+            #[cfg(test)]
+            url: tests::url_in(&data_dir),
+            data_dir,
             audit_required: true,
             audit_buffer: 10_000,
             audit_rows: 1_000_000,
+            cutoff_days: 30,
+            cutoffs: 100_000,
             audit_days: 0,
         }
     }
@@ -128,6 +145,7 @@ pub struct Store {
     contact_ms: AtomicU64,
     /// When the last change was committed.
     committed_ms: AtomicI64,
+    cutoff_limits: cutoffs::Limits,
     /// Whether the last look at the feed was answered.
     reachable: AtomicBool,
 }
@@ -155,6 +173,7 @@ impl Store {
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),
+            cutoff_limits: cutoffs::Limits::new(settings),
             reachable: AtomicBool::new(true),
         }))
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
-use super::{Location, StoreError, feed::Touched};
+use super::{Location, StoreError, cutoffs, feed::Touched};
 use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
-    Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Setting, Settings, Trust, Unit, User,
+    Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Setting, Settings, Trust,
+    Unit, User,
 };
 
 /// Rows read at a time when all are read.
@@ -60,7 +61,7 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
         directory.apply(app(&row)?);
     }
     let mailboxes = all(c, "SELECT address, name, unit FROM mailboxes").await?;
-    let members = all(c, "SELECT mailbox, address FROM mailbox_members").await?;
+    let members = all(c, "SELECT mailbox, address, rights FROM mailbox_members").await?;
     for edit in merge_mailboxes(&mailboxes, &members)? {
         directory.apply(edit);
     }
@@ -108,6 +109,10 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
             directory.apply(grant(row)?);
         }
     }
+    for row in all(c, "SELECT issuer, kind, subject, issued_until, account FROM cutoffs").await? {
+        let (key, cutoff) = cutoffs::fact(&row)?;
+        directory.put_cutoff(&key, Some(cutoff));
+    }
     directory.shrink();
     Ok(directory)
 }
@@ -139,7 +144,7 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
     }
     let keys = || touched.mailboxes.iter().map(UserId::as_str);
     let mailboxes = some(c, "SELECT address, name, unit FROM mailboxes WHERE address IN ", keys()).await?;
-    let members = some(c, "SELECT mailbox, address FROM mailbox_members WHERE mailbox IN ", keys()).await?;
+    let members = some(c, "SELECT mailbox, address, rights FROM mailbox_members WHERE mailbox IN ", keys()).await?;
     merge_mailboxes(&mailboxes, &members)?.into_iter().for_each(|edit| put(3, edit));
 
     let keys = || touched.users.iter().map(UserId::as_str);
@@ -158,6 +163,9 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
             edits.push(grant(&row)?);
         }
     }
+    for key in &touched.cutoffs {
+        edits.push(Edit::Cutoff(key.clone(), cutoffs::find(c, key).await?.map(|row| row.cutoff)));
+    }
     Ok(edits)
 }
 
@@ -167,6 +175,7 @@ fn key_of(edit: &Edit) -> String {
         Edit::Group(name, _) => name.to_string(),
         Edit::User(id, _) | Edit::Mailbox(id, _) => id.to_string(),
         Edit::App(id, _) => id.to_string(),
+        Edit::Cutoff(key, _) => cutoffs::subject(key),
         Edit::Grant(key, _) => format!("{} {} {}", key.user, key.owner, key.app),
     }
 }
@@ -177,7 +186,7 @@ async fn all(connection: &mut AnyConnection, sql: &'static str) -> Result<Vec<An
 
 /// Rows whose key is one of `keys`. The SQL is `sql` and a list of placeholders, of two lengths only, so that two
 /// prepared statements serve every number of keys: a short last list is filled up with its last key.
-async fn some<'k>(
+pub(super) async fn some<'k>(
     connection: &mut AnyConnection,
     sql: &'static str,
     keys: impl Iterator<Item = &'k str>,
@@ -209,7 +218,9 @@ fn setting(row: &AnyRow, column: usize) -> Result<Option<Setting>> {
         "any" => Access::Any,
         "only:" => Access::Only(Vec::new()),
         other => match other.strip_prefix("only:") {
-            Some(list) => Access::Only(ClientId::parse_list(list)?),
+            Some(list) => {
+                Access::Only(list.split(',').map(ClientId::parse).collect::<std::result::Result<_, _>>()?)
+            }
             None => return Err(Failed::Bad(format!("a setting says {other:?}"))),
         },
     };
@@ -284,7 +295,7 @@ pub(super) fn grant_facts(row: &AnyRow) -> Result<Grant> {
     Ok(Grant { state, removed_at: row.try_get::<Option<i64>, _>(4)?.map(UnixTime) })
 }
 
-fn merge_users(users: &[AnyRow], members: &[AnyRow], switches: &[AnyRow]) -> Result<Vec<Edit>> {
+pub(super) fn merge_users(users: &[AnyRow], members: &[AnyRow], switches: &[AnyRow]) -> Result<Vec<Edit>> {
     let mut groups: BTreeMap<String, Vec<GroupId>> = BTreeMap::new();
     for row in members {
         groups.entry(row.try_get(0)?).or_default().push(GroupId::parse(row.try_get(1)?)?);
@@ -314,18 +325,28 @@ fn merge_users(users: &[AnyRow], members: &[AnyRow], switches: &[AnyRow]) -> Res
         .collect()
 }
 
-fn merge_mailboxes(mailboxes: &[AnyRow], members: &[AnyRow]) -> Result<Vec<Edit>> {
-    let mut by_mailbox: BTreeMap<String, Vec<UserId>> = BTreeMap::new();
+/// What a member may do, by the word in the database.
+pub(super) fn rights(word: &str) -> Result<Rights> {
+    Rights::from_word(word).ok_or_else(|| Failed::Bad(format!("a member's rights are {word:?}")))
+}
+
+pub(super) fn merge_mailboxes(mailboxes: &[AnyRow], members: &[AnyRow]) -> Result<Vec<Edit>> {
+    let mut by_mailbox: BTreeMap<String, (Vec<UserId>, Vec<UserId>)> = BTreeMap::new();
     for row in members {
-        by_mailbox.entry(row.try_get(0)?).or_default().push(UserId::parse(row.try_get(1)?)?);
+        let (members, readers) = by_mailbox.entry(row.try_get(0)?).or_default();
+        let who = UserId::parse(row.try_get(1)?)?;
+        match rights(row.try_get(2)?)? {
+            Rights::Write => members.push(who),
+            Rights::Read => readers.push(who),
+        }
     }
     mailboxes
         .iter()
         .map(|row| {
             let id = UserId::parse(row.try_get(0)?)?;
             let unit = row.try_get::<Option<String>, _>(2)?.map(|unit| UnitPath::parse(&unit)).transpose()?;
-            let members = by_mailbox.remove(id.as_str()).unwrap_or_default();
-            Ok(Edit::Mailbox(id, Some(Mailbox { name: row.try_get(1)?, unit, members })))
+            let (members, readers) = by_mailbox.remove(id.as_str()).unwrap_or_default();
+            Ok(Edit::Mailbox(id, Some(Mailbox { name: row.try_get(1)?, unit, members, readers })))
         })
         .collect()
 }

@@ -76,12 +76,42 @@ CREATE TABLE admins (
 CREATE TABLE bootstrap_secrets (hash TEXT PRIMARY KEY, made_at BIGINT NOT NULL, expires_at BIGINT NOT NULL);
 ";
 
+/// What issuers said of their tokens and accounts, and which events they said it in. `issued_until`: tokens issued at or
+/// before it are refused. `account`: open, disabled or purged, since `account_at`. Rows without `expires_at` stay.
+const CUTOFFS: &str = "
+CREATE TABLE cutoffs (
+    issuer TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, issued_until BIGINT, account TEXT NOT NULL,
+    account_at BIGINT, event TEXT NOT NULL, changed_at BIGINT NOT NULL, expires_at BIGINT,
+    PRIMARY KEY (issuer, kind, subject));
+CREATE INDEX cutoffs_by_end ON cutoffs (expires_at);
+CREATE TABLE events_seen (
+    issuer TEXT NOT NULL, id TEXT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (issuer, id));
+CREATE INDEX events_seen_by_end ON events_seen (expires_at);
+";
+
+/// `version` is the number of the row's last change; members of shared mailboxes have rights, `read` or `write`. The
+/// counter `policy` is the number of the last change of the directory, grants and switches of users left out.
+const VERSIONS: &str = "
+ALTER TABLE units ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE user_groups ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mailboxes ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE apps ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mailbox_members ADD COLUMN rights TEXT NOT NULL DEFAULT 'write';
+CREATE INDEX users_by_unit ON users (unit, address);
+CREATE INDEX group_members_by_name ON group_members (name, address);
+CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
+INSERT INTO counters (name, number) VALUES ('policy', 0);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
         (1, "directory, grants, changes, audit", FIRST),
         (2, "hashes of the audit log", CHAIN),
+        (4, "versions of rows, rights of members", VERSIONS),
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
+        (50, "cutoffs, events seen", CUTOFFS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub user: UserId,
     pub app: ClientId,
     pub issuer: Arc<str>,
+    pub subject: Option<Box<str>>,
+    pub session: Option<Box<str>>,
     pub key: Arc<str>,
     pub thumbprint: Option<Arc<str>>,
     pub fingerprint: Fingerprint,
@@ -48,6 +50,17 @@ impl Identity {
     /// The issuer's address, `iss`.
     pub fn issuer(&self) -> &str {
         &self.0.issuer
+    }
+
+    /// The issuer's own name for the user, `sub`, where the token has one (RFC 7519 section 4.1.2).
+    pub fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
+    }
+
+    /// The issuer's name for the sign-in that the token comes from, `sid`, where the token has one. Source: OpenID
+    /// Connect Back-Channel Logout 1.0 section 2.1.
+    pub fn session(&self) -> Option<&str> {
+        self.0.session.as_deref()
     }
 
     /// The name of the key that signed the token: its `kid`, or its RFC 7638 thumbprint if it has none;

@@ -56,6 +56,8 @@ pub fn from_introspection(
         user: party.user,
         app: party.app,
         issuer: rules.url.as_str().into(),
+        subject: party.subject,
+        session: party.session,
         key: KEY.into(),
         thumbprint: None,
         fingerprint,

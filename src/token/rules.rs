@@ -13,6 +13,10 @@ pub struct Rules {
     pub url: String,
     /// Our names at this issuer; `aud` must contain one. Empty: no token passes.
     pub audience: Vec<String>,
+    /// What `aud` of this issuer's identity events must contain one of; default the audience of its tokens.
+    pub event_audience: Vec<String>,
+    /// How old an identity event may be, in seconds.
+    pub event_age_s: u64,
     /// The algorithms allowed; default all of [`Algorithm::ALL`].
     pub algorithms: Vec<Algorithm>,
     /// The claim that names the user by address: `email`, `preferred_username`, `upn`, ...
@@ -73,9 +77,12 @@ fn equals(value: &Value, wanted: &str) -> bool {
 impl Rules {
     /// The defaults for an issuer: every algorithm, `email`, no scope, 30 s and 60 s, 16 KiB, 16 levels.
     pub fn new(url: impl Into<String>, audience: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let audience: Vec<String> = audience.into_iter().map(Into::into).collect();
         Self {
             url: url.into(),
-            audience: audience.into_iter().map(Into::into).collect(),
+            event_audience: audience.clone(),
+            event_age_s: 24 * 3600,
+            audience,
             algorithms: Algorithm::ALL.to_vec(),
             user_claim: "email".into(),
             scope_imap: Vec::new(),

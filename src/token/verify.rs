@@ -170,6 +170,8 @@ fn read_claims(
         user: party.user,
         app: party.app,
         issuer: rules.url.as_str().into(),
+        subject: party.subject,
+        session: party.session,
         key: "".into(),
         thumbprint: None,
         fingerprint: Fingerprint::of(token),
@@ -186,6 +188,10 @@ fn read_claims(
 /// Whom a token speaks for and what it may do: read alike from claims and from an introspection answer.
 pub(super) struct Party {
     pub user: UserId,
+    /// `sub`.
+    pub subject: Option<Box<str>>,
+    /// `sid`.
+    pub session: Option<Box<str>>,
     pub app: ClientId,
     pub scopes: Vec<String>,
     pub service_account: bool,
@@ -199,6 +205,7 @@ impl Party {
 
         trace.begin(Check::User);
         let user = claims.user(rules)?;
+        let (subject, session) = (claims.text("sub")?.map(Box::from), claims.text("sid")?.map(Box::from));
         trace.passed(|| format!("{user} (claim {:?})", rules.user_claim));
 
         trace.begin(Check::Binding);
@@ -213,6 +220,6 @@ impl Party {
 
         let rule = rules.service_account.as_ref();
         let service_account = rule.is_some_and(|rule| rule.matches(claims.value(&rule.claim)));
-        Ok(Self { user, app, scopes, service_account })
+        Ok(Self { user, subject, session, app, scopes, service_account })
     }
 }

@@ -15,6 +15,7 @@ use aws_lc_rs::rand::SystemRandom;
 use super::certificates;
 use crate::maildir::{self, Mail};
 use crate::model::UserId;
+use crate::serve;
 use crate::token::SigningKey;
 
 /// The demo's user with mail.
@@ -34,6 +35,8 @@ const MAIL: [(&str, &str); 3] = [
 pub(super) struct Made {
     pub(super) config: PathBuf,
     pub(super) ca: PathBuf,
+    /// Where `serve` writes the one-time secret while nobody administers.
+    pub(super) bootstrap: PathBuf,
 }
 
 /// Makes what is missing in `dir`.
@@ -47,7 +50,8 @@ pub(super) fn make(dir: &Path, port_base: u16) -> anyhow::Result<Made> {
     write_once(&config, config_text(port_base).as_bytes(), 0o644)?;
     write_once(&dir.join("policy.toml"), POLICY.as_bytes(), 0o644)?;
     mail(&data)?;
-    Ok(Made { config, ca: material.ca })
+    let bootstrap = data.join(serve::BOOTSTRAP);
+    Ok(Made { config, ca: material.ca, bootstrap })
 }
 
 /// The signing key and the JWK Set that goes with it.
@@ -116,6 +120,11 @@ data_dir = "data"
 [listen]
 imaps = ["127.0.0.1:{imaps}", "[::1]:{imaps}"]
 pop3s = ["127.0.0.1:{pop3s}", "[::1]:{pop3s}"]
+http = ["127.0.0.1:{http}", "[::1]:{http}"]
+
+# An access token for the API: portcullis token --user U --app A --scope portcullis
+[http]
+scope = ["portcullis"]
 
 [tls]
 certificate = "certs/server.pem"
@@ -135,6 +144,7 @@ file = "policy.toml"
 "#,
         imaps = port_base + 93,
         pop3s = port_base + 95,
+        http = port_base + 80,
     )
 }
 

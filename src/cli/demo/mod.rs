@@ -16,7 +16,7 @@ use crate::config::Config;
 /// Make a complete gateway in a folder and run it on this machine
 ///
 /// Makes a certificate authority and certificate, a signing key and its issuer, units, users and sample mail, then
-/// serves IMAPS and POP3S on loopback and prints a line to paste that reads a message with curl. What is in the folder
+/// serves IMAPS, POP3S and the HTTP API on loopback and prints a line to paste that reads a message with curl. What is in the folder
 /// already is used again, so edit policy.toml there and watch sessions fall.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     /// Folder to make everything in
     #[arg(long, value_name = "DIR", default_value = "./portcullis-demo")]
     dir: PathBuf,
-    /// IMAPS listens on N + 93 and POP3S on N + 95
+    /// IMAPS listens on N + 93, POP3S on N + 95 and HTTP on N + 80
     #[arg(long, value_name = "N", default_value_t = 1900, value_parser = clap::value_parser!(u16).range(0..=65_440))]
     port_base: u16,
 }
@@ -47,6 +47,7 @@ impl Arguments {
         };
         config.listen.imaps = loopback(self.port_base + 93);
         config.listen.pop3s = loopback(self.port_base + 95);
+        config.listen.http = loopback(self.port_base + 80);
         let arguments = self;
         super::serve::run(&config, |bound| arguments.explain(&made, bound))
     }
@@ -57,7 +58,7 @@ impl Arguments {
             std::env::current_exe().map_or_else(|_| "portcullis".to_owned(), |path| quoted(&short(&path)));
         let config = quoted(&made.config.display().to_string());
         let port = |name: &str| bound.iter().find(|b| b.name == name).map_or(0, |b| b.address.port());
-        println!(
+        let text = format!(
             "
 The demo is in {dir}. To read a message, paste this into another terminal:
 
@@ -65,15 +66,21 @@ curl --cacert {ca} --url 'imaps://localhost:{imaps}/INBOX;MAILINDEX=1' --user {u
              token --config {config} --user {user} --app {app})\"
 
 The same by POP3: --url 'pop3s://localhost:{pop3s}/1'. A refusal: --user {refused} --app {app}. Why it is refused:
-{program} explain --config {config} --user {refused} --app {app} --service imap",
+{program} explain --config {config} --user {refused} --app {app} --service imap
+
+The API is at http://localhost:{http}/api/v1; the first API token is made from the secret in {secret}.",
             dir = self.dir.display(),
             ca = quoted(&made.ca.display().to_string()),
             imaps = port("imaps"),
             pop3s = port("pop3s"),
+            http = port("http"),
+            secret = made.bootstrap.display(),
             user = material::USER,
             refused = material::REFUSED,
             app = material::APP,
         );
+        // Whoever started it may have stopped reading; it serves all the same.
+        let _ = super::say(&text);
     }
 }
 

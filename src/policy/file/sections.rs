@@ -68,7 +68,7 @@ impl<'t> Sections<'t> {
         for (mailbox, span, value) in self.entries(table, "mailbox", UserId::parse) {
             self.mailbox(mailbox, span, value, &users);
         }
-        for (app, span, value) in self.entries(table, "app", ClientId::parse) {
+        for (app, span, value) in self.entries(table, "app", ClientId::parse_entry) {
             self.app(app, span, value);
         }
     }
@@ -139,7 +139,7 @@ impl<'t> Sections<'t> {
         };
         let settings = self.reader.settings(table);
         let priority = table.get("priority").and_then(|value| self.reader.integer(value, "priority")).unwrap_or(0);
-        let members = self.members(table, users, &format!("group \"{group}\""));
+        let members = self.members(table, "members", users, &format!("group \"{group}\""));
         self.document.groups.insert(group, FileGroup { priority, settings, members });
     }
 
@@ -152,13 +152,21 @@ impl<'t> Sections<'t> {
     ) {
         if users.contains_key(&mailbox) {
             let remedy = "a shared mailbox is nobody's own: remove the [user] or the [mailbox] entry";
-            self.reader.wrong::<()>(span, format!("\"{mailbox}\" is a user and a shared mailbox"), remedy);
+            self.reader.wrong::<()>(span.clone(), format!("\"{mailbox}\" is a user and a shared mailbox"), remedy);
         }
-        let Some(table) = self.reader.table(value, "a mailbox", &["name", "unit", "members"]) else { return };
+        let Some(table) = self.reader.table(value, "a mailbox", &["name", "unit", "members", "readers"]) else {
+            return;
+        };
         let name = table.get("name").and_then(|value| self.reader.string(value, "name")).map(str::to_owned);
         let unit = table.get("unit").and_then(|value| self.known_unit(value, "unit"));
-        let members = self.members(table, users, &format!("mailbox \"{mailbox}\""));
-        self.document.mailboxes.insert(mailbox, Mailbox { name, unit, members });
+        let of = format!("mailbox \"{mailbox}\"");
+        let members = self.members(table, "members", users, &of);
+        let readers = self.members(table, "readers", users, &of);
+        if let Some(both) = readers.iter().find(|reader| members.contains(reader)) {
+            let remedy = "readers may only read, members may change the mailbox too: name each person once";
+            self.reader.wrong::<()>(span, format!("{of} has \"{both}\" as member and as reader"), remedy);
+        }
+        self.document.mailboxes.insert(mailbox, Mailbox { name, unit, members, readers });
     }
 
     fn app(&mut self, app: ClientId, span: Range<usize>, value: &Value<'t>) {
@@ -195,8 +203,14 @@ impl<'t> Sections<'t> {
     }
 
     /// The list of members, each once; those who are no users here are noted in [`Document::elsewhere`].
-    fn members(&mut self, table: &DeTable<'t>, users: &BTreeMap<UserId, Range<usize>>, of: &str) -> Vec<UserId> {
-        let listed = table.get("members").and_then(|value| self.reader.names(value, "members", UserId::parse));
+    fn members(
+        &mut self,
+        table: &DeTable<'t>,
+        key: &str,
+        users: &BTreeMap<UserId, Range<usize>>,
+        of: &str,
+    ) -> Vec<UserId> {
+        let listed = table.get(key).and_then(|value| self.reader.names(value, key, UserId::parse));
         let mut seen = BTreeSet::new();
         let mut members = Vec::new();
         for (member, span) in listed.unwrap_or_default() {

@@ -1,6 +1,8 @@
 //! The promises of `policy`: the rules one by one, and properties over random directories.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
+mod apps;
+mod preview;
 mod properties;
 mod rules;
 

@@ -18,7 +18,7 @@ const USERS: usize = 6;
 const GROUPS: usize = 4;
 
 /// Few times, so that ends and nows meet.
-fn time() -> impl Strategy<Value = UnixTime> {
+pub(super) fn time() -> impl Strategy<Value = UnixTime> {
     (0..5_i64).prop_map(|ticks| UnixTime(ticks * 10))
 }
 
@@ -89,11 +89,16 @@ fn a_grant() -> impl Strategy<Value = Grant> {
     (state, prop::option::of(time())).prop_map(|(state, removed_at)| Grant { state, removed_at })
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+pub(super) fn edit() -> impl Strategy<Value = Edit> {
     let kept = 0.8;
     let mailbox_name = (0..2).prop_map(|number| user(&format!("m{number}")));
-    let mailbox = (prop::option::of(path()), prop::collection::vec(person(), 0..4))
-        .prop_map(|(unit, members)| Mailbox { name: None, unit, members });
+    let people = || prop::collection::vec(person(), 0..4);
+    let mailbox = (prop::option::of(path()), people(), people()).prop_map(|(unit, members, readers)| Mailbox {
+        name: None,
+        unit,
+        members,
+        readers,
+    });
     let key = (person(), prop::option::weighted(0.2, 0..2), client()).prop_map(|(user_id, shared, app)| GrantKey {
         owner: shared.map_or_else(|| user_id.clone(), |number| user(&format!("m{number}"))),
         user: user_id,
@@ -111,18 +116,18 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-fn edits() -> impl Strategy<Value = Vec<Edit>> {
+pub(super) fn edits() -> impl Strategy<Value = Vec<Edit>> {
     prop::collection::vec(edit(), 0..60)
 }
 
-fn built(edits: &[Edit]) -> Directory {
+pub(super) fn built(edits: &[Edit]) -> Directory {
     let mut directory = Directory::new();
     edits.iter().cloned().for_each(|edit| directory.apply(edit));
     directory
 }
 
 /// The last word on each row.
-fn settled(edits: &[Edit]) -> Vec<Edit> {
+pub(super) fn settled(edits: &[Edit]) -> Vec<Edit> {
     let mut last: BTreeMap<String, Edit> = BTreeMap::new();
     for edit in edits {
         let key = match edit {
@@ -132,6 +137,7 @@ fn settled(edits: &[Edit]) -> Vec<Edit> {
             Edit::Mailbox(id, _) => format!("mailbox {id}"),
             Edit::App(id, _) => format!("app {id}"),
             Edit::Grant(key, _) => format!("grant {} {} {}", key.user, key.owner, key.app),
+            Edit::Cutoff(key, _) => format!("cutoff {key:?}"),
         };
         last.insert(key, edit.clone());
     }
@@ -139,7 +145,7 @@ fn settled(edits: &[Edit]) -> Vec<Edit> {
 }
 
 /// Every question there is about such a directory, at one time.
-fn questions(issued_at: Option<UnixTime>) -> Vec<Question> {
+pub(super) fn questions(issued_at: Option<UnixTime>) -> Vec<Question> {
     let mut questions = Vec::new();
     for number in 0..USERS {
         for owner in [format!("u{number}"), "m0".to_owned(), "m1".to_owned()] {
@@ -164,6 +170,7 @@ fn verdict(question: &Question, directory: &Directory, now: UnixTime) -> Result<
         service: question.service,
         issued_at: question.issued_at,
         service_account: question.service_account,
+        token: None,
     };
     judge_silently(&asked, directory, now).map(|yes| yes.set_at)
 }

@@ -3,7 +3,8 @@
 use super::{NOW, app, directory, question, user};
 use crate::model::{GroupId, Place, Service, UnitPath, UnixTime};
 use crate::policy::{
-    Access, Directory, Edit, Grant, GrantKey, GrantState, Question, Setting, Settings, Unit, User, decide, explain,
+    Access, Account, Cutoff, CutoffKey, Directory, Edit, Grant, GrantKey, GrantState, Question, Setting, Settings,
+    Unit, User, Whose, decide, explain, explain_token,
 };
 use crate::token::{Fingerprint, Identity, Rules, from_introspection};
 use Service::{Imap, Pop};
@@ -324,4 +325,86 @@ ok  grant       none yet: the first login makes it
     directory.put_group(&group, Some(&crate::policy::Group { priority: 3, settings }));
     let no = explain(&question("ann", "x", Imap), &directory, NOW).to_string();
     assert!(no.ends_with("NO  setting     IMAP is off (set at group \"pilot\")\n"), "{no}");
+}
+
+/// A token of ann's, with these claims besides.
+fn token_of(issuer: &str, claims: &str) -> Identity {
+    let json = format!(
+        "{{\"active\":true,\"aud\":\"gate\",\"exp\":2000000,\"email\":\"ann@example.com\",\"client_id\":\"x\"{claims}}}"
+    );
+    from_introspection(json.as_bytes(), &Rules::new(issuer, ["gate"]), Fingerprint::of("token"), NOW).unwrap()
+}
+
+#[test]
+fn an_issuers_word_refuses_its_own_tokens_up_to_a_moment_and_no_others() {
+    const ISSUER: &str = "https://id.example.com";
+    let text = "[unit.\"/\"]\nimap = \"any\"\n[user.\"ann@example.com\"]\nunit = \"/\"";
+    let (ann, bob) = (user("ann"), user("bob"));
+    let sub = |text: &str| Whose::Subject(text.into());
+    let sid = |text: &str| Whose::Session(text.into());
+    let old = ",\"iat\":1000000,\"sub\":\"1\",\"sid\":\"s\"";
+    let sessionless = ",\"iat\":1000000,\"sub\":\"1\"";
+    let new = ",\"iat\":1000001,\"sub\":\"1\",\"sid\":\"s\"";
+    let table = [
+        ("the subject", sub("1"), ISSUER, old, "token_revoked"),
+        ("the subject, a later token", sub("1"), ISSUER, new, "yes"),
+        ("the subject, a token without iat", sub("1"), ISSUER, ",\"sub\":\"1\"", "token_revoked"),
+        ("another subject", sub("2"), ISSUER, old, "yes"),
+        ("the subject of another issuer", sub("1"), "https://other.example.com", old, "yes"),
+        ("a token without sub", sub("1"), ISSUER, ",\"iat\":1000000", "yes"),
+        ("the sign-in", sid("s"), ISSUER, old, "token_revoked"),
+        ("the sign-in, a later token", sid("s"), ISSUER, new, "yes"),
+        ("another sign-in", sid("t"), ISSUER, old, "yes"),
+        ("a subject is no sign-in", sid("1"), ISSUER, sessionless, "yes"),
+        ("without sid", Whose::SubjectWithoutSession("1".into()), ISSUER, sessionless, "token_revoked"),
+        ("with another sid", Whose::SubjectWithoutSession("1".into()), ISSUER, old, "yes"),
+        ("the address", Whose::Address(ann.clone()), ISSUER, old, "token_revoked"),
+        ("another's address", Whose::Address(bob), ISSUER, old, "yes"),
+        (
+            "the address without sid",
+            Whose::AddressWithoutSession(ann.clone()),
+            ISSUER,
+            sessionless,
+            "token_revoked",
+        ),
+        ("the address with sid", Whose::AddressWithoutSession(ann.clone()), ISSUER, old, "yes"),
+        ("everybody", Whose::Everybody, ISSUER, old, "token_revoked"),
+        ("everybody, a later token", Whose::Everybody, ISSUER, new, "yes"),
+        ("everybody, without iat", Whose::Everybody, ISSUER, ",\"sub\":\"1\"", "yes"),
+    ];
+    for (name, whose, issuer, claims, expected) in table {
+        let mut directory = directory(text);
+        let key = CutoffKey { issuer: ISSUER.into(), whose };
+        let cutoff = Cutoff { issued_until: Some(NOW), account: Account::Open };
+        directory.apply(Edit::Cutoff(key.clone(), Some(cutoff)));
+        let who = token_of(issuer, claims);
+        let answer = |directory: &Directory| match decide(&who, &ann, Imap, directory, NOW) {
+            Ok(_) => "yes",
+            Err(refusal) => refusal.reason(),
+        };
+        assert_eq!(answer(&directory), expected, "{name}");
+        let explained = explain_token(&who, &ann, Imap, &directory, NOW);
+        assert_eq!(explained.verdict.map_or_else(|refusal| refusal.reason(), |()| "yes"), expected, "{name}");
+        assert_eq!((explained.steps[0].check, explained.steps[0].passed), ("token", expected == "yes"), "{name}");
+        directory.apply(Edit::Cutoff(key, None));
+        assert_eq!((answer(&directory), directory.cutoff_count()), ("yes", 0), "{name}, forgotten");
+    }
+}
+
+#[test]
+fn a_closed_accounts_tokens_are_refused_whenever_they_were_issued_also_where_no_token_is_at_hand() {
+    let mut directory = directory("[unit.\"/\"]\nimap = \"any\"\n[user.\"ann@example.com\"]\nunit = \"/\"");
+    let key = CutoffKey { issuer: "https://id.example.com".into(), whose: Whose::Address(user("ann")) };
+    let later = token_of("https://id.example.com", ",\"iat\":1000050");
+    for (account, expected) in [(Account::Disabled, "account_disabled"), (Account::Purged, "account_purged")] {
+        directory.put_cutoff(&key, Some(Cutoff { issued_until: Some(NOW), account }));
+        let refusal = decide(&later, &user("ann"), Imap, &directory, NOW).unwrap_err();
+        assert_eq!((refusal.reason(), refusal.place()), (expected, None));
+        let explained = explain(&question("ann", "x", Imap), &directory, NOW);
+        assert_eq!(explained.verdict.unwrap_err().reason(), expected);
+        assert!(explained.steps[0].to_string().starts_with("NO  token       https://id.example.com d"));
+    }
+    directory.put_cutoff(&key, Some(Cutoff { issued_until: None, account: Account::Open }));
+    assert_eq!(directory.cutoff_count(), 0);
+    assert!(decide(&later, &user("ann"), Imap, &directory, NOW).is_ok());
 }

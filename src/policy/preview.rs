@@ -1,0 +1,401 @@
+//! What a change would come to, before it is made: who would lose or gain access with which app, and which open sessions
+//! would fall. Called by `store`, which knows the rows a change leads to. It judges with the code of `decide`, before the
+//! change and after it.
+//!
+//! It looks at the pairs of user and app that have an active grant, because they are the ones who would notice, and asks as
+//! a person's own program with a fresh token would: what a service account or an old token may do is not looked at.
+//! Cost: one pass over the users and grants at most, with one judgement for each kind of user; a change of a few users or
+//! mailboxes looks at those alone.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::{
+    Directory, Edit, Refusal, Rights,
+    decide::{Asked, Sight, judge_by},
+    directory::UserRow,
+    explain::Silent,
+};
+use crate::model::{ClientId, Service, UnixTime, UserId};
+
+/// Most pairs that each side of an answer names.
+const MOST_PAIRS: usize = 100;
+/// Most apps that each side of an answer names.
+const MOST_APPS: usize = 100;
+/// Most falling sessions that an answer names.
+const MOST_FALLS: usize = 1_000;
+
+/// The answer: what would be lost, gained and ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// Who would be let in no more.
+    pub loses: Side,
+    /// Who would be let in and is not today.
+    pub gains: Side,
+    /// The first sessions that would fall, in the order they were given in; at most 1,000.
+    pub falls: Vec<Fall>,
+    /// How many would fall in all.
+    pub fall_count: usize,
+}
+
+impl Preview {
+    /// Whether nobody would notice the change.
+    pub fn is_empty(&self) -> bool {
+        self.loses.pair_count == 0 && self.gains.pair_count == 0 && self.fall_count == 0
+    }
+}
+
+/// One side of a preview. Counts are exact; lists are cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Users who lose (or gain) something.
+    pub user_count: usize,
+    /// User, mailbox, app and service together: what a [`Pair`] is.
+    pub pair_count: usize,
+    /// Of them by IMAP.
+    pub imap_count: usize,
+    /// Of them by POP3.
+    pub pop_count: usize,
+    /// How many apps are concerned.
+    pub app_count: usize,
+    /// The apps with most users first; at most 100.
+    pub apps: Vec<AppCount>,
+    /// The first pairs by user; at most 100.
+    pub pairs: Vec<Pair>,
+}
+
+/// How many people use an app that is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppCount {
+    /// Its client ID.
+    pub app: ClientId,
+    /// Its name, where the catalogue has one.
+    pub name: Option<String>,
+    /// How many users lose (or gain) it for at least one service.
+    pub user_count: usize,
+}
+
+/// One user who loses or gains one app for one service and mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Who.
+    pub user: UserId,
+    /// Whose mailbox: the user's own, or a shared one.
+    pub owner: UserId,
+    /// With which app.
+    pub app: ClientId,
+    /// By which protocol.
+    pub service: Service,
+    /// Why not: after the change for who loses, today for who gains.
+    pub refusal: Refusal,
+}
+
+/// An open session, in plain values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveSeat {
+    /// Who came in.
+    pub user: UserId,
+    /// Whose mailbox is open.
+    pub owner: UserId,
+    /// With which app.
+    pub app: ClientId,
+    /// By which protocol.
+    pub service: Service,
+    /// When the session's token was issued.
+    pub issued_at: Option<UnixTime>,
+    /// Whether the app acts as a service account.
+    pub service_account: bool,
+}
+
+/// A session that would fall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fall {
+    /// Which one: its place in the list that was given.
+    pub seat: usize,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// A directory with a change in it that nobody else sees.
+#[derive(Debug)]
+pub struct Trial {
+    after: Directory,
+    scope: Scope,
+}
+
+#[derive(Debug)]
+enum Scope {
+    /// `after` is a whole directory of its own.
+    Whole,
+    /// `after` holds these users alone, and no grants; all else about people is as it was.
+    Parts { users: HashSet<UserId>, mailboxes: HashSet<UserId>, is_wide: bool },
+}
+
+impl Trial {
+    /// Tries edits: rows as they would stand, in any order. Edits of grants and cutoffs are passed over.
+    pub fn new(before: &Directory, edits: Vec<Edit>) -> Self {
+        let mut after = before.without_people();
+        let (mut users, mut mailboxes, mut is_wide) = (HashSet::new(), HashSet::new(), false);
+        for edit in edits {
+            match &edit {
+                Edit::Unit(..) | Edit::Group(..) | Edit::App(..) => is_wide = true,
+                Edit::User(id, _) => {
+                    after.adopt(before, id);
+                    users.insert(id.clone());
+                }
+                Edit::Mailbox(id, _) => {
+                    mailboxes.insert(id.clone());
+                }
+                Edit::Grant(..) | Edit::Cutoff(..) => continue,
+            }
+            after.apply(edit);
+        }
+        Self { after, scope: Scope::Parts { users, mailboxes, is_wide } }
+    }
+
+    /// A directory in place of another, when too much changes to name it.
+    pub fn whole(after: Directory) -> Self {
+        Self { after, scope: Scope::Whole }
+    }
+
+    /// Who would lose and gain, and which of the open sessions `seats` would fall.
+    pub fn preview(&self, before: &Directory, seats: &[LiveSeat], now: UnixTime) -> Preview {
+        let mut pass = Pass {
+            trial: self,
+            before,
+            now,
+            known: HashMap::new(),
+            loses: Tally::default(),
+            gains: Tally::default(),
+        };
+        pass.look_at_grants();
+        let (loses, gains) = (std::mem::take(&mut pass.loses), std::mem::take(&mut pass.gains));
+        let mut preview =
+            Preview { loses: pass.side(loses, true), gains: pass.side(gains, false), ..Preview::default() };
+        for (seat, live) in seats.iter().enumerate() {
+            let Some(refusal) = pass.falls(live) else { continue };
+            preview.fall_count += 1;
+            if preview.falls.len() < MOST_FALLS {
+                preview.falls.push(Fall { seat, refusal });
+            }
+        }
+        preview
+    }
+
+    /// Where the facts about a user are after the change.
+    fn sight<'s>(&'s self, before: &'s Directory, user: &UserId) -> Sight<'s> {
+        let after = &self.after;
+        match &self.scope {
+            Scope::Whole => Sight { directory: after, people: after, row: after.user(user) },
+            Scope::Parts { users, .. } if users.contains(user) => {
+                Sight { directory: after, people: before, row: after.user(user) }
+            }
+            Scope::Parts { .. } => Sight { directory: after, people: before, row: before.user(user) },
+        }
+    }
+}
+
+/// What happens to a user's access to a mailbox with an app, by each service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    loses: [bool; 2],
+    gains: [bool; 2],
+}
+
+const SERVICES: [Service; 2] = [Service::Imap, Service::Pop];
+
+/// Users about whom nothing else is to be known share one judgement: unit and flags, groups, app.
+type Kind = (u32, u32, u32);
+
+struct Pass<'p> {
+    trial: &'p Trial,
+    before: &'p Directory,
+    now: UnixTime,
+    known: HashMap<Kind, Outcome>,
+    loses: Tally,
+    gains: Tally,
+}
+
+impl Pass<'_> {
+    fn look_at_grants(&mut self) {
+        let (before, trial) = (self.before, self.trial);
+        let mut in_table: HashMap<u32, (&UserId, UserRow)> = HashMap::new();
+        let mut visit = |id, row: UserRow| {
+            if let Some(app) = row.granted_app() {
+                self.note(id, row, id, app, true);
+            }
+            if row.has_more_grants() {
+                in_table.insert(row.number(), (id, row));
+            }
+        };
+        match &trial.scope {
+            Scope::Parts { users, mailboxes, is_wide: false } => {
+                let mut concerned: HashSet<&UserId> = users.iter().collect();
+                for mailbox in mailboxes {
+                    concerned.extend(before.members_of(mailbox));
+                    concerned.extend(trial.after.members_of(mailbox));
+                }
+                concerned.into_iter().filter_map(|id| before.any_row(id)).for_each(|(id, row)| visit(id, row));
+            }
+            _ => before.all_rows().for_each(|(id, row)| visit(id, row)),
+        }
+        if in_table.is_empty() {
+            return;
+        }
+        let shared = before.mailboxes_by_number();
+        for (user, owner, app, is_plain) in before.active_grants() {
+            let Some((id, row)) = in_table.get(&user) else { continue };
+            let owner = match owner {
+                None => *id,
+                Some(number) => match shared.get(&number) {
+                    Some(owner) => owner,
+                    None => continue,
+                },
+            };
+            self.note(id, *row, owner, app, is_plain && owner == *id);
+        }
+    }
+
+    /// Judges one grant. `is_plain`: it is for the user's own mailbox and was never removed.
+    fn note(&mut self, user: &UserId, row: UserRow, owner: &UserId, app: u32, is_plain: bool) {
+        let Some(app_id) = self.before.apps.row(app).map(|row| &row.id) else { return };
+        let alone = match &self.trial.scope {
+            Scope::Whole => true,
+            Scope::Parts { users, .. } => users.contains(user),
+        };
+        let kind = (is_plain && !alone && !row.has_exception()).then(|| row.kind(app));
+        let outcome = match kind.and_then(|kind| self.known.get(&kind).copied()) {
+            Some(outcome) => outcome,
+            None => {
+                let outcome = self.judge(user, owner, app_id);
+                if let Some(kind) = kind {
+                    self.known.insert(kind, outcome);
+                }
+                outcome
+            }
+        };
+        for (tally, changed) in [(&mut self.loses, outcome.loses), (&mut self.gains, outcome.gains)] {
+            tally.add((user, row.has_more_grants()), owner, (app, app_id), changed);
+        }
+    }
+
+    fn judge(&self, user: &UserId, owner: &UserId, app: &ClientId) -> Outcome {
+        let mut outcome = Outcome::default();
+        for ((service, loses), gains) in SERVICES.iter().zip(&mut outcome.loses).zip(&mut outcome.gains) {
+            let asked = fresh(user, owner, app, *service, self.now);
+            let (was, is) = (self.verdict_before(&asked), self.verdict_after(&asked));
+            *loses = was.is_ok() && is.is_err();
+            *gains = was.is_err() && is.is_ok();
+        }
+        outcome
+    }
+
+    fn verdict_before(&self, asked: &Asked<'_>) -> Result<Rights, Refusal> {
+        let row = self.before.user(asked.user);
+        let sight = Sight { directory: self.before, people: self.before, row };
+        judge_by(asked, sight, self.now, &mut Silent).map(|yes| yes.rights)
+    }
+
+    fn verdict_after(&self, asked: &Asked<'_>) -> Result<Rights, Refusal> {
+        let sight = self.trial.sight(self.before, asked.user);
+        judge_by(asked, sight, self.now, &mut Silent).map(|yes| yes.rights)
+    }
+
+    /// Why an open session would fall by the change.
+    fn falls(&self, live: &LiveSeat) -> Option<Refusal> {
+        let asked = Asked {
+            user: &live.user,
+            owner: &live.owner,
+            app: &live.app,
+            service: live.service,
+            issued_at: live.issued_at,
+            service_account: live.service_account,
+            token: None,
+        };
+        let was = self.verdict_before(&asked).ok()?;
+        match self.verdict_after(&asked) {
+            Err(refusal) => Some(refusal),
+            Ok(rights) if rights < was => Some(Refusal::rights_lowered(&live.user, &live.owner)),
+            Ok(_) => None,
+        }
+    }
+
+    fn side(&self, tally: Tally, loses: bool) -> Side {
+        let mut apps: Vec<AppCount> = tally
+            .apps
+            .iter()
+            .filter_map(|(number, user_count)| {
+                let app = self.before.apps.row(*number)?.id.clone();
+                let name = self.before.app_name(&app).map(|name| name.to_string());
+                Some(AppCount { app, name, user_count: *user_count })
+            })
+            .collect();
+        apps.sort_by(|a, b| b.user_count.cmp(&a.user_count).then_with(|| a.app.cmp(&b.app)));
+        let app_count = apps.len();
+        apps.truncate(MOST_APPS);
+        let pairs = tally.first.into_iter().filter_map(|(user, owner, app, service)| {
+            let asked = fresh(&user, &owner, &app, service, self.now);
+            let refusal = if loses { self.verdict_after(&asked) } else { self.verdict_before(&asked) }.err()?;
+            Some(Pair { user, owner, app, service, refusal })
+        });
+        Side {
+            user_count: tally.users,
+            pair_count: tally.imap + tally.pop,
+            imap_count: tally.imap,
+            pop_count: tally.pop,
+            app_count,
+            apps,
+            pairs: pairs.collect(),
+        }
+    }
+}
+
+/// As a person's own program asks who has just signed in at the issuer.
+fn fresh<'a>(user: &'a UserId, owner: &'a UserId, app: &'a ClientId, service: Service, now: UnixTime) -> Asked<'a> {
+    // Past every removal: whose grant is active has connected again since.
+    let issued_at = Some(UnixTime(now.0.max(i64::MAX >> 3)));
+    Asked { user, owner, app, service, issued_at, service_account: false, token: None }
+}
+
+/// One side while it is being counted.
+#[derive(Default)]
+struct Tally {
+    users: usize,
+    imap: usize,
+    pop: usize,
+    apps: HashMap<u32, usize>,
+    first: BTreeSet<(UserId, UserId, ClientId, Service)>,
+    /// Users with several grants, and each of their apps, that are counted already.
+    counted: HashSet<UserId>,
+    counted_apps: HashSet<(UserId, u32)>,
+}
+
+impl Tally {
+    fn add(
+        &mut self,
+        (user, has_more): (&UserId, bool),
+        owner: &UserId,
+        app: (u32, &ClientId),
+        changed: [bool; 2],
+    ) {
+        if changed == [false; 2] {
+            return;
+        }
+        self.users += usize::from(!has_more || self.counted.insert(user.clone()));
+        if !has_more || self.counted_apps.insert((user.clone(), app.0)) {
+            *self.apps.entry(app.0).or_default() += 1;
+        }
+        for (service, _) in SERVICES.into_iter().zip(changed).filter(|(_, changed)| *changed) {
+            *match service {
+                Service::Imap => &mut self.imap,
+                Service::Pop => &mut self.pop,
+            } += 1;
+            if self.first.len() >= MOST_PAIRS && self.first.last().is_some_and(|last| last.0 < *user) {
+                continue;
+            }
+            self.first.insert((user.clone(), owner.clone(), app.1.clone(), service));
+            if self.first.len() > MOST_PAIRS {
+                self.first.pop_last();
+            }
+        }
+    }
+}

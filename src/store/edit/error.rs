@@ -1,0 +1,80 @@
+//! Why a change of the directory was not made: what, where, and what to do instead.
+
+use crate::model::{BadName, Place};
+use crate::store::StoreError;
+
+/// Why [`crate::store::Store::change`] did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// Somebody else changed the row meanwhile.
+    #[error(
+        "{place} has version {found}, not {expected}: it was changed meanwhile; read it again and repeat the change"
+    )]
+    Stale {
+        /// The row.
+        place: Place,
+        /// What the asker had seen.
+        expected: i64,
+        /// Its version.
+        found: i64,
+    },
+    /// The row is not there.
+    #[error("there is no {place}: correct the name, or make it first")]
+    Absent {
+        /// The row.
+        place: Place,
+    },
+    /// The row is there already.
+    #[error("{place} is there already: change it instead")]
+    Exists {
+        /// The row.
+        place: Place,
+    },
+    /// The policy file keeps the row.
+    #[error("{place} is kept by the policy file {file}: change it there, or take it out of the file first")]
+    Managed {
+        /// The row.
+        place: Place,
+        /// The file's name, as it was when it was applied.
+        file: String,
+    },
+    /// A unit that is not empty.
+    #[error("{place} cannot be removed, it is not empty ({what}): move or remove that first")]
+    InUse {
+        /// The unit.
+        place: Place,
+        /// What is still in it.
+        what: String,
+    },
+    /// Something in the change cannot be.
+    #[error("{place}: {what}: {remedy}")]
+    Wrong {
+        /// The row.
+        place: Place,
+        /// What is wrong.
+        what: String,
+        /// How to mend it.
+        remedy: &'static str,
+    },
+    /// Something about the list as a whole cannot be.
+    #[error("{what}: no more than {most} are taken at once")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// The bound.
+        most: usize,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl EditError {
+    pub(super) fn wrong(place: Place, what: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Wrong { place, what: what.into(), remedy }
+    }
+
+    pub(super) fn name(place: Place, bad: &BadName) -> Self {
+        Self::Wrong { place, what: format!("{} {:?}", bad.kind, bad.text), remedy: bad.problem }
+    }
+}
