@@ -77,6 +77,8 @@ pub struct Setup {
     pub policy: String,
     /// The whole `[[issuer]]` table; `None`: [`ISSUER`] with its keys in a file.
     pub issuer: Option<String>,
+    /// `database.url`.
+    pub database: String,
     /// Lines of `[limits]`.
     pub limits: String,
     /// More lines for the end of `portcullis.toml`.
@@ -94,6 +96,7 @@ impl Default for Setup {
         Self {
             policy: POLICY.to_owned(),
             issuer: None,
+            database: "sqlite:portcullis.db".to_owned(),
             limits: "failed_login_delay_s = 0\n".to_owned(),
             more: String::new(),
             listen: "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\n".to_owned(),
@@ -388,7 +391,7 @@ scope = {{ imap = ["mail"], pop = ["mail"] }}
 "#
     );
     let issuer = setup.issuer.as_deref().unwrap_or(&own_issuer);
-    let Setup { limits, more, listen, .. } = setup;
+    let Setup { database, limits, more, listen, .. } = setup;
     let list = |ending: &str| {
         let stems = ["server"].into_iter().chain(setup.certificates.iter().map(|(stem, _)| *stem));
         stems.map(|stem| format!("\"{dir}/{stem}.{ending}\"")).collect::<Vec<_>>().join(", ")
@@ -406,7 +409,7 @@ private_key = [{keys}]
 
 {issuer}
 [database]
-url = "sqlite:portcullis.db"
+url = "{database}"
 
 [policy]
 file = "{dir}/policy.toml"
