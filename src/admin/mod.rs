@@ -8,6 +8,7 @@ mod access;
 mod actor;
 mod audit;
 mod cutoffs;
+mod directory;
 mod events;
 mod extract;
 mod grants;
@@ -89,6 +90,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(me::routes())
         .merge(audit::routes())
         .merge(why::routes())
+        .merge(directory::routes())
         .merge(cutoffs::routes())
         .merge(events::routes())
 }

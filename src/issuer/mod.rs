@@ -11,7 +11,7 @@ mod refresh;
 mod ring;
 mod settings;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -54,6 +54,8 @@ pub struct Standing<'a> {
     pub issuer: &'a str,
     /// Keys that tokens can be checked with now; none for an issuer of opaque tokens.
     pub usable_keys: Option<usize>,
+    /// How long ago its keys were read, usable or not; none while there are none.
+    pub age: Option<Duration>,
 }
 
 /// Why a token yields no identity.
@@ -223,6 +225,7 @@ impl Issuers {
         list.map(|issuer| Standing {
             issuer: &issuer.settings.rules.url,
             usable_keys: issuer.ring.as_ref().map(keys),
+            age: issuer.ring.as_ref().and_then(|ring| ring.age(now)),
         })
         .collect()
     }

@@ -91,17 +91,24 @@ impl Claims {
         one_of(&self.one_or_many("aud")?.ok_or_else(|| missing("aud"))?, ours)
     }
 
-    /// The app: `azp`, else `client_id`; where both stand they must agree (product.md section 1; RFC 9068 section
-    /// 2.2).
-    pub(super) fn app(&self) -> Result<ClientId, TokenError> {
-        let app = match (self.text("azp")?, self.text("client_id")?) {
-            (Some(azp), Some(client_id)) if azp != client_id => {
-                return Err(TokenError::AppsDiffer { azp: short(azp), client_id: short(client_id) });
-            }
-            (Some(app), _) | (None, Some(app)) => app,
-            (None, None) => return Err(missing("azp or client_id")),
+    /// The app, and the claim that named it: the one of [`Rules::app_claim`] where the token has it, else `azp`, else
+    /// `client_id`. Where the last two both stand they must agree, whatever names the app (product.md section 1; RFC 9068
+    /// section 2.2).
+    pub(super) fn app<'r>(&self, rules: &'r Rules) -> Result<(ClientId, &'r str), TokenError> {
+        let (azp, client_id) = (self.text("azp")?, self.text("client_id")?);
+        if let (Some(azp), Some(client_id)) = (azp, client_id)
+            && azp != client_id
+        {
+            return Err(TokenError::AppsDiffer { azp: short(azp), client_id: short(client_id) });
+        }
+        let named = match &rules.app_claim {
+            Some(claim) => self.text(claim)?.map(|app| (app, claim.as_str())),
+            None => None,
         };
-        ClientId::parse(app).map_err(|error| TokenError::App { problem: error.to_string() })
+        let found = named.or(azp.map(|app| (app, "azp"))).or(client_id.map(|app| (app, "client_id")));
+        let (app, claim) = found.ok_or_else(|| missing("azp or client_id"))?;
+        let app = ClientId::parse(app).map_err(|error| TokenError::App { problem: error.to_string() })?;
+        Ok((app, claim))
     }
 
     /// The user, by the claim that the issuer's rules name. An e-mail address that the issuer itself calls
