@@ -1,9 +1,6 @@
 //! What an issuer says of its accounts and sign-ins ends the sessions it is about, within a second, and only those.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support/postgres.rs"]
-#[allow(dead_code)]
-mod postgres;
 mod support;
 
 use std::time::{Duration, Instant};
@@ -13,6 +10,7 @@ use serde_json::{Value, json};
 use support::{
     ANN, APP, AUDIENCE, Gate, ISSUER, Setup,
     api::{Answer, Api},
+    database, postgres,
     token::{self, now_s},
     wire::{Imap, xoauth2},
 };
@@ -24,13 +22,13 @@ const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
 const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
 
 fn gate() -> Gate {
-    gate_on("sqlite:portcullis.db")
+    gate_with(Setup::default().database)
 }
 
-fn gate_on(database: &str) -> Gate {
+fn gate_with(database: String) -> Gate {
     let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n";
     let more = "[http]\nfailures_per_minute = 1000\n".to_owned();
-    Gate::with(Setup { listen: listen.to_owned(), database: database.to_owned(), more, ..Setup::default() })
+    Gate::with(Setup { listen: listen.to_owned(), database, more, ..Setup::default() })
 }
 
 /// A token of this user, from this sign-in, as old as that.
@@ -135,7 +133,7 @@ fn a_revoked_session_is_out_in_idle_within_a_second_and_its_token_with_it() {
 fn an_event_that_one_node_hears_ends_the_sessions_on_the_other_within_a_second() {
     let Some(server) = postgres::shared() else { return };
     let url = server.database();
-    let (one, two) = (gate_on(&url), gate_on(&url));
+    let (one, two) = (gate_with(database(&url)), gate_with(database(&url)));
     two.set_keys(&[&one.key]);
     let old = token_of(&one, ANN, None, 5);
     let deadline = Instant::now() + Duration::from_secs(10);
