@@ -1,7 +1,9 @@
 //! The words a login's outcome may carry as a label: one fixed list, so that no peer can grow it.
 
 /// Every cause word of a refused login (threats.md section 7), sorted; `other` for a word that is not here.
-pub const CAUSES: [&str; 45] = [
+pub const CAUSES: [&str; 48] = [
+    "account_disabled",
+    "account_purged",
     "grant_disabled",
     "grant_removed",
     "legacy_password",
@@ -33,6 +35,7 @@ pub const CAUSES: [&str; 45] = [
     "token_revoked",
     "token_scope",
     "token_signature",
+    "token_stale",
     "token_too_long",
     "token_type",
     "token_unknown_key",
@@ -84,8 +87,18 @@ mod tests {
             include_str!("../gate/denial.rs"),
             include_str!("../gate/admit.rs"),
         ];
-        let starts =
-            ["token_", "policy_", "grant_", "user_", "unavailable_", "limit_", "not_member", "sasl_", "legacy_"];
+        let starts = [
+            "account_",
+            "token_",
+            "policy_",
+            "grant_",
+            "user_",
+            "unavailable_",
+            "limit_",
+            "not_member",
+            "sasl_",
+            "legacy_",
+        ];
         let mut found = 0;
         for text in sources {
             for word in text.split('"').skip(1).step_by(2) {
