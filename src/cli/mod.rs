@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod legacy;
 mod manual;
+mod policy;
 mod remote;
 mod serve;
 mod token;
@@ -54,6 +55,7 @@ enum Command {
     Check(check::Arguments),
     Audit(audit::Arguments),
     Legacy(legacy::Arguments),
+    Policy(policy::Arguments),
     Grants(remote::grants::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
         Command::Legacy(arguments) => arguments.run(),
+        Command::Policy(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),

@@ -3,6 +3,7 @@
 
 mod admit;
 mod denial;
+mod events;
 mod live;
 mod lobby;
 mod measure;
@@ -23,6 +24,7 @@ use std::{
 
 pub use admit::Admission;
 pub use denial::{Cause, Denial, Hint};
+pub use events::{EventError, Heard};
 pub use live::{Live, Seat, SeatGuard};
 pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot, TurnedAway};
 pub use nodes::{EndError, Listing, attend};

@@ -21,6 +21,7 @@ mod edit;
 mod error;
 mod event;
 mod examine;
+mod export;
 mod feed;
 mod grant_list;
 mod grants;

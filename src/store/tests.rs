@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
 mod audit;
-mod ground;
+pub(super) mod ground;
 mod seen;
 mod server;
 

@@ -61,7 +61,7 @@ pub(super) async fn unit_exists(c: &mut AnyConnection, path: &UnitPath) -> Resul
     if path.parent().is_none() {
         return Ok(true);
     }
-    let sql = "SELECT 1 FROM units WHERE path = $1 OR substr(path, 1, $2) = $3 LIMIT 1";
+    let sql = "SELECT 1 FROM units WHERE path = $1 OR substr(path, 1, CAST($2 AS INTEGER)) = $3 LIMIT 1";
     let (length, below) = below(path);
     let query = sqlx::query(sql).bind(path.as_str()).bind(length).bind(below);
     Ok(query.fetch_optional(c).await?.is_some())

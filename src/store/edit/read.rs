@@ -82,7 +82,7 @@ impl Store {
         limit: u32,
     ) -> Read<Page<Stored<UnitPath, Unit>>> {
         let sql = "SELECT path, imap, imap_until, pop, pop_until, managed_by, version FROM units \
-                   WHERE path > $1 AND (path = $2 OR substr(path, 1, $3) = $4) ORDER BY path LIMIT $5";
+                   WHERE path > $1 AND (path = $2 OR substr(path, 1, CAST($3 AS INTEGER)) = $4) ORDER BY path LIMIT $5";
         let root = UnitPath::root();
         let top = below.unwrap_or(&root);
         let (length, begin) = find::below(top);
@@ -194,7 +194,7 @@ impl Store {
         let sql = match below {
             None => "SELECT address FROM mailboxes WHERE address > $1 ORDER BY address LIMIT $2",
             Some(_) => {
-                "SELECT address FROM mailboxes WHERE address > $1 AND (unit = $3 OR substr(unit, 1, $4) = $5) \
+                "SELECT address FROM mailboxes WHERE address > $1 AND (unit = $3 OR substr(unit, 1, CAST($4 AS INTEGER)) = $5) \
                  ORDER BY address LIMIT $2"
             }
         };

@@ -56,9 +56,15 @@ impl Work<'_> {
         }
         let (length, begin) = find::below(path);
         for (what, sql) in [
-            ("users", "SELECT count(*) FROM users WHERE unit = $1 OR substr(unit, 1, $2) = $3"),
-            ("units below it", "SELECT count(*) FROM units WHERE path <> $1 AND substr(path, 1, $2) = $3"),
-            ("shared mailboxes", "SELECT count(*) FROM mailboxes WHERE unit = $1 OR substr(unit, 1, $2) = $3"),
+            ("users", "SELECT count(*) FROM users WHERE unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3"),
+            (
+                "units below it",
+                "SELECT count(*) FROM units WHERE path <> $1 AND substr(path, 1, CAST($2 AS INTEGER)) = $3",
+            ),
+            (
+                "shared mailboxes",
+                "SELECT count(*) FROM mailboxes WHERE unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3",
+            ),
         ] {
             let query = sqlx::query(sql).bind(path.as_str()).bind(length).bind(&begin);
             let count: i64 = query.fetch_one(&mut *self.tx).await?.try_get(0)?;
@@ -112,7 +118,7 @@ impl Work<'_> {
         }
 
         let (length, begin) = find::below(from);
-        let sql = "SELECT path FROM units WHERE path = $1 OR substr(path, 1, $2) = $3";
+        let sql = "SELECT path FROM units WHERE path = $1 OR substr(path, 1, CAST($2 AS INTEGER)) = $3";
         let query = sqlx::query(sql).bind(from.as_str()).bind(length).bind(&begin);
         for row in query.fetch_all(&mut *self.tx).await? {
             let old = UnitPath::parse(row.try_get(0)?)?;
@@ -122,14 +128,15 @@ impl Work<'_> {
             update.execute(&mut *self.tx).await?;
             self.touched.units.extend([old, new]);
         }
-        let sql = "SELECT address, unit FROM users WHERE unit = $1 OR substr(unit, 1, $2) = $3";
+        let sql = "SELECT address, unit FROM users WHERE unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3";
         let query = sqlx::query(sql).bind(from.as_str()).bind(length).bind(&begin);
         let mut units = std::collections::BTreeSet::new();
         for row in query.fetch_all(&mut *self.tx).await? {
             self.touched.users.insert(UserId::parse(row.try_get(0)?)?);
             units.insert(UnitPath::parse(row.try_get(1)?)?);
         }
-        let sql = "SELECT address, unit FROM mailboxes WHERE unit = $1 OR substr(unit, 1, $2) = $3";
+        let sql =
+            "SELECT address, unit FROM mailboxes WHERE unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3";
         let query = sqlx::query(sql).bind(from.as_str()).bind(length).bind(&begin);
         for row in query.fetch_all(&mut *self.tx).await? {
             self.touched.mailboxes.insert(UserId::parse(row.try_get(0)?)?);
@@ -162,15 +169,15 @@ impl Work<'_> {
         type Kept = (&'static str, fn(&str) -> Option<Place>);
         let kinds: [Kept; 3] = [
             (
-                "SELECT path FROM units WHERE managed_by = 'file' AND (path = $1 OR substr(path, 1, $2) = $3) LIMIT 1",
+                "SELECT path FROM units WHERE managed_by = 'file' AND (path = $1 OR substr(path, 1, CAST($2 AS INTEGER)) = $3) LIMIT 1",
                 |name| UnitPath::parse(name).ok().map(Place::Unit),
             ),
             (
-                "SELECT address FROM users WHERE managed_by = 'file' AND (unit = $1 OR substr(unit, 1, $2) = $3) LIMIT 1",
+                "SELECT address FROM users WHERE managed_by = 'file' AND (unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3) LIMIT 1",
                 |name| UserId::parse(name).ok().map(Place::User),
             ),
             (
-                "SELECT address FROM mailboxes WHERE managed_by = 'file' AND (unit = $1 OR substr(unit, 1, $2) = $3) \
+                "SELECT address FROM mailboxes WHERE managed_by = 'file' AND (unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3) \
                  LIMIT 1",
                 |name| UserId::parse(name).ok().map(Place::Mailbox),
             ),

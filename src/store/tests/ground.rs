@@ -2,27 +2,28 @@
 
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code)]
-pub(super) mod postgres;
+pub(in crate::store) mod postgres;
 
-use super::{Secret, Settings};
+use crate::model::Secret;
+use crate::store::Settings;
 
 /// A database that is empty and the test's own.
-pub(super) struct Ground {
-    pub(super) dir: tempfile::TempDir,
+pub(in crate::store) struct Ground {
+    pub(in crate::store) dir: tempfile::TempDir,
     url: String,
 }
 
 impl Ground {
-    pub(super) fn sqlite() -> Option<Self> {
+    pub(in crate::store) fn sqlite() -> Option<Self> {
         Some(Self { dir: tempfile::tempdir().unwrap(), url: "sqlite:portcullis.db".to_owned() })
     }
 
     /// `None` where PostgreSQL is not installed.
-    pub(super) fn postgres() -> Option<Self> {
+    pub(in crate::store) fn postgres() -> Option<Self> {
         Some(Self { url: postgres::shared()?.database(), ..Self::sqlite()? })
     }
 
-    pub(super) fn settings(&self) -> Settings {
+    pub(in crate::store) fn settings(&self) -> Settings {
         Settings { url: Secret::new(&self.url), ..Settings::in_dir(self.dir.path()) }
     }
 }
@@ -48,4 +49,4 @@ macro_rules! on_both {
         }
     };
 }
-pub(super) use on_both;
+pub(in crate::store) use on_both;
