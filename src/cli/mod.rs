@@ -4,6 +4,7 @@
 mod audit;
 mod check;
 mod demo;
+mod directory;
 mod explain;
 mod manual;
 mod policy;
@@ -54,6 +55,7 @@ enum Command {
     Check(check::Arguments),
     Audit(audit::Arguments),
     Policy(policy::Arguments),
+    Directory(directory::Arguments),
     Grants(remote::grants::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
         Command::Policy(arguments) => arguments.run(),
+        Command::Directory(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),
