@@ -161,6 +161,11 @@ async fn a_stale_version_is_refused_and_a_fresh_one_is_taken(ground: Ground) {
     assert_eq!(ask(&store, "ann", "one"), "policy_service_off");
     assert!(store.change(&[wish("any", Some(changed.version))], ADMIN).await.is_ok());
     assert_eq!(ask(&store, "ann", "one"), "yes");
+    // A user's own switch is part of what the user's version stands for.
+    let seen = store.user(&user("ann")).await.unwrap().unwrap().version;
+    store.set_self_switch(&user("ann"), Service::Pop, true, NOW).await.unwrap();
+    let ann = store.user(&user("ann")).await.unwrap().unwrap();
+    assert!(ann.value.own_off.pop && ann.version > seen, "{ann:?}");
     // Members belong to the version of their group.
     let before = store.group(&group("pilot")).await.unwrap().unwrap().version;
     change(&store, [Directive::User(user("ann"), Action::Remove)]).await.unwrap();
