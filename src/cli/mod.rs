@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod directory;
 mod explain;
+mod legacy;
 mod manual;
 mod policy;
 mod remote;
@@ -54,6 +55,7 @@ enum Command {
     Explain(explain::Arguments),
     Check(check::Arguments),
     Audit(audit::Arguments),
+    Legacy(legacy::Arguments),
     Policy(policy::Arguments),
     Directory(directory::Arguments),
     Grants(remote::grants::Arguments),
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => arguments.run(),
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
+        Command::Legacy(arguments) => arguments.run(),
         Command::Policy(arguments) => arguments.run(),
         Command::Directory(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),

@@ -168,6 +168,7 @@ impl Dialog {
             _ => return Ok(self.link.wire.push().await?),
         };
         self.link.may_go_on()?;
+        self.link.note_command(command.word());
         match held.maildrop.answer(command, &mut self.link.wire.out) {
             Next::Done => {}
             Next::Listing(mut listing) => {

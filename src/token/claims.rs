@@ -83,13 +83,12 @@ impl Claims {
             None if needed => return Err(missing("aud")),
             None => return Ok("not given".into()),
         };
-        match found.iter().find(|name| rules.audience.iter().any(|ours| ours == *name)) {
-            Some(name) => Ok(short(name)),
-            None => Err(TokenError::Audience {
-                found: found.iter().take(10).map(|name| short(name)).collect(),
-                wanted: rules.audience.clone(),
-            }),
-        }
+        one_of(&found, &rules.audience)
+    }
+
+    /// `aud` has one of these names.
+    pub(super) fn audience_of(&self, ours: &[String]) -> Result<String, TokenError> {
+        one_of(&self.one_or_many("aud")?.ok_or_else(|| missing("aud"))?, ours)
     }
 
     /// The app, and the claim that named it: the one of [`Rules::app_claim`] where the token has it, else `azp`, else
@@ -160,10 +159,20 @@ impl Claims {
     }
 }
 
+fn one_of(found: &[&str], ours: &[String]) -> Result<String, TokenError> {
+    match found.iter().find(|name| ours.iter().any(|ours| ours == *name)) {
+        Some(name) => Ok(short(name)),
+        None => Err(TokenError::Audience {
+            found: found.iter().take(10).map(|name| short(name)).collect(),
+            wanted: ours.to_vec(),
+        }),
+    }
+}
+
 pub(super) fn missing(claim: &str) -> TokenError {
     TokenError::ClaimMissing { claim: claim.into() }
 }
 
-fn wrong_type(claim: &str, expected: &'static str) -> TokenError {
+pub(super) fn wrong_type(claim: &str, expected: &'static str) -> TokenError {
     TokenError::ClaimType { claim: claim.into(), expected }
 }

@@ -71,6 +71,7 @@ impl Stay<'_> {
             Step::Chunk(_) | Step::AppendEnd => {}
             Step::Append(head) => {
                 self.dialog.link.may_go_on()?;
+                self.dialog.link.note_command("APPEND");
                 let tag = head.tag.clone();
                 if self.rights == Rights::Read {
                     self.dialog.framer.reject();
@@ -81,6 +82,7 @@ impl Stay<'_> {
             }
             Step::Command(Tagged { tag, command }) => {
                 self.dialog.link.may_go_on()?;
+                self.dialog.link.note_command(command.word());
                 Box::pin(self.carry_out(&tag, command)).await?;
             }
         }
