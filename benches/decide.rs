@@ -12,8 +12,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::{
     model::{ClientId, GroupId, Service, UnitPath, UnixTime, UserId},
     policy::{
-        Access, App, Directory, Grant, GrantKey, GrantState, Group, Question, Setting, Settings, Trust, Unit, User,
-        decide, explain,
+        Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Question, Setting, Settings, Trial,
+        Trust, Unit, User, decide, explain,
     },
     token::{Fingerprint, Identity, Rules, from_introspection},
 };
@@ -158,6 +158,23 @@ fn bench(c: &mut Criterion) {
         black_box(decide(who, who.user(), Service::Imap, &directory, NOW)).ok();
     }
     println!("{} ns of CPU per decide", (on_cpu_ns() - start) / (rounds * ASKED));
+
+    let root = Unit { settings: Settings { imap: Some(Access::Off.into()), pop: Some(Access::Any.into()) } };
+    let flat = Unit { settings: Settings::default() };
+    let group = GroupId::parse("group5@example.com").unwrap();
+    let changes = [
+        ("the root's setting", vec![Edit::Unit(UnitPath::root(), Some(root.clone()))]),
+        ("all units' settings", paths().into_iter().map(|path| Edit::Unit(path, Some(flat.clone()))).collect()),
+        ("a group's setting", vec![Edit::Group(group, Some(Group { priority: 5, settings: root.settings }))]),
+        ("one app", vec![Edit::App(app(1), Some(App { trust: Trust::Blocked, ..App::default() }))]),
+        ("one user", vec![Edit::User(user(7), None)]),
+    ];
+    for (what, edits) in changes {
+        let start = on_cpu_ns();
+        let preview = Trial::new(&directory, edits).preview(&directory, &[], NOW);
+        let ms = (on_cpu_ns() - start) / 1_000_000;
+        println!("{ms} ms of CPU to preview a change of {what}: {} users lose", preview.loses.user_count);
+    }
 
     let mut next = 0;
     c.bench_function("decide", |b| {

@@ -135,3 +135,46 @@ fn a_list_with_a_star_admits_apps_by_their_beginning() {
         other.command(&format!("AUTHENTICATE XOAUTH2 {}", support::wire::xoauth2(ANN, &gate.token(ANN, APP))));
     assert!(refused.status.starts_with("NO [CONTACTADMIN]"), "{}", refused.status);
 }
+
+#[test]
+fn a_list_of_users_is_tried_imported_and_in_force_at_once() {
+    let gate = gate();
+    let import = |list: &str, dry: &[&str]| {
+        fs::write(gate.dir().join("users.csv"), list).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["directory", "import", "users.csv", "--config"]).arg(gate.config()).args(dry);
+        command.current_dir(gate.dir()).output().unwrap()
+    };
+    let wrong = import("address,unit\nnew@example.com,/Nowhere\nold@example.com,/\n", &[]);
+    assert_eq!(code(&wrong), 1);
+    assert!(
+        err(&wrong).contains("users.csv:2: user \"new@example.com\": there is no unit \"/Nowhere\""),
+        "{}",
+        err(&wrong)
+    );
+    assert!(err(&wrong).contains("1 lines of users.csv are wrong; nothing was changed"), "{}", err(&wrong));
+    // Who stands in the policy file is the file's to change.
+    let kept = import("address,unit\nann@example.com,/Off\n", &[]);
+    assert_eq!(code(&kept), 1);
+    assert!(
+        err(&kept).contains("is kept by the policy file") && err(&kept).contains("policy.toml"),
+        "{}",
+        err(&kept)
+    );
+
+    let list = "address,unit\nnew@example.com,/\nann@example.com,/\n";
+    let dry = import(list, &["--dry-run"]);
+    assert_eq!((code(&dry), out(&dry).as_str()), (0, "1 users would be made, 0 would be changed, 1 as before\n"));
+    let done = import(list, &[]);
+    assert_eq!((code(&done), out(&done).as_str()), (0, "1 users made, 0 changed, 1 as before\n"));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let mut imap = support::wire::Imap::connect(&gate);
+        let sign_in = support::wire::xoauth2("new@example.com", &gate.token("new@example.com", APP));
+        if imap.command(&format!("AUTHENTICATE XOAUTH2 {sign_in}")).status.starts_with("OK") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the new user never got in");
+    }
+    assert_eq!(code(&import("name\nx\n", &[])), 2);
+}

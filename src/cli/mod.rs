@@ -4,6 +4,7 @@
 mod audit;
 mod check;
 mod demo;
+mod directory;
 mod explain;
 mod legacy;
 mod manual;
@@ -56,6 +57,7 @@ enum Command {
     Audit(audit::Arguments),
     Legacy(legacy::Arguments),
     Policy(policy::Arguments),
+    Directory(directory::Arguments),
     Grants(remote::grants::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => arguments.run(),
         Command::Legacy(arguments) => arguments.run(),
         Command::Policy(arguments) => arguments.run(),
+        Command::Directory(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),

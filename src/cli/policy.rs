@@ -157,8 +157,7 @@ impl Apply {
             eprintln!("portcullis: nothing was changed; say --yes to apply without being asked");
             return Ok(ExitCode::from(1));
         }
-        let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-        let by = format!("{} with {name}", user.as_deref().unwrap_or("portcullis policy apply"));
+        let by = format!("{} with {name}", account());
         let applied = match store.apply_expecting(&document, &name, &by, Some(plan.version)).await {
             Ok(applied) => applied,
             Err(error @ StoreError::Stale { .. }) => {
@@ -184,6 +183,12 @@ impl Apply {
             );
         }
     }
+}
+
+/// Whose account the command runs in, for the audit log.
+pub(super) fn account() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    user.unwrap_or_else(|| "the command line".to_owned())
 }
 
 /// Asks at a terminal; elsewhere the answer is no.

@@ -1,7 +1,10 @@
 //! Groups in memory. Users in the same groups share one set, so that a membership costs a user four bytes. Private to
 //! `policy`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     Group,
@@ -75,6 +78,13 @@ impl Groups {
     pub(super) fn of_set(&self, set: u32) -> impl Iterator<Item = &GroupRow> {
         let groups = self.sets.get(set as usize).map_or(&[][..], |set| &set.groups);
         groups.iter().filter_map(|number| self.rows.get(*number as usize)).filter(|group| group.listed)
+    }
+
+    /// The sets that one of these groups is in.
+    pub(super) fn sets_with(&self, groups: &HashSet<GroupId>) -> HashSet<u32> {
+        let numbers: HashSet<u32> = groups.iter().filter_map(|id| self.numbers.get(id).copied()).collect();
+        let sets = (0..).zip(&self.sets);
+        sets.filter(|(_, set)| set.groups.iter().any(|group| numbers.contains(group))).map(|(set, _)| set).collect()
     }
 
     pub(super) fn len(&self) -> usize {

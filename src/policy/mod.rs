@@ -11,6 +11,7 @@ mod explain;
 mod facts;
 pub mod file;
 mod groups;
+pub mod import;
 mod permit;
 mod preview;
 mod refusal;

@@ -4,8 +4,8 @@
 //!
 //! It looks at the pairs of user and app that have an active grant, because they are the ones who would notice, and asks as
 //! a person's own program with a fresh token would: what a service account or an old token may do is not looked at.
-//! Cost: one pass over the users and grants at most, with one judgement for each kind of user; a change of a few users or
-//! mailboxes looks at those alone.
+//! Cost: one pass over the users and grants at most, in which those are judged whom the change can touch, each kind of them
+//! once; a change of a few users or mailboxes looks at those alone. The snapshot stands still meanwhile.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use super::{
     directory::UserRow,
     explain::Silent,
 };
-use crate::model::{ClientId, Service, UnixTime, UserId};
+use crate::model::{ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 
 /// Most pairs that each side of an answer names.
 const MOST_PAIRS: usize = 100;
@@ -127,29 +127,46 @@ enum Scope {
     /// `after` is a whole directory of its own.
     Whole,
     /// `after` holds these users alone, and no grants; all else about people is as it was.
-    Parts { users: HashSet<UserId>, mailboxes: HashSet<UserId>, is_wide: bool },
+    Parts(Box<Edited>),
+}
+
+/// The rows that edits are about.
+#[derive(Debug, Default)]
+struct Edited {
+    units: HashSet<UnitPath>,
+    groups: HashSet<GroupId>,
+    apps: HashSet<ClientId>,
+    users: HashSet<UserId>,
+    mailboxes: HashSet<UserId>,
+}
+
+impl Edited {
+    /// Whether users may be concerned who are not named.
+    fn is_wide(&self) -> bool {
+        !(self.units.is_empty() && self.groups.is_empty() && self.apps.is_empty())
+    }
 }
 
 impl Trial {
     /// Tries edits: rows as they would stand, in any order. Edits of grants and cutoffs are passed over.
     pub fn new(before: &Directory, edits: Vec<Edit>) -> Self {
         let mut after = before.without_people();
-        let (mut users, mut mailboxes, mut is_wide) = (HashSet::new(), HashSet::new(), false);
+        let mut edited = Edited::default();
         for edit in edits {
             match &edit {
-                Edit::Unit(..) | Edit::Group(..) | Edit::App(..) => is_wide = true,
+                Edit::Unit(path, _) => drop(edited.units.insert(path.clone())),
+                Edit::Group(name, _) => drop(edited.groups.insert(name.clone())),
+                Edit::App(id, _) => drop(edited.apps.insert(id.clone())),
                 Edit::User(id, _) => {
                     after.adopt(before, id);
-                    users.insert(id.clone());
+                    edited.users.insert(id.clone());
                 }
-                Edit::Mailbox(id, _) => {
-                    mailboxes.insert(id.clone());
-                }
+                Edit::Mailbox(id, _) => drop(edited.mailboxes.insert(id.clone())),
                 Edit::Grant(..) | Edit::Cutoff(..) => continue,
             }
             after.apply(edit);
         }
-        Self { after, scope: Scope::Parts { users, mailboxes, is_wide } }
+        Self { after, scope: Scope::Parts(Box::new(edited)) }
     }
 
     /// A directory in place of another, when too much changes to name it.
@@ -161,6 +178,7 @@ impl Trial {
     pub fn preview(&self, before: &Directory, seats: &[LiveSeat], now: UnixTime) -> Preview {
         let mut pass = Pass {
             trial: self,
+            reach: Reach::new(self, before, now),
             before,
             now,
             known: HashMap::new(),
@@ -186,8 +204,8 @@ impl Trial {
         let (after, cutoffs) = (&self.after, &before.cutoffs);
         let (people, row) = match &self.scope {
             Scope::Whole => (after, after.user(user)),
-            Scope::Parts { users, .. } if users.contains(user) => (before, after.user(user)),
-            Scope::Parts { .. } => (before, before.user(user)),
+            Scope::Parts(edited) if edited.users.contains(user) => (before, after.user(user)),
+            Scope::Parts(_) => (before, before.user(user)),
         };
         Sight { directory: after, people, cutoffs, row }
     }
@@ -205,8 +223,39 @@ const SERVICES: [Service; 2] = [Service::Imap, Service::Pop];
 /// Users about whom nothing else is to be known share one judgement: unit and flags, groups, app.
 type Kind = (u32, u32, u32);
 
+/// What a verdict on a user's own mailbox can change by, other than by the user's own row.
+#[derive(Default)]
+struct Reach {
+    /// Units, by number, where another setting is in force, or one that was edited.
+    units: HashSet<u32>,
+    /// Sets of groups with an edited one.
+    sets: HashSet<u32>,
+    apps: HashSet<u32>,
+}
+
+impl Reach {
+    fn new(trial: &Trial, before: &Directory, now: UnixTime) -> Self {
+        let Scope::Parts(edited) = &trial.scope else { return Self::default() };
+        let after = &trial.after;
+        let numbers: HashSet<u32> = edited.units.iter().filter_map(|path| after.tree.number(path)).collect();
+        let differs = |unit: &u32| {
+            SERVICES.iter().any(|service| {
+                let (was, is) = (before.tree.source(*unit, *service, now), after.tree.source(*unit, *service, now));
+                was != is || was.is_some_and(|source| numbers.contains(&source))
+            })
+        };
+        let units = if numbers.is_empty() { HashSet::new() } else { after.tree.all().filter(differs).collect() };
+        Self { units, sets: after.groups.sets_with(&edited.groups), apps: after.apps.spoken_for(&edited.apps) }
+    }
+
+    fn touches(&self, row: UserRow, app: u32) -> bool {
+        self.units.contains(&row.unit()) || self.sets.contains(&row.groups) || self.apps.contains(&app)
+    }
+}
+
 struct Pass<'p> {
     trial: &'p Trial,
+    reach: Reach,
     before: &'p Directory,
     now: UnixTime,
     known: HashMap<Kind, Outcome>,
@@ -227,9 +276,9 @@ impl Pass<'_> {
             }
         };
         match &trial.scope {
-            Scope::Parts { users, mailboxes, is_wide: false } => {
-                let mut concerned: HashSet<&UserId> = users.iter().collect();
-                for mailbox in mailboxes {
+            Scope::Parts(edited) if !edited.is_wide() => {
+                let mut concerned: HashSet<&UserId> = edited.users.iter().collect();
+                for mailbox in &edited.mailboxes {
                     concerned.extend(before.members_of(mailbox));
                     concerned.extend(trial.after.members_of(mailbox));
                 }
@@ -259,8 +308,11 @@ impl Pass<'_> {
         let Some(app_id) = self.before.apps.row(app).map(|row| &row.id) else { return };
         let alone = match &self.trial.scope {
             Scope::Whole => true,
-            Scope::Parts { users, .. } => users.contains(user),
+            Scope::Parts(edited) => edited.users.contains(user),
         };
+        if !alone && owner == user && !self.reach.touches(row, app) {
+            return;
+        }
         let kind = (is_plain && !alone && !row.has_exception()).then(|| row.kind(app));
         let outcome = match kind.and_then(|kind| self.known.get(&kind).copied()) {
             Some(outcome) => outcome,

@@ -1,7 +1,7 @@
 //! Settings in the compact form the directory keeps: apps as numbers, so that a list is compared without touching
 //! its texts. Private to `policy`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Access, App, Setting, Settings, Trust, shipped_name};
@@ -170,6 +170,15 @@ impl Apps {
         }
         let longest = self.lengths.keys().rev().find_map(|length| self.prefixes.get(app.as_str().get(..*length)?));
         longest.and_then(|number| self.row(*number)).or(own)
+    }
+
+    /// The apps that one of these entries of the catalogue may speak for.
+    pub(super) fn spoken_for(&self, entries: &HashSet<ClientId>) -> HashSet<u32> {
+        let prefixes: Vec<&str> = entries.iter().filter_map(ClientId::prefix).collect();
+        let concerned = |row: &AppRow| {
+            entries.contains(&row.id) || prefixes.iter().any(|prefix| row.id.as_str().starts_with(prefix))
+        };
+        (0..).zip(&self.rows).filter(|(_, row)| concerned(row)).map(|(number, _)| number).collect()
     }
 
     pub(super) fn find(&self, app: &ClientId) -> Option<&AppRow> {

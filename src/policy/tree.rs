@@ -44,14 +44,26 @@ impl Default for Tree {
 impl Tree {
     /// The rule in force for a unit: its own, else that of the nearest unit above whose rule has not run out.
     pub(super) fn effective(&self, unit: u32, service: Service, now: UnixTime) -> Option<(&Node, &Rule)> {
+        let node = self.node(self.source(unit, service, now)?)?;
+        Some((node, node.rules.of(service).as_ref()?))
+    }
+
+    /// The number of the unit whose rule that is.
+    pub(super) fn source(&self, unit: u32, service: Service, now: UnixTime) -> Option<u32> {
         let mut node = self.node(unit)?;
         loop {
-            node = self.node(*node.nearest.of(service))?;
-            if let Some(rule) = node.rules.of(service).as_ref().filter(|rule| rule.holds(now)) {
-                return Some((node, rule));
+            let nearest = *node.nearest.of(service);
+            node = self.node(nearest)?;
+            if node.rules.of(service).as_ref().is_some_and(|rule| rule.holds(now)) {
+                return Some(nearest);
             }
             node = self.node(node.parent)?;
         }
+    }
+
+    /// Every unit's number, listed or not.
+    pub(super) fn all(&self) -> impl Iterator<Item = u32> {
+        0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn node(&self, unit: u32) -> Option<&Node> {

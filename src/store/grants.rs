@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::Row;
 use tokio::time::timeout;
 
-use super::{AuditEvent, Store, StoreError, audit, feed::Write, grant_list::because, rows};
+use super::{AuditEvent, Store, StoreError, apply, audit, feed::Write, grant_list::because, rows};
 use crate::model::{ClientId, GrantId, Service, UnixTime, UserId};
 use crate::policy::{Grant, GrantKey, GrantState, Permit};
 
@@ -112,6 +112,10 @@ impl Store {
         if done.map_err(|error| write.failed(error))?.rows_affected() == 0 {
             return Ok(());
         }
+        let version = apply::numbers(&mut write.tx).await.map_err(|error| write.failed(error))?.0;
+        let query = sqlx::query("UPDATE users SET version = $1 WHERE address = $2").bind(version);
+        let renewed = query.bind(user.as_str()).execute(&mut *write.tx).await;
+        renewed.map_err(|error| write.failed(error))?;
         let mut event = AuditEvent::new(now, "user.own_switch", "done");
         event.user = Some(user.to_string());
         event.service = Some(service);

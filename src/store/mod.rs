@@ -59,8 +59,8 @@ pub use apply::{Applied, Plan, Planned};
 pub use audit::{AuditFilter, AuditFull, AuditLog, NumberedEvent};
 pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use edit::{
-    Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, MOST_CHANGES, MailboxPatch, MailboxValue,
-    Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+    Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, Imported, MOST_CHANGES, MailboxPatch,
+    MailboxValue, Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
 };
 pub use error::StoreError;
 pub use event::AuditEvent;

@@ -10,6 +10,7 @@
 
 mod error;
 mod find;
+mod import;
 mod people;
 pub(super) mod put;
 mod read;
@@ -19,6 +20,7 @@ mod work;
 use std::time::SystemTime;
 
 pub use error::EditError;
+pub use import::Imported;
 pub use read::{MailboxValue, Page, Stored, UserFilter};
 
 use super::{Store, apply, audit, feed::Write};

@@ -21,7 +21,7 @@ pub struct Stored<K, V> {
     pub id: K,
     /// What it says.
     pub value: V,
-    /// The number of its last change: good as an ETag. 0 for rows older than versions, and for a root nobody touched.
+    /// The number of its last change: good as an ETag. Members belong to their group or mailbox, not to the user. 0 for rows older than versions, and for a root nobody touched.
     pub version: i64,
     /// Who keeps it: `file` (the policy file; it cannot be changed elsewhere) or `admin`.
     pub managed_by: String,

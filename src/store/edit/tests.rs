@@ -24,6 +24,7 @@ on_both! {
     effective_settings_name_their_place;
     a_change_of_one_process_reaches_the_other;
     a_plan_is_bound_to_the_version_it_was_made_against;
+    a_list_of_users_is_imported_whole_or_reported_line_by_line;
 }
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
@@ -160,6 +161,11 @@ async fn a_stale_version_is_refused_and_a_fresh_one_is_taken(ground: Ground) {
     assert_eq!(ask(&store, "ann", "one"), "policy_service_off");
     assert!(store.change(&[wish("any", Some(changed.version))], ADMIN).await.is_ok());
     assert_eq!(ask(&store, "ann", "one"), "yes");
+    // A user's own switch is part of what the user's version stands for.
+    let seen = store.user(&user("ann")).await.unwrap().unwrap().version;
+    store.set_self_switch(&user("ann"), Service::Pop, true, NOW).await.unwrap();
+    let ann = store.user(&user("ann")).await.unwrap().unwrap();
+    assert!(ann.value.own_off.pop && ann.version > seen, "{ann:?}");
     // Members belong to the version of their group.
     let before = store.group(&group("pilot")).await.unwrap().unwrap().version;
     change(&store, [Directive::User(user("ann"), Action::Remove)]).await.unwrap();
@@ -508,4 +514,50 @@ async fn a_plan_is_bound_to_the_version_it_was_made_against(ground: Ground) {
     let version = store.policy_version().await.unwrap();
     assert!(store.apply_expecting(&document, "policy.toml", "me", Some(version)).await.is_ok());
     assert_eq!(store.unit(&unit("/")).await.unwrap().unwrap().managed_by, "file");
+}
+
+async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Ground) {
+    let store = furnished(&ground).await;
+    let read = |text: &str| crate::policy::import::read_users(text).unwrap();
+    let number = *store.changes().borrow();
+
+    let wrong = read(
+        "address,unit,groups\ncid@example.com,/Slaes,\nbob@example.com,/Sales,nobody\nteam@example.com,/,\nx,/,\n",
+    );
+    let report = store.import(&wrong, ADMIN, false).await.unwrap();
+    assert_eq!((report.wrong_count, report.is_done), (4, false));
+    for ((line, wrong), (at, said)) in report.wrong.iter().zip([
+        (2, "there is no unit \"/Slaes\""),
+        (3, "there is no group \"nobody\""),
+        (4, "it is a shared mailbox"),
+        (5, "is not an address"),
+    ]) {
+        assert!(*line == at && wrong.contains(said), "{line}: {wrong}");
+    }
+    assert_eq!(*store.changes().borrow(), number);
+
+    let list = read(
+        "address,unit,suspended,groups\ncid@example.com,/Sales,,pilot\nann@example.com,,,pilot\n\
+         bob@example.com,/Sales/Field,yes,pilot\n",
+    );
+    let dry = store.import(&list, ADMIN, true).await.unwrap();
+    assert_eq!((dry.made, dry.changed, dry.same, dry.is_done), (1, 1, 1, false));
+    assert_eq!(*store.changes().borrow(), number);
+    assert_eq!(store.user(&user("cid")).await.unwrap(), None);
+
+    let done = store.import(&list, ADMIN, false).await.unwrap();
+    assert_eq!(Imported { is_done: true, ..dry }, done);
+    assert_eq!(ask(&store, "cid", "one"), "yes");
+    assert_eq!(ask(&store, "bob", "two"), "user_suspended");
+    let members = store.users(&UserFilter { group: Some(group("pilot")), ..UserFilter::default() }, None, 10).await;
+    assert_eq!(members.unwrap().rows.len(), 3);
+    let rows = store.audit_recent(&AuditFilter::default()).await.unwrap();
+    let summary = rows.iter().find(|row| row.event == "directory.imported").unwrap();
+    assert_eq!(summary.detail.as_deref(), Some("by root@example.com: 1 users made, 1 changed, 1 as before"));
+
+    let again = store.import(&list, ADMIN, false).await.unwrap();
+    assert_eq!((again.made, again.changed, again.same, again.is_done), (0, 0, 3, false));
+    // A user without a unit, who is not there yet, is a mistake of the list.
+    let report = store.import(&read("address\ndora@example.com\n"), ADMIN, false).await.unwrap();
+    assert!(report.wrong[0].1.contains("the user is in no unit"), "{report:?}");
 }

@@ -51,6 +51,18 @@ pub(super) struct Work<'w> {
 }
 
 impl<'w> Work<'w> {
+    /// `version` is the number that the change will have.
+    pub(super) fn new(write: &'w mut Write<'_>, actor: Actor<'w>, version: i64, now: UnixTime) -> Self {
+        let mark = Mark { managed_by: put::ADMIN, version };
+        let (tx, touched) = (&mut *write.tx, &mut write.touched);
+        Self { tx, touched, mark, actor, now, events: Vec::new() }
+    }
+
+    /// The audit rows of what was done.
+    pub(super) fn into_events(self) -> Vec<AuditEvent> {
+        self.events
+    }
+
     /// The audit rows of what was done, and the version that the rows have now.
     pub(super) async fn run(
         write: &'w mut Write<'_>,
@@ -66,9 +78,7 @@ impl<'w> Work<'w> {
         }
         let numbers = apply::numbers(&mut write.tx).await;
         let (version, _) = numbers.map_err(|error| write.failed(error))?;
-        let mark = Mark { managed_by: put::ADMIN, version };
-        let (tx, touched) = (&mut *write.tx, &mut write.touched);
-        let mut work = Work { tx, touched, mark, actor, now, events: Vec::new() };
+        let mut work = Work::new(write, actor, version, now);
         let mut outcome = Ok(());
         for wish in wishes {
             outcome = work.one(wish).await;

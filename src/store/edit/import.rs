@@ -1,0 +1,174 @@
+//! A list of users brought into the directory, with a report. Called by `cli` and `admin`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
+
+use super::{
+    Action, Actor, EditError, GroupPatch, UserPatch, find,
+    work::{Done, Stop, Work},
+};
+use crate::model::{GroupId, Place, UnixTime, UserId};
+use crate::policy::import::{ImportLine, ImportedUser};
+use crate::store::{AuditEvent, Store, apply, audit, feed::Write};
+
+/// Wrong lines that a report names.
+const MOST_WRONG: usize = 1_000;
+/// Changes with an audit row of their own; the summary tells of the others.
+const TOLD: usize = 200;
+
+/// What became of a list, or would become of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Users who were not there.
+    pub made: usize,
+    /// Users who are in another unit, suspended or not, or in more groups than before.
+    pub changed: usize,
+    /// Users about whom the list says what is so already.
+    pub same: usize,
+    /// Lines that are wrong.
+    pub wrong_count: usize,
+    /// The first of them, at most 1,000: line and what is wrong.
+    pub wrong: Vec<(usize, String)>,
+    /// Whether the directory was changed: not in a dry run, and not where a line is wrong.
+    pub is_done: bool,
+}
+
+impl Store {
+    /// Makes and changes the users of a list, in one transaction: all, or nobody where a line is wrong. Users who are not on
+    /// the list stay as they are. With `dry_run` nothing is changed.
+    pub async fn import(
+        &self,
+        lines: &[ImportLine],
+        actor: Actor<'_>,
+        dry_run: bool,
+    ) -> Result<Imported, EditError> {
+        let now = UnixTime::from(SystemTime::now());
+        let mut write = Write::begin(self, "importing users").await?;
+        let numbers = apply::numbers(&mut write.tx).await;
+        let (version, _) = numbers.map_err(|error| write.failed(error))?;
+        let mut work = Work::new(&mut write, actor, version, now);
+        let outcome = work.import(lines).await;
+        let mut events = work.into_events();
+        let mut imported = match outcome {
+            Ok(imported) => imported,
+            Err(Stop::Edit(error)) => return Err(error),
+            Err(Stop::Failed(failed)) => return Err(write.failed(failed).into()),
+        };
+        if dry_run || imported.wrong_count > 0 || imported.made + imported.changed == 0 {
+            return Ok(imported);
+        }
+        events.truncate(TOLD);
+        let mut summary = AuditEvent::new(now, "directory.imported", "done");
+        let Imported { made, changed, same, .. } = imported;
+        summary.detail = Some(format!("by {}: {made} users made, {changed} changed, {same} as before", actor.by));
+        events.insert(0, summary);
+        let noted = apply::note_policy_version(&mut write.tx, version).await;
+        noted.map_err(|error| write.failed(error))?;
+        let inserted = audit::insert(&mut write.tx, events).await;
+        inserted.map_err(|error| write.failed(error))?;
+        write.commit(now).await?;
+        imported.is_done = true;
+        Ok(imported)
+    }
+}
+
+/// The groups that a list names, as they are found.
+#[derive(Default)]
+struct Groups {
+    /// Members before; none for a group that cannot be changed, with the reason.
+    known: BTreeMap<GroupId, Result<BTreeSet<UserId>, String>>,
+    joining: BTreeMap<GroupId, Vec<UserId>>,
+}
+
+impl Work<'_> {
+    async fn import(&mut self, lines: &[ImportLine]) -> Done<Imported> {
+        let mut imported = Imported::default();
+        let mut groups = Groups::default();
+        for line in lines {
+            let outcome = match &line.user {
+                Ok(user) => self.import_one(user, &mut groups).await,
+                Err(wrong) => Ok(Err(wrong.clone())),
+            };
+            match outcome? {
+                Ok(Became::Made) => imported.made += 1,
+                Ok(Became::Changed) => imported.changed += 1,
+                Ok(Became::Same) => imported.same += 1,
+                Err(wrong) => {
+                    imported.wrong_count += 1;
+                    if imported.wrong.len() < MOST_WRONG {
+                        imported.wrong.push((line.line, wrong));
+                    }
+                }
+            }
+        }
+        // Where a line is wrong all of it is dropped: who would join a group may not even be there.
+        if imported.wrong_count == 0 {
+            for (name, add) in groups.joining {
+                let patch = GroupPatch { add, ..GroupPatch::default() };
+                self.group(&name, &Action::Change(patch), None).await?;
+            }
+        }
+        Ok(imported)
+    }
+
+    /// What a user became, or what is wrong with the line.
+    async fn import_one(&mut self, wanted: &ImportedUser, groups: &mut Groups) -> Done<Result<Became, String>> {
+        let mut joins = Vec::new();
+        for name in &wanted.groups {
+            if !groups.known.contains_key(name) {
+                let found = self.group_to_join(name).await?;
+                groups.known.insert(name.clone(), found);
+            }
+            match groups.known.get(name) {
+                Some(Ok(members)) if members.contains(&wanted.user) => {}
+                Some(Ok(_)) => joins.push(name.clone()),
+                Some(Err(wrong)) => return Ok(Err(wrong.clone())),
+                None => {}
+            }
+        }
+        let before = find::user(self.tx, &wanted.user).await?.map(|found| found.value);
+        let same = before.as_ref().is_some_and(|user| {
+            wanted.unit.as_ref().is_none_or(|unit| *unit == user.unit)
+                && wanted.suspended.is_none_or(|suspended| suspended == user.suspended)
+        });
+        if !same {
+            let patch =
+                UserPatch { unit: wanted.unit.clone(), suspended: wanted.suspended, ..UserPatch::default() };
+            let action = if before.is_some() { Action::Change(patch) } else { Action::Make(patch) };
+            match self.user(&wanted.user, &action, None).await {
+                Ok(()) => {}
+                Err(Stop::Edit(error)) => return Ok(Err(error.to_string())),
+                Err(failed) => return Err(failed),
+            }
+        }
+        let became = match (&before, same && joins.is_empty()) {
+            (None, _) => Became::Made,
+            (Some(_), true) => Became::Same,
+            (Some(_), false) => Became::Changed,
+        };
+        for name in joins {
+            groups.joining.entry(name).or_default().push(wanted.user.clone());
+        }
+        Ok(Ok(became))
+    }
+
+    async fn group_to_join(&mut self, name: &GroupId) -> Done<Result<BTreeSet<UserId>, String>> {
+        let place = Place::Group(name.clone());
+        let Some(found) = find::group(self.tx, name).await? else {
+            return Ok(Err(EditError::Absent { place }.to_string()));
+        };
+        match self.may_change(&place, (&found.managed_by, found.version), None).await {
+            Ok(()) => Ok(Ok(find::group_members(self.tx, name).await?.into_iter().collect())),
+            Err(Stop::Edit(error)) => Ok(Err(error.to_string())),
+            Err(failed) => Err(failed),
+        }
+    }
+}
+
+enum Became {
+    Made,
+    Changed,
+    Same,
+}
