@@ -102,6 +102,11 @@ impl Settings {
         examine::is_made(self).await
     }
 
+    /// What the operator should be warned of, although it works.
+    pub fn warning(&self) -> Option<String> {
+        location::warning(self)
+    }
+
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
         let data_dir = data_dir.into();
