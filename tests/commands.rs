@@ -58,7 +58,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-const COMMANDS: [&str; 8] = ["serve", "demo", "token", "explain", "check", "audit", "completions", "man"];
+const COMMANDS: [&str; 9] = ["serve", "demo", "token", "explain", "check", "audit", "policy", "completions", "man"];
 
 #[test]
 fn the_help_of_each_command_teaches() {

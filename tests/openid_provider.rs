@@ -12,7 +12,7 @@ use std::{
 };
 
 use support::{
-    ANN, Gate, Setup,
+    ANN, APP, Gate, Setup,
     program::{self, Home},
     wire::{Imap, Pop, oauthbearer, xoauth2},
 };
@@ -60,13 +60,15 @@ impl Provider {
             r#"[[issuer]]
 url = "{}"
 audience = ["portcullis"]
+event_audience = ["{APP}"]
 token_type = "at+jwt"
 scope = {{ imap = ["mail"], pop = ["mail"] }}
 "#,
             self.issuer
         );
         let more = "[jwks]\nforced_refresh_gap_s = 1\nrefresh_s = 10\n".to_owned();
-        Gate::with(Setup { issuer: Some(issuer), more, ..Setup::default() })
+        let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned();
+        Gate::with(Setup { listen, issuer: Some(issuer), more, ..Setup::default() })
     }
 }
 
@@ -127,6 +129,34 @@ fn a_rotated_key_is_found_at_once_and_the_old_one_ends_its_sessions() {
     assert!(text.starts_with("[AUTHENTICATIONFAILED]"), "{text}");
     let status = sign_in(&gate, &old);
     assert!(status.starts_with("NO [AUTHENTICATIONFAILED]"), "{status}");
+}
+
+#[test]
+fn who_signs_out_at_the_provider_is_out_of_their_mail_within_a_second() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let mut provider = Provider::start();
+    let gate = provider.gate();
+    let http = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
+    provider.ask(&format!("tell http://{http}/backchannel-logout"), "told ");
+    let token = provider.token(ANN);
+    let mut idle = Imap::connect(&gate);
+    idle.xoauth2(ANN, &token);
+    idle.ok("SELECT INBOX");
+    idle.idle();
+
+    let began = Instant::now();
+    assert_eq!(provider.ask(&format!("logout {ANN}"), "logout "), "200");
+    let (text, at) = idle.bye();
+    assert!(text.starts_with("[AUTHENTICATIONFAILED] Your sign-in was withdrawn."), "{text}");
+    // The provider's own part of it is in here too.
+    assert!(at - began < Duration::from_secs(1), "took {:?}", at - began);
+    let status = sign_in(&gate, &token);
+    assert!(status.starts_with("NO [AUTHENTICATIONFAILED]"), "{status}");
+    std::thread::sleep(Duration::from_millis(1100)); // tokens say the second in which they were issued
+    let status = sign_in(&gate, &provider.token(ANN));
+    assert!(status.starts_with("OK"), "{status}");
 }
 
 #[test]

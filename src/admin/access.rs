@@ -322,7 +322,7 @@ async fn bootstrap(
 }
 
 /// Roles and tokens are the organisation's as a whole.
-fn everywhere(actor: &Actor) -> Result<(), Problem> {
+pub(super) fn everywhere(actor: &Actor) -> Result<(), Problem> {
     if actor.sees_all() {
         return Ok(());
     }

@@ -7,6 +7,9 @@
 mod access;
 mod actor;
 mod audit;
+mod cutoffs;
+mod directory;
+mod events;
 mod extract;
 mod grants;
 mod guard;
@@ -87,6 +90,9 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(me::routes())
         .merge(audit::routes())
         .merge(why::routes())
+        .merge(directory::routes())
+        .merge(cutoffs::routes())
+        .merge(events::routes())
 }
 
 /// All paths of the listener.

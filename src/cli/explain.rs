@@ -12,7 +12,7 @@ use super::{ConfigFile, EXIT_WRONG};
 use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::model::{ClientId, Secret, Service, UnixTime, UserId};
-use crate::policy::{self, Question};
+use crate::policy::{self, Directory, Question};
 use crate::serve;
 use crate::store::Store;
 use crate::token::Identity;
@@ -60,14 +60,14 @@ impl Arguments {
         let config = self.config.read()?;
         let service = Service::from_word(&self.service).context("--service is imap or pop")?;
         super::block_on(async {
-            let question = match &self.token {
-                None => self.question(service)?,
+            let (question, who) = match &self.token {
+                None => (self.question(service)?, None),
                 Some(_) => match self.ask_of_token(&config, service).await? {
-                    Ok(question) => question,
+                    Ok((question, who)) => (question, Some(who)),
                     Err(exit) => return Ok(exit),
                 },
             };
-            decision(&config, &question).await
+            decision(&config, &question, who.as_ref()).await
         })
     }
 
@@ -92,7 +92,11 @@ impl Arguments {
     }
 
     /// Checks the pasted token; the exit code if it is not believed.
-    async fn ask_of_token(&self, config: &Config, service: Service) -> anyhow::Result<Result<Question, ExitCode>> {
+    async fn ask_of_token(
+        &self,
+        config: &Config,
+        service: Service,
+    ) -> anyhow::Result<Result<(Question, Identity), ExitCode>> {
         let mut text = String::new();
         io::stdin().take(MAX_TOKEN).read_to_string(&mut text).context("cannot read a token from standard input")?;
         let token = Secret::new(text.trim());
@@ -124,7 +128,7 @@ impl Arguments {
         issuers: &Issuers,
         who: Identity,
         service: Service,
-    ) -> anyhow::Result<Result<Question, ExitCode>> {
+    ) -> anyhow::Result<Result<(Question, Identity), ExitCode>> {
         let (wanted, _) = issuers.hint(Some(&who), service);
         if !issuers.scope_suffices(&who, service) {
             super::say(&format!(
@@ -135,27 +139,33 @@ impl Arguments {
             return Ok(Err(ExitCode::from(1)));
         }
         super::say(&format!("ok  scope       {:?} covers {service}", who.scopes().join(" ")))?;
-        Ok(Ok(Question {
+        let question = Question {
             owner: self.owner(who.user())?,
             user: who.user().clone(),
             app: who.app().clone(),
             service,
             issued_at: who.issued_at(),
             service_account: who.service_account(),
-        }))
+        };
+        Ok(Ok((question, who)))
     }
 }
 
-async fn decision(config: &Config, question: &Question) -> anyhow::Result<ExitCode> {
+/// `who` where a token was pasted: what its issuer said of it since is taken into account.
+async fn decision(config: &Config, question: &Question, who: Option<&Identity>) -> anyhow::Result<ExitCode> {
+    let explain = |directory: &Directory| match who {
+        Some(who) => policy::explain_token(who, &question.owner, question.service, directory, now()),
+        None => policy::explain(question, directory, now()),
+    };
     let settings = config.store_settings();
     let explanation = match (settings.is_made().await?, &config.policy_file) {
         (true, _) => {
             let store = Store::open(&settings).await?;
-            store.read(|directory| policy::explain(question, directory, now()))
+            store.read(explain)
         }
         (false, Some(file)) => {
             eprintln!("portcullis: there is no database yet; this is what {} says", file.display());
-            policy::explain(question, &serve::policy_document(file)?.to_directory(), now())
+            explain(&serve::policy_document(file)?.to_directory())
         }
         (false, None) => bail!(
             "{}: there is no database yet, so nobody can tell; `portcullis serve` makes it at its first start",

@@ -5,7 +5,9 @@ mod audit;
 mod check;
 mod demo;
 mod explain;
+mod legacy;
 mod manual;
+mod policy;
 mod remote;
 mod serve;
 mod token;
@@ -52,6 +54,8 @@ enum Command {
     Explain(explain::Arguments),
     Check(check::Arguments),
     Audit(audit::Arguments),
+    Legacy(legacy::Arguments),
+    Policy(policy::Arguments),
     Grants(remote::grants::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
@@ -87,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => arguments.run(),
         Command::Check(arguments) => arguments.run(),
         Command::Audit(arguments) => arguments.run(),
+        Command::Legacy(arguments) => arguments.run(),
+        Command::Policy(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),

@@ -41,7 +41,7 @@ pub struct Introspection {
     pub remember_refusal_s: u64,
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "url",
     "audience",
     "event_audience",
@@ -53,6 +53,7 @@ const KEYS: [&str; 17] = [
     "introspection",
     "algorithms",
     "user_claim",
+    "app_claim",
     "local_part",
     "token_type",
     "scope",
@@ -132,6 +133,7 @@ fn one(reader: &mut Reader<'_>, table: Section<'_, '_>, base: &Path) -> Option<I
     if let Some(claim) = reader.string(table, "user_claim") {
         rules.user_claim = claim.value;
     }
+    rules.app_claim = reader.string(table, "app_claim").map(|at| at.value);
     rules.fold_local_part = reader.word(table, "local_part", &[("exact", false), ("fold", true)]).unwrap_or(false);
     rules.only_at_jwt = reader.word(table, "token_type", &[("any", false), ("at+jwt", true)]).unwrap_or(false);
     rules.scope_imap = scopes(reader, scope, "imap");

@@ -143,6 +143,7 @@ fn an_issuer_is_read_whole() {
         r#"{LEAST}
         algorithms = ["ES256", "EdDSA"]
         user_claim = "upn"
+        app_claim = "software_id"
         local_part = "fold"
         token_type = "at+jwt"
         scope = {{ imap = ["mail", "mail.imap"], pop = "mail" }}
@@ -167,6 +168,7 @@ fn an_issuer_is_read_whole() {
     let mut rules = Rules::new("https://id.example.com", ["portcullis"]);
     rules.algorithms = vec![Algorithm::Es256, Algorithm::EdDsa];
     rules.user_claim = "upn".into();
+    rules.app_claim = Some("software_id".into());
     (rules.fold_local_part, rules.only_at_jwt) = (true, true);
     rules.scope_imap = vec!["mail".into(), "mail.imap".into()];
     rules.scope_pop = vec!["mail".into()];

@@ -1,6 +1,9 @@
 //! From a bearer token to a permit and a seat, or to a denial with its audit row. Called by `session`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, error, info, warn};
 
@@ -34,6 +37,7 @@ pub struct Admission {
 impl Gate {
     /// Lets a token in or says why not. Either way the audit log has a row.
     pub async fn admit(self: &Arc<Self>, visitor: &Visitor, bearer: Bearer) -> Result<Admission, Denial> {
+        let began = Instant::now();
         let mut facts = Facts { token: Some(&bearer.token), claimed: bearer.user.as_deref(), who: None };
         match self.verdict(visitor, &bearer, &mut facts.who).await {
             Ok(mut admission) => {
@@ -44,15 +48,17 @@ impl Gate {
                         reason: "unavailable_audit",
                         blame: Blame::Dependency,
                     };
-                    return Err(self.deny(visitor, &facts, full));
+                    return Err(self.deny(visitor, &facts, full, Some(began)));
                 }
                 admission.seat.recorded();
+                self.note_knock(visitor, &facts, None);
+                self.metrics.of(visitor.service).accepted(began.elapsed());
                 // The audit row has all of it and more; a line for each sign-in would cost half as much as that row.
                 let (user, app) = (admission.permit.user(), admission.permit.app());
                 debug!(session = %visitor.session, %user, owner = %admission.permit.owner(), %app, "signed in");
                 Ok(admission)
             }
-            Err(cause) => Err(self.deny(visitor, &facts, cause)),
+            Err(cause) => Err(self.deny(visitor, &facts, cause, Some(began))),
         }
     }
 
@@ -144,14 +150,15 @@ impl Gate {
 
     /// Refuses a SASL message that cannot be read.
     pub fn refuse_message(&self, visitor: &Visitor, error: SaslError) -> Denial {
-        self.deny(visitor, &Facts::default(), Cause::Sasl(error))
+        self.deny(visitor, &Facts::default(), Cause::Sasl(error), None)
     }
 
     /// Refuses a password way in. The password itself never reaches this room.
     pub fn refuse_password(&self, visitor: &Visitor, how: &str, claimed: Option<&str>) -> Denial {
         let facts = Facts { claimed, ..Facts::default() };
         let how = how.get(..how.floor_char_boundary(MOST_LOGGED)).unwrap_or_default();
-        self.deny(visitor, &facts, Cause::Password { how: how.to_owned() })
+        self.note_password(visitor, how, claimed);
+        self.deny(visitor, &facts, Cause::Password { how: how.to_owned() }, None)
     }
 
     /// How long the answer to this denial is held back.
@@ -163,15 +170,18 @@ impl Gate {
         }
     }
 
-    fn deny(&self, visitor: &Visitor, facts: &Facts<'_>, cause: Cause) -> Denial {
+    fn deny(&self, visitor: &Visitor, facts: &Facts<'_>, cause: Cause, began: Option<Instant>) -> Denial {
         let denial = self.denial(cause, visitor.service, facts.who.as_ref());
+        let reason = denial.cause.reason();
+        self.note_knock(visitor, facts, Some(reason));
+        self.metrics.of(visitor.service).refused(reason, began.map(|began| began.elapsed()));
         let row = self.login_event(visitor, facts, Err(&denial));
         if self.store.audit(row).is_err() {
             warn!(session = %visitor.session, reference = %denial.reference, "audit queue full: a refusal is not recorded");
         }
         let user = facts.who.as_ref().map(|who| who.user().as_str()).or(facts.claimed).unwrap_or("-");
         let user = user.get(..user.floor_char_boundary(MOST_LOGGED)).unwrap_or_default();
-        let (session, reference, reason) = (visitor.session, denial.reference, denial.cause.reason());
+        let (session, reference) = (visitor.session, denial.reference);
         match denial.cause.blame() {
             Blame::Peer => info!(%session, %reference, reason, user = ?user, cause = %denial.cause, "refused"),
             Blame::Dependency => {

@@ -41,6 +41,9 @@ pub struct Hint {
     pub discovery: Option<String>,
 }
 
+/// The cause word of a session that somebody ended by name, in the row of its end (`session.ended`). No login has it.
+const ENDED_BY_ADMIN: &str = "ended_by_admin";
+
 /// Why the answer is no.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Cause {
@@ -70,6 +73,12 @@ pub enum Cause {
     /// The token ran out and sessions are configured to end with it.
     #[error("the session's token expired")]
     TokenExpired,
+    /// An admin, or the user from elsewhere, ended this session; a new one may begin.
+    #[error("ended by {by}")]
+    EndedByAdmin {
+        /// Who, as the audit log names them.
+        by: String,
+    },
     /// The user has as many sessions as one may have.
     #[error("{user} has {limit} sessions open already")]
     TooManySessions {
@@ -106,6 +115,7 @@ impl Cause {
             Self::Policy(refusal) => refusal.reason(),
             Self::KeyWithdrawn { .. } => "token_key_withdrawn",
             Self::TokenExpired => "token_expired",
+            Self::EndedByAdmin { .. } => ENDED_BY_ADMIN,
             Self::TooManySessions { .. } => "limit_sessions",
             Self::Unavailable { reason, .. } => reason,
             Self::Password { .. } => "legacy_password",
@@ -144,9 +154,11 @@ impl Denial {
             | Cause::TokenExpired
             | Cause::Policy(Refusal::TokenRevoked { .. }) => Some(Failure::InvalidToken),
             Cause::Scope { .. } | Cause::Policy(_) => Some(Failure::InsufficientScope),
-            Cause::Sasl(_) | Cause::TooManySessions { .. } | Cause::Unavailable { .. } | Cause::Password { .. } => {
-                None
-            }
+            Cause::Sasl(_)
+            | Cause::TooManySessions { .. }
+            | Cause::Unavailable { .. }
+            | Cause::Password { .. }
+            | Cause::EndedByAdmin { .. } => None,
         }
     }
 
@@ -168,7 +180,7 @@ impl Denial {
             },
             Cause::TooManySessions { .. } => Code::Limit,
             Cause::Unavailable { .. } => Code::Unavailable,
-            Cause::Password { .. } => Code::Alert,
+            Cause::Password { .. } | Cause::EndedByAdmin { .. } => Code::Alert,
         };
         (code, self.text())
     }
@@ -183,7 +195,7 @@ impl Denial {
             Cause::Policy(Refusal::RightsLowered { .. }) => "SYS/TEMP",
             Cause::Policy(_) => "SYS/PERM",
             Cause::TooManySessions { .. } => "IN-USE",
-            Cause::Unavailable { .. } => "SYS/TEMP",
+            Cause::Unavailable { .. } | Cause::EndedByAdmin { .. } => "SYS/TEMP",
             Cause::Sasl(_)
             | Cause::Token(_)
             | Cause::Scope { .. }
@@ -204,6 +216,9 @@ impl Denial {
             }
             Cause::KeyWithdrawn { .. } => "Your sign-in was withdrawn. Sign in again with OAuth.".into(),
             Cause::TokenExpired => "Your sign-in has expired. Sign in again with OAuth.".into(),
+            Cause::EndedByAdmin { .. } => {
+                "This session was ended by an administrator. Sign in again to go on.".into()
+            }
             Cause::Scope { wanted } => {
                 format!("The token does not cover {service} mail: it needs one of the scopes {wanted}.").into()
             }

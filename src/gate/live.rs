@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use dashmap::DashMap;
@@ -30,21 +33,94 @@ pub struct Seat {
     pub rights: Rights,
     /// When it was admitted.
     pub since: UnixTime,
-    fall: OnceLock<Denial>,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub tls: &'static str,
+    fall: OnceLock<Fall>,
     fallen: CancellationToken,
+    received: Count,
+    sent: Count,
+    course: Mutex<Course>,
+}
+
+/// Why a session has to end, and when the change behind it was committed.
+#[derive(Debug)]
+struct Fall {
+    denial: Denial,
+    since: UnixTime,
+}
+
+/// Bytes of one direction: all of them, and those that the metrics have.
+#[derive(Debug, Default)]
+struct Count {
+    all: AtomicU64,
+    told: AtomicU64,
+}
+
+impl Count {
+    /// What came since the last call. Two callers at once share it out between them.
+    fn news(&self) -> u64 {
+        let all = self.all.load(Ordering::Relaxed);
+        all.saturating_sub(self.told.fetch_max(all, Ordering::Relaxed))
+    }
+}
+
+/// What a session said last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Course {
+    /// What the program calls itself (IMAP `ID`).
+    pub(super) program: Option<Arc<str>>,
+    /// The last command without its arguments; empty before the first.
+    pub(super) command: &'static str,
+    /// When that came.
+    pub(super) at: UnixTime,
 }
 
 impl Seat {
-    /// Ends the session for this reason; false if another reason came first.
-    pub(super) fn fell(&self, denial: Denial) -> bool {
-        let first = self.fall.set(denial).is_ok();
+    /// Ends the session for this reason, given at `since`; false if another reason came first.
+    pub(super) fn fell(&self, denial: Denial, since: UnixTime) -> bool {
+        let first = self.fall.set(Fall { denial, since }).is_ok();
         self.fallen.cancel();
         first
     }
 
     /// Why the session has to end, if it has to.
     pub fn fall(&self) -> Option<&Denial> {
-        self.fall.get()
+        self.fall.get().map(|fall| &fall.denial)
+    }
+
+    /// Counts bytes received from the peer.
+    pub fn count_received(&self, bytes: usize) {
+        self.received.all.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes sent to the peer.
+    pub fn count_sent(&self, bytes: usize) {
+        self.sent.all.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes received and sent since the sign-in.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.received.all.load(Ordering::Relaxed), self.sent.all.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a command came: its word, never its arguments.
+    pub fn note_command(&self, word: &'static str) {
+        let at = super::now();
+        let mut course = self.course();
+        (course.command, course.at) = (word, at);
+    }
+
+    /// Notes what the program calls itself.
+    pub fn note_program(&self, program: Option<&str>) {
+        self.course().program = program.map(Arc::from);
+    }
+
+    pub(super) fn said(&self) -> Course {
+        self.course().clone()
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the session has to end. Cancel-safe.
@@ -86,8 +162,16 @@ impl Live {
             owner: owner.clone(),
             rights,
             since,
+            tls: visitor.tls,
             fall: OnceLock::new(),
             fallen: CancellationToken::new(),
+            received: Count::default(),
+            sent: Count::default(),
+            course: Mutex::new(Course {
+                program: visitor.program.as_deref().map(Arc::from),
+                command: "",
+                at: since,
+            }),
         });
         self.seats.insert(seat.session, Arc::clone(&seat));
         Some(seat)
@@ -108,6 +192,21 @@ impl Live {
     pub fn seats(&self) -> Vec<Arc<Seat>> {
         self.seats.iter().map(|entry| Arc::clone(entry.value())).collect()
     }
+
+    /// Somebody who is in now, by the number of their session.
+    pub(super) fn seat(&self, session: SessionId) -> Option<Arc<Seat>> {
+        self.seats.get(&session).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// How many are in now.
+    pub fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Whether nobody is in.
+    pub fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
 }
 
 /// Holds a session's seat; dropping it frees the seat, however the session's task ended.
@@ -120,12 +219,22 @@ pub struct SeatGuard {
 
 impl SeatGuard {
     pub(super) fn new(gate: Arc<super::Gate>, seat: Arc<Seat>) -> Self {
+        gate.metrics.of(seat.service).sessions.inc();
         Self { gate, seat, open: false }
     }
 
     /// The yes is in the audit log: from now on an end belongs there too.
     pub(super) fn recorded(&mut self) {
         self.open = true;
+    }
+}
+
+impl super::Gate {
+    /// Tells the metrics what a session has exchanged since the last time.
+    pub(super) fn count_traffic(&self, seat: &Seat) {
+        let of = self.metrics.of(seat.service);
+        of.received.inc_by(seat.received.news());
+        of.sent.inc_by(seat.sent.news());
     }
 }
 
@@ -166,5 +275,11 @@ impl Drop for SeatGuard {
             self.record("not begun", 0, 0);
         }
         self.gate.live.leave(&self.seat);
+        let metrics = &self.gate.metrics;
+        metrics.of(self.seat.service).sessions.dec();
+        self.gate.count_traffic(&self.seat);
+        if let Some(fall) = self.seat.fall.get() {
+            metrics.session_ended_by_change(self.seat.service, fall.since.until(super::now()));
+        }
     }
 }

@@ -54,6 +54,18 @@ struct State {
     open: usize,
     waiting: BTreeMap<u64, Waiting>,
     addresses: HashMap<IpAddr, usize>,
+    turned_away: TurnedAway,
+}
+
+/// Connections that were refused, or sent away before a sign-in, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Refused: their address had too many.
+    pub address: u64,
+    /// Refused: the process had too many.
+    pub process: u64,
+    /// Sent away to make room for others.
+    pub evicted: u64,
 }
 
 impl State {
@@ -72,12 +84,14 @@ impl Lobby {
     pub fn enter(self: &Arc<Self>, address: IpAddr, counted: bool) -> Result<Spot, LobbyFull> {
         let mut state = self.state();
         if state.open >= self.limits.connections {
+            state.turned_away.process += 1;
             return Err(LobbyFull::Process);
         }
         let address = counted.then(|| network(address));
         if let Some(address) = address {
             let count = state.addresses.entry(address).or_insert(0);
             if *count >= self.limits.per_address {
+                state.turned_away.address += 1;
                 return Err(LobbyFull::Address);
             }
             *count += 1;
@@ -87,6 +101,7 @@ impl Lobby {
             && let Some((_, oldest)) = state.waiting.pop_first()
         {
             oldest.evicted.cancel();
+            state.turned_away.evicted += 1;
         }
         state.open += 1;
         let number = state.next;
@@ -106,6 +121,11 @@ impl Lobby {
     pub fn count(&self) -> (usize, usize) {
         let state = self.state();
         (state.open, state.waiting.len())
+    }
+
+    /// Connections turned away since the start.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.state().turned_away
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -168,6 +188,7 @@ mod tests {
         let spots: Vec<Spot> = (0..3).map(|n| lobby.enter(address(n), true).unwrap()).collect();
         let gone: Vec<bool> = spots.iter().map(|place| place.evicted.is_cancelled()).collect();
         assert_eq!(gone, [true, false, false]);
+        assert_eq!(lobby.turned_away(), TurnedAway { evicted: 1, ..TurnedAway::default() });
         assert_eq!(lobby.count(), (3, 2));
     }
 
@@ -205,6 +226,7 @@ mod tests {
         assert!(lobby.enter(address(2), true).is_ok());
         drop(two);
         assert!(lobby.enter(address(1), true).is_ok());
+        assert_eq!(lobby.turned_away(), TurnedAway { address: 1, ..TurnedAway::default() });
     }
 
     #[test]

@@ -3,9 +3,13 @@
 
 mod admit;
 mod denial;
+mod events;
 mod live;
 mod lobby;
+mod measure;
+mod nodes;
 mod record;
+mod sessions;
 mod slow;
 mod visitor;
 mod watch;
@@ -20,13 +24,17 @@ use std::{
 
 pub use admit::Admission;
 pub use denial::{Cause, Denial, Hint};
+pub use events::{EventError, Heard};
 pub use live::{Live, Seat, SeatGuard};
-pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot};
+pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot, TurnedAway};
+pub use nodes::{EndError, Listing, attend};
+pub use sessions::{SessionFilter, SessionInfo, SessionKey};
 pub use slow::network;
 pub use visitor::Visitor;
 pub use watch::watch;
 
 use crate::issuer::Issuers;
+use crate::metrics::Metrics;
 use crate::model::{SessionId, UnixTime};
 use crate::store::Store;
 
@@ -57,6 +65,7 @@ pub struct Gate {
     slow: slow::Slow,
     limits: Limits,
     next_session: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 impl Gate {
@@ -69,12 +78,23 @@ impl Gate {
             slow: slow::Slow::new(limits.failed_login_delay, limits.failed_login_delay_max),
             limits,
             next_session: AtomicU64::new(1),
+            metrics: Arc::new(Metrics::new()),
         })
+    }
+
+    /// The figures of this process. Those that other rooms keep are brought in by [`Gate::metrics_text`].
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The number of the next session.
     pub fn next_session(&self) -> SessionId {
         SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The state it decides by.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// Who is in.

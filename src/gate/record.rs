@@ -1,4 +1,5 @@
-//! The audit rows of the gate: every verdict on a sign-in, every session's end. Never a token, never a password.
+//! What the gate writes down: the audit rows (every verdict on a sign-in, every session's end), the apps seen, and who
+//! tries passwords. Never a token, never a password.
 
 use super::{
     Gate,
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::model::{Secret, UserId};
 use crate::policy::Permit;
-use crate::store::AuditEvent;
+use crate::store::{AuditEvent, Knock, PasswordTry};
 use crate::token::{Fingerprint, Identity};
 
 /// What is known of a sign-in when its audit row is written.
@@ -65,6 +66,30 @@ impl Gate {
             }
         }
         row
+    }
+
+    /// Notes which app knocked, if its token was good.
+    pub(super) fn note_knock(&self, visitor: &Visitor, facts: &Facts<'_>, refused: Option<&'static str>) {
+        let Some(who) = &facts.who else { return };
+        self.store.saw_app(Knock {
+            who: who.clone(),
+            service: visitor.service,
+            program: visitor.program.as_deref().map(Box::from),
+            refused,
+            at: now(),
+        });
+    }
+
+    /// Notes that somebody tried a password.
+    pub(super) fn note_password(&self, visitor: &Visitor, how: &str, claimed: Option<&str>) {
+        self.store.saw_password(&PasswordTry {
+            claimed,
+            program: visitor.program.as_deref(),
+            from: visitor.peer.ip(),
+            service: visitor.service,
+            how,
+            at: now(),
+        });
     }
 
     /// The row of a session's end; `denial` where a change ended it.

@@ -38,14 +38,16 @@ pub async fn watch(gate: Arc<Gate>, stop: CancellationToken) {
             changed = withdrawals.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(nap) => timed = true,
         }
-        let ended = next_end.is_some_and(|end| end <= now());
+        let ended = next_end.filter(|end| *end <= now());
         let lost = gate.without_database().is_some();
-        if timed && !ended && !lost && !gate.limits.sessions_end_with_token {
+        if timed && ended.is_none() && !lost && !gate.limits.sessions_end_with_token {
             continue;
         }
         let began = Instant::now();
         looked = now();
-        look_again(&gate);
+        // What falls now falls by the oldest change that nobody has looked at, or by what ran out.
+        let since = [gate.store.unlooked_commit(), ended].into_iter().flatten().min();
+        look_again(&gate, since.unwrap_or(looked).min(looked));
         // Many small changes in a row are looked at together: looking takes a fifth of one core at most.
         let took = began.elapsed();
         tokio::time::sleep((took * 4).min(TICK / 2)).await;
@@ -58,8 +60,8 @@ fn next_end(directory: &Directory, looked: UnixTime, at: UnixTime) -> Option<Uni
     directory.next_end(looked.min(at))
 }
 
-/// Decides every live session once more.
-fn look_again(gate: &Gate) {
+/// Decides every live session once more; `since` is when there was reason to.
+fn look_again(gate: &Gate, since: UnixTime) {
     let seats = gate.live.seats();
     let mut fallen = 0usize;
     for batch in seats.chunks(BATCH) {
@@ -69,7 +71,7 @@ fn look_again(gate: &Gate) {
         });
         for (place, cause) in causes {
             if let Some(seat) = batch.get(place) {
-                fallen += usize::from(gate.end(seat, cause));
+                fallen += usize::from(gate.end_since(seat, cause, since));
             }
         }
     }
@@ -100,10 +102,15 @@ fn still_may(gate: &Gate, seat: &Seat, directory: &Directory) -> Result<(), Caus
 impl Gate {
     /// Tells one session to leave; false if it was told before. Its audit row is written when it has left.
     pub fn end(&self, seat: &Seat, cause: Cause) -> bool {
+        self.end_since(seat, cause, now())
+    }
+
+    /// [`Gate::end`], for a reason that there has been since `since`: the metrics tell how long it took.
+    pub(super) fn end_since(&self, seat: &Seat, cause: Cause, since: UnixTime) -> bool {
         let denial = self.denial(cause, seat.service, Some(&seat.who));
         info!(session = %seat.session, user = %seat.who.user(), app = %seat.who.app(), reference = %denial.reference,
             reason = denial.cause.reason(), "session has to leave");
-        seat.fell(denial)
+        seat.fell(denial, since)
     }
 }
 

@@ -3,6 +3,7 @@
 //! what they say. Called by `gate` and built by `serve`. Imports `model` and `token`.
 
 mod ask;
+mod events;
 mod flight;
 mod http;
 mod memory;
@@ -10,7 +11,7 @@ mod refresh;
 mod ring;
 mod settings;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -21,9 +22,7 @@ use self::{
     ring::{Keys, OnWithdrawal, Ring, Search},
 };
 use crate::model::{Blame, Secret, Service, UnixTime};
-use crate::token::{
-    self, Diagnosis, Examined, Fingerprint, Identity, JsonError, KeySet, Rules, TokenError, peek_issuer,
-};
+use crate::token::{self, Diagnosis, Fingerprint, Identity, JsonError, KeySet, Rules, TokenError, peek_issuer};
 
 pub use http::FetchError;
 pub use settings::{Introspection, IssuerError, KeySource, Limits, Settings};
@@ -55,6 +54,8 @@ pub struct Standing<'a> {
     pub issuer: &'a str,
     /// Keys that tokens can be checked with now; none for an issuer of opaque tokens.
     pub usable_keys: Option<usize>,
+    /// How long ago its keys were read, usable or not; none while there are none.
+    pub age: Option<Duration>,
 }
 
 /// Why a token yields no identity.
@@ -190,7 +191,12 @@ impl Issuers {
     /// The rules of the identity's issuer: whether its scope suffices, how addresses compare. None only if the
     /// issuer is not one of these.
     pub fn rules_of(&self, who: &Identity) -> Option<&Rules> {
-        self.issuer(who.issuer()).map(|issuer| &issuer.settings.rules)
+        self.rules_at(who.issuer())
+    }
+
+    /// The rules of the issuer at this address.
+    pub fn rules_at(&self, url: &str) -> Option<&Rules> {
+        self.issuer(url).map(|issuer| &issuer.settings.rules)
     }
 
     /// True if the identity has one of the scopes that its issuer wants for `service`.
@@ -219,6 +225,7 @@ impl Issuers {
         list.map(|issuer| Standing {
             issuer: &issuer.settings.rules.url,
             usable_keys: issuer.ring.as_ref().map(keys),
+            age: issuer.ring.as_ref().and_then(|ring| ring.age(now)),
         })
         .collect()
     }
@@ -274,17 +281,10 @@ impl Issuers {
         now: UnixTime,
     ) -> Result<Identity, Unidentified> {
         let rules = &issuer.settings.rules;
-        let (_, examined) = self.examine(token, kid, issuer, ring, now).await?;
+        let look = |keys: &KeySet| token::examine(token, rules, keys, now);
+        let (_, examined) = self.examine(kid.as_deref(), issuer, ring, look, now).await?;
         let examined = examined?;
-        let unavailable = |outage| Unidentified::Unavailable { issuer: rules.url.clone(), outage };
-        let place = self.queue.clone().try_acquire_owned().map_err(|_| unavailable(Outage::Busy))?;
-        let worker = self.workers.clone().acquire_owned().await.map_err(|_| unavailable(Outage::Busy))?;
-        let proof = tokio::task::spawn_blocking(move || {
-            let proof = examined.prove();
-            drop((worker, place));
-            proof
-        });
-        let identity = proof.await.map_err(|_| unavailable(Outage::Busy))??;
+        let identity = self.off_io(issuer, move || examined.prove()).await?;
         if !self.holds(&identity) {
             // Withdrawn while the signature was being checked.
             return Err(TokenError::UnknownKey { kid: identity.key().into(), issuer: rules.url.clone() }.into());
@@ -293,20 +293,36 @@ impl Issuers {
         Ok(identity)
     }
 
-    /// The checks that cost little, with the keys they were made with: fetched if there are none, and once more if
-    /// the token names one that is not there.
-    async fn examine(
+    /// Checks a signature off the I/O threads, where there is room for it.
+    async fn off_io<T: Send + 'static>(
         &self,
-        token: &str,
-        kid: Option<String>,
+        issuer: &Issuer,
+        prove: impl FnOnce() -> Result<T, TokenError> + Send + 'static,
+    ) -> Result<T, Unidentified> {
+        let busy = || Unidentified::Unavailable { issuer: issuer.settings.rules.url.clone(), outage: Outage::Busy };
+        let place = self.queue.clone().try_acquire_owned().map_err(|_| busy())?;
+        let worker = self.workers.clone().acquire_owned().await.map_err(|_| busy())?;
+        let proof = tokio::task::spawn_blocking(move || {
+            let proof = prove();
+            drop((worker, place));
+            proof
+        });
+        Ok(proof.await.map_err(|_| busy())??)
+    }
+
+    /// The checks that cost little, `look`, with the keys they were made with: fetched if there are none, and once more
+    /// if the token names one that is not there.
+    async fn examine<T>(
+        &self,
+        kid: Option<&str>,
         issuer: &Issuer,
         ring: &Arc<Ring>,
+        look: impl Fn(&KeySet) -> Result<T, TokenError>,
         now: UnixTime,
-    ) -> Result<(Arc<Keys>, Result<Examined, TokenError>), Unidentified> {
-        let rules = &issuer.settings.rules;
+    ) -> Result<(Arc<Keys>, Result<T, TokenError>), Unidentified> {
         let with_newest = || {
             let keys = ring.usable(now).ok_or_else(|| issuer.no_keys())?;
-            let examined = token::examine(token, rules, &keys.set, now);
+            let examined = look(&keys.set);
             Ok((keys, examined))
         };
         if ring.usable(now).is_none() {
@@ -318,7 +334,7 @@ impl Issuers {
         if !matches!(examined, Err(TokenError::UnknownKey { .. })) {
             return Ok((keys, examined));
         }
-        match ring.search(kid.as_deref(), Some(&keys), &self.tasks, now, &self.withdrawn).await {
+        match ring.search(kid, Some(&keys), &self.tasks, now, &self.withdrawn).await {
             Search::NewKeys => with_newest(),
             Search::NotThere => Ok((keys, examined)),
             Search::OutOfReach => Err(issuer.no_keys()),
@@ -354,8 +370,10 @@ impl Issuers {
         let text = token.reveal();
         match self.road(text) {
             Ok(Road::Keys { issuer, ring, kid, .. }) => {
-                let (keys, _) = self.examine(text, kid, issuer, ring, now).await?;
-                Ok(token::diagnose(text, &issuer.settings.rules, &keys.set, now))
+                let rules = &issuer.settings.rules;
+                let look = |keys: &KeySet| token::examine(text, rules, keys, now);
+                let (keys, _) = self.examine(kid.as_deref(), issuer, ring, look, now).await?;
+                Ok(token::diagnose(text, rules, &keys.set, now))
             }
             Ok(Road::Question { .. }) => match self.identify(token, now).await {
                 Ok(identity) => Ok(Diagnosis { steps: Vec::new(), verdict: Ok(identity) }),

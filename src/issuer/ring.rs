@@ -137,6 +137,11 @@ impl Ring {
         fresh.then_some(keys)
     }
 
+    /// How long ago the current set was read.
+    pub(super) fn age(&self, now: UnixTime) -> Option<Duration> {
+        self.current.load().as_ref().map(|keys| keys.read_at.until(now))
+    }
+
     /// True if a key with this thumbprint is in the current set, however old that is.
     pub(super) fn contains(&self, thumbprint: &str) -> bool {
         self.current.load().as_ref().is_some_and(|keys| keys.set.contains(thumbprint))

@@ -29,12 +29,14 @@ pub enum ChangeKind {
     App,
     /// One grant.
     Grant,
+    /// A request that every node end certain sessions; no row of the directory.
+    Sessions,
     /// One cutoff.
     Cutoff,
 }
 
 impl ChangeKind {
-    const WORDS: [(Self, &'static str); 8] = [
+    const WORDS: [(Self, &'static str); 9] = [
         (Self::Directory, "directory"),
         (Self::Unit, "unit"),
         (Self::Group, "group"),
@@ -42,6 +44,7 @@ impl ChangeKind {
         (Self::Mailbox, "mailbox"),
         (Self::App, "app"),
         (Self::Grant, "grant"),
+        (Self::Sessions, "sessions"),
         (Self::Cutoff, "cutoff"),
     ];
 

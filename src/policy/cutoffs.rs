@@ -101,9 +101,9 @@ pub enum Account {
     /// Usable, as far as the issuer has said.
     #[default]
     Open,
-    /// Disabled until it is enabled again. Source: OpenID RISC Profile 1.0 section 2.4.
+    /// Disabled until it is enabled again. Source: OpenID RISC Profile 1.0 section 2.3.
     Disabled,
-    /// Deleted for good. Source: OpenID RISC Profile 1.0 section 2.3.
+    /// Deleted for good. Source: OpenID RISC Profile 1.0 section 2.2.
     Purged,
 }
 

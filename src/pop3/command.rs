@@ -35,6 +35,22 @@ pub enum Command {
     Quit,
 }
 
+impl Command {
+    /// The verb, as lists of live sessions show it; nothing of the arguments.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stat => "STAT",
+            Self::List(_) => "LIST",
+            Self::Uidl(_) => "UIDL",
+            Self::Retr(_) => "RETR",
+            Self::Top { .. } => "TOP",
+            Self::Dele(_) => "DELE",
+            Self::Rset => "RSET",
+            Self::Quit => "QUIT",
+        }
+    }
+}
+
 /// Anything a client may say, in any state.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {

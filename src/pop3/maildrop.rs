@@ -15,6 +15,8 @@ pub struct Maildrop {
     /// Messages not marked, and their octets.
     kept: usize,
     octets: u64,
+    /// DELE is refused.
+    only_read: bool,
 }
 
 #[derive(Debug)]
@@ -50,9 +52,14 @@ impl Maildrop {
     pub fn new(uid_validity: u32, messages: impl IntoIterator<Item = (u32, u64)>) -> Self {
         let messages: Vec<_> =
             messages.into_iter().map(|(uid, size)| Message { uid, size, deleted: false }).collect();
-        let mut maildrop = Self { uid_validity, messages, kept: 0, octets: 0 };
+        let mut maildrop = Self { uid_validity, messages, kept: 0, octets: 0, only_read: false };
         maildrop.reset();
         maildrop
+    }
+
+    /// Nothing may be marked as deleted: for a member of a shared mailbox who may only read it.
+    pub fn only_read(&mut self) {
+        self.only_read = true;
     }
 
     /// Messages not marked as deleted, and their octets together: for the reply to a login.
@@ -107,6 +114,9 @@ impl Maildrop {
     }
 
     fn delete(&mut self, number: u32, out: &mut BytesMut) {
+        if self.only_read {
+            return reply::err(out, "[SYS/PERM] you may only read this mailbox");
+        }
         match self.find(number).map(|(index, message)| (index, message.size)) {
             Ok((index, size)) => {
                 self.messages.iter_mut().skip(index).take(1).for_each(|message| message.deleted = true);
@@ -189,6 +199,15 @@ mod tests {
 
     fn three() -> Maildrop {
         Maildrop::new(17, [(4, 100), (9, 2_000), (12, 30)])
+    }
+
+    #[test]
+    fn who_may_only_read_marks_nothing() {
+        let mut maildrop = three();
+        maildrop.only_read();
+        assert_eq!(said(&mut maildrop, Command::Dele(1)), "-ERR [SYS/PERM] you may only read this mailbox\r\n");
+        assert_eq!(maildrop.deleted().count(), 0);
+        assert_eq!(maildrop.totals(), (3, 2_130));
     }
 
     fn said(maildrop: &mut Maildrop, command: Command) -> String {

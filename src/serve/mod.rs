@@ -70,6 +70,8 @@ pub struct Server {
     sessions: TaskTracker,
     drain: CancellationToken,
     drain_limit: Duration,
+    /// What other nodes, and people, call this one.
+    node_name: String,
     terminate: Signal,
     interrupt: Signal,
     /// Last, so that what other tasks wait for is still there while they end.
@@ -161,6 +163,7 @@ impl Server {
             sessions,
             drain,
             drain_limit,
+            node_name: host_name().unwrap_or_else(|| config.hostname.clone()),
             terminate,
             interrupt,
             workers,
@@ -180,6 +183,7 @@ impl Server {
         tasks.spawn(Arc::clone(&self.store).run(stop.clone()));
         tasks.spawn(Arc::clone(&self.issuers).run(stop.clone()));
         tasks.spawn(gate::watch(Arc::clone(&self.gate), stop.clone()));
+        tasks.spawn(gate::attend(Arc::clone(&self.gate), self.node_name, stop.clone()));
         tasks.spawn(self.reload.run(stop.clone()));
         let mut doors = JoinSet::new();
         for (door, listeners) in self.doors {
@@ -219,6 +223,12 @@ impl Server {
         info!("stopped");
         Ok(())
     }
+}
+
+/// The name of the machine, which tells nodes apart where `hostname` is that of all of them.
+fn host_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(text.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Binds what `listen.http` says.

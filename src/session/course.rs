@@ -37,7 +37,7 @@ pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Insta
     let ending = match arrive(&mut dialogue, &spot, deadline).await {
         Ok((seat, opened)) => {
             spot.signed_in();
-            dialogue.link().seat = Some(seat.shared());
+            dialogue.link().sit(seat.shared());
             let ending = remain(&mut dialogue, opened).await;
             let (received, sent) = dialogue.link().wire.traffic();
             seat.left(ending.word(), received, sent);

@@ -51,6 +51,27 @@ impl Link {
         if self.drain.is_cancelled() { Err(Ending::Drain) } else { Ok(()) }
     }
 
+    /// Somebody has signed in: from now on what is said and how much is noted with the seat.
+    pub(super) fn sit(&mut self, seat: Arc<Seat>) {
+        self.wire.seat = Some(Arc::clone(&seat));
+        self.seat = Some(seat);
+    }
+
+    /// Notes which command came, for those who look at live sessions.
+    pub(super) fn note_command(&self, word: &'static str) {
+        if let Some(seat) = &self.seat {
+            seat.note_command(word);
+        }
+    }
+
+    /// Notes what the program calls itself.
+    pub(super) fn note_program(&mut self, program: Option<String>) {
+        if let Some(seat) = &self.seat {
+            seat.note_program(program.as_deref());
+        }
+        self.visitor.program = program;
+    }
+
     /// Holds a refusal back for as long as the gate says, but no longer than the session may stay.
     pub(super) async fn hold_back(&self, denial: &Denial, claimed: Option<&str>) -> Result<(), Ending> {
         let wait = self.house.gate.hold_back(&self.visitor, denial, claimed);

@@ -126,13 +126,13 @@ impl Dialog {
                 return Err(Ending::Logout);
             }
             Command::Id(fields) => {
-                self.link.visitor.program = program(&fields);
                 write::id(out, &[("name", Some("Portcullis"))]);
+                self.link.note_program(program(&fields));
                 "ID done"
             }
             _ => "Done",
         };
-        write::tagged(out, tag, Status::Ok, None, done);
+        write::tagged(&mut self.link.wire.out, tag, Status::Ok, None, done);
         Ok(())
     }
 

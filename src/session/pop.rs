@@ -7,6 +7,7 @@ use super::{Ending, course::Dialogue, link::Link};
 use crate::gate::{Admission, Denial, SeatGuard};
 use crate::maildir::{MailError, View};
 use crate::model::Secret;
+use crate::policy::{Permit, Rights};
 use crate::pop3::{self, Body, Fill, Maildrop, Next, Step, reply};
 use crate::sasl::{self, Mechanism};
 
@@ -167,6 +168,7 @@ impl Dialog {
             _ => return Ok(self.link.wire.push().await?),
         };
         self.link.may_go_on()?;
+        self.link.note_command(command.word());
         match held.maildrop.answer(command, &mut self.link.wire.out) {
             Next::Done => {}
             Next::Listing(mut listing) => {
@@ -260,10 +262,13 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-async fn open(mail: &crate::maildir::Mail, permit: &crate::policy::Permit) -> Result<Held, MailError> {
+async fn open(mail: &crate::maildir::Mail, permit: &Permit) -> Result<Held, MailError> {
     let view = mail.open(permit).await?.exclusive().await?;
     let mut messages = Vec::with_capacity(view.len() as usize);
     view.messages(1..=view.len(), |_, meta| messages.push((meta.uid, meta.size)));
-    let maildrop = Maildrop::new(view.uid_validity(), messages);
+    let mut maildrop = Maildrop::new(view.uid_validity(), messages);
+    if permit.rights() == Rights::Read {
+        maildrop.only_read();
+    }
     Ok(Held { view, maildrop })
 }

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
+use crate::gate::Seat;
 
 /// Output is pushed out when this part of what may be held has collected: the rest is room for the response that is
 /// being written.
@@ -39,6 +41,8 @@ pub(super) struct Wire {
     push_at: usize,
     received: u64,
     sent: u64,
+    /// Once somebody has signed in: counts for those who look at live sessions.
+    pub(super) seat: Option<Arc<Seat>>,
 }
 
 impl Wire {
@@ -52,6 +56,7 @@ impl Wire {
             push_at: (limits.output / PUSH_AT).max(1),
             received: 0,
             sent: 0,
+            seat: None,
         }
     }
 
@@ -62,6 +67,9 @@ impl Wire {
         }
         let count = self.stream.read_buf(buffer).await?;
         self.received += count as u64;
+        if let Some(seat) = &self.seat {
+            seat.count_received(count);
+        }
         Ok(count)
     }
 
@@ -86,6 +94,9 @@ impl Wire {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.sent += count as u64;
+            if let Some(seat) = &self.seat {
+                seat.count_sent(count);
+            }
         }
         within(self.patience, self.stream.flush()).await
     }

@@ -73,6 +73,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
     fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<AuditEvent>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

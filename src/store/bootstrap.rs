@@ -126,7 +126,14 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::model::UserId;
-    use crate::store::{AuditFilter, Settings};
+    use crate::store::AuditFilter;
+    use crate::store::tests::ground::{Ground, on_both};
+
+    on_both! {
+        a_bootstrap_secret_makes_one_super_token_once_and_its_like_are_dead_then;
+        a_bootstrap_secret_dies_of_age_and_of_the_first_super_admin;
+        no_more_than_sixteen_bootstrap_secrets_wait_and_the_oldest_go_first;
+    }
 
     const NOW: UnixTime = UnixTime::from_secs(1_000_000);
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -135,10 +142,8 @@ mod tests {
         matches!(store.exchange_bootstrap(secret, now + DAY, now).await, Err(AccessError::Bootstrap))
     }
 
-    #[tokio::test]
-    async fn a_bootstrap_secret_makes_one_super_token_once_and_its_like_are_dead_then() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = Settings::in_dir(dir.path());
+    async fn a_bootstrap_secret_makes_one_super_token_once_and_its_like_are_dead_then(ground: Ground) {
+        let settings = ground.settings();
         let (one, two) = (Store::open(&settings).await.unwrap(), Store::open(&settings).await.unwrap());
         let first = one.make_bootstrap(DAY, NOW).await.unwrap().unwrap();
         let second = two.make_bootstrap(DAY, NOW).await.unwrap().unwrap();
@@ -163,10 +168,8 @@ mod tests {
         assert!(one.make_bootstrap(DAY, NOW + DAY).await.unwrap().is_some());
     }
 
-    #[tokio::test]
-    async fn a_bootstrap_secret_dies_of_age_and_of_the_first_super_admin() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    async fn a_bootstrap_secret_dies_of_age_and_of_the_first_super_admin(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
         let secret = store.make_bootstrap(DAY, NOW).await.unwrap().unwrap();
         assert!(refused(&store, &secret, NOW + DAY).await);
         let secret = store.make_bootstrap(DAY, NOW).await.unwrap().unwrap();
@@ -179,10 +182,8 @@ mod tests {
         assert_eq!(store.api_tokens().await.unwrap(), []);
     }
 
-    #[tokio::test]
-    async fn no_more_than_sixteen_bootstrap_secrets_wait_and_the_oldest_go_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    async fn no_more_than_sixteen_bootstrap_secrets_wait_and_the_oldest_go_first(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
         let mut secrets = Vec::new();
         for second in 0..17 {
             let at = NOW + Duration::from_secs(second);

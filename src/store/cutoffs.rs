@@ -72,6 +72,8 @@ pub struct OrderedBy {
     pub key: String,
     /// Until when it has to be remembered.
     pub remember_until: UnixTime,
+    /// What else it said, of which nothing comes: for the audit log.
+    pub notes: Vec<String>,
 }
 
 /// What became of an event.
@@ -110,13 +112,14 @@ impl Store {
         if !first_time(&mut write.tx, by, now).await.map_err(|error| write.failed(error))? {
             return Ok(Noted::Repeated);
         }
-        let mut rows = Vec::with_capacity(orders.len());
+        let mut rows: Vec<AuditEvent> =
+            by.notes.iter().map(|note| event(by, "ignored", note.clone(), now)).collect();
         let mut changed = 0;
         for order in orders {
             let key = CutoffKey { issuer: by.issuer.clone(), whose: order.whose.clone() };
             let limits = self.cutoff_limits;
             let done = put(&mut write.tx, &key, order, limits, now).await.map_err(|error| write.failed(error))?;
-            rows.push(event(by, order, done, now));
+            rows.push(order_event(by, order, done, now));
             if done {
                 changed += 1;
                 write.touched.cutoffs.insert(key);
@@ -305,14 +308,20 @@ async fn leave_behind(
     Ok(Some(key))
 }
 
-fn event(by: &OrderedBy, order: &Order, done: bool, now: UnixTime) -> AuditEvent {
-    let mut event = AuditEvent::new(now, "identity.event", if done { "done" } else { "unchanged" });
-    event.reason = Some(order.event.into());
+fn event(by: &OrderedBy, outcome: &'static str, detail: String, now: UnixTime) -> AuditEvent {
+    let mut event = AuditEvent::new(now, "identity.event", outcome);
     event.issuer = Some(by.issuer.clone());
     event.kid = Some(by.key.clone());
-    event.user = address(&order.whose).map(ToString::to_string);
+    event.detail = Some(format!("{detail}; event {:?}", by.id));
+    event
+}
+
+fn order_event(by: &OrderedBy, order: &Order, done: bool, now: UnixTime) -> AuditEvent {
     let (word, text) = (order.whose.word(), order.whose.text());
-    event.detail = Some(format!("{word} {text:?} at {}; event {:?}", order.at, by.id));
+    let detail = format!("{word} {text:?} at {}", order.at);
+    let mut event = event(by, if done { "done" } else { "unchanged" }, detail, now);
+    event.reason = Some(order.event.into());
+    event.user = address(&order.whose).map(ToString::to_string);
     event
 }
 

@@ -16,7 +16,7 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 use tokio::{sync::MutexGuard, time::timeout};
 
 use super::{
-    POLL, Store, StoreError, cutoffs, listen,
+    POLL, Store, StoreError, cutoffs, listen, nodes,
     rows::{self, Failed},
 };
 use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
@@ -45,6 +45,8 @@ pub(super) struct Touched {
     pub(super) mailboxes: BTreeSet<UserId>,
     pub(super) apps: BTreeSet<ClientId>,
     pub(super) grants: BTreeSet<(UserId, ClientId)>,
+    /// Requests to end sessions, by number: nothing in the directory, only a reason to look (`nodes`).
+    pub(super) sessions: BTreeSet<i64>,
     pub(super) cutoffs: BTreeSet<CutoffKey>,
 }
 
@@ -56,6 +58,7 @@ impl Touched {
             + self.mailboxes.len()
             + self.apps.len()
             + self.grants.len()
+            + self.sessions.len()
             + self.cutoffs.len()
     }
 
@@ -71,6 +74,7 @@ impl Touched {
         entries.extend(self.mailboxes.iter().map(|name| (ChangeKind::Mailbox, name.to_string())));
         entries.extend(self.users.iter().map(|name| (ChangeKind::User, name.to_string())));
         entries.extend(self.grants.iter().map(|(user, app)| (ChangeKind::Grant, format!("{user} {app}"))));
+        entries.extend(self.sessions.iter().map(|number| (ChangeKind::Sessions, number.to_string())));
         entries.extend(self.cutoffs.iter().map(|key| (ChangeKind::Cutoff, cutoffs::subject(key))));
         entries
     }
@@ -87,6 +91,7 @@ impl Touched {
             ChangeKind::Grant => subject.split_once(' ').and_then(|(user, app)| {
                 Some(self.grants.insert((UserId::parse(user).ok()?, ClientId::parse(app).ok()?)))
             }),
+            ChangeKind::Sessions => subject.parse().ok().map(|number| self.sessions.insert(number)),
             ChangeKind::Cutoff => cutoffs::from_subject(subject).map(|key| self.cutoffs.insert(key)),
         };
         self.all |= known.is_none() || self.len() > MANY;
@@ -151,9 +156,15 @@ impl<'s> Write<'s> {
         let (news, number) = done;
         self.tx.commit().await.map_err(|source| StoreError::sql(doing, &store.path, source))?;
         // No await from here on: the future may be dropped before, and then the poll brings the change in.
+        if number != store.number() {
+            store.note_unlooked(now);
+        }
         store.note_commit(now);
         store.take_in(news, number);
         store.note_contact();
+        if !self.touched.sessions.is_empty() {
+            store.roll.asked.notify_one();
+        }
         Ok(number)
     }
 
@@ -163,7 +174,9 @@ impl<'s> Write<'s> {
         let entries = self.touched.entries();
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         if count == 0 {
-            return Ok((news(&mut self.tx, &touched).await?, last));
+            let news = news(&mut self.tx, &touched).await?;
+            self.touched.sessions = touched.sessions;
+            return Ok((news, last));
         }
         if self.store.tells {
             listen::tell(&mut self.tx).await?;
@@ -180,7 +193,9 @@ impl<'s> Write<'s> {
                 .execute(&mut *self.tx)
                 .await?;
         }
-        Ok((news(&mut self.tx, &touched).await?, end))
+        let news = news(&mut self.tx, &touched).await?;
+        self.touched.sessions = touched.sessions;
+        Ok((news, end))
     }
 }
 
@@ -273,9 +288,17 @@ impl Store {
         let (touched, number) = behind(&mut tx, self.number()).await?;
         let news = news(&mut tx, &touched).await?;
         let committed = last_time(&mut tx).await?;
+        let first = sqlx::query("SELECT at FROM changes WHERE number > $1 ORDER BY number LIMIT 1");
+        let first = first.bind(self.number()).fetch_optional(&mut *tx).await?;
         tx.rollback().await?;
+        if let Some(first) = first {
+            self.note_unlooked(UnixTime(first.try_get(0)?));
+        }
         self.note_commit(committed);
         self.take_in(news, number);
+        if !touched.sessions.is_empty() {
+            self.roll.asked.notify_one();
+        }
         Ok(())
     }
 
@@ -305,8 +328,12 @@ impl Store {
         {
             let _turn = self.turn.lock().await;
             let feed = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - KEPT);
-            let done = feed.execute(&self.pool).await;
-            done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
+            let requests = sqlx::query("DELETE FROM session_requests WHERE at < $1").bind((now - nodes::KEPT).0);
+            let answers = "DELETE FROM session_answers WHERE request NOT IN (SELECT number FROM session_requests)";
+            for query in [feed, requests, sqlx::query(answers)] {
+                let done = query.execute(&self.pool).await;
+                done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
+            }
         }
         self.trim_audit(now).await
     }

@@ -21,15 +21,19 @@ mod edit;
 mod error;
 mod event;
 mod examine;
+mod export;
 mod feed;
 mod grant_list;
 mod grants;
+mod legacy;
 mod listen;
 mod location;
+mod nodes;
 mod open;
 mod roles;
 mod rows;
 mod schema;
+mod seen;
 mod tokens;
 mod trim;
 mod verify;
@@ -62,8 +66,11 @@ pub use error::StoreError;
 pub use event::AuditEvent;
 pub use examine::{Examined, examine};
 pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
+pub use legacy::{LegacyFilter, LegacySignIn, PasswordTry};
 pub use location::Location;
+pub use nodes::{Answer, Node, NodeId, Request, RequestKind};
 pub use roles::{AccessError, Admin, Role};
+pub use seen::{AppSeen, Knock, SeenCursor, SeenFilter, Verdicts};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 pub use verify::{Fault, Verified};
 
@@ -109,13 +116,9 @@ impl Settings {
 
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
-        let data_dir = data_dir.into();
         Self {
-            #[cfg(not(test))]
             url: Secret::new("sqlite:portcullis.db"),
-            #[cfg(test)]
-            url: tests::url_in(&data_dir),
-            data_dir,
+            data_dir: data_dir.into(),
             audit_required: true,
             audit_buffer: 10_000,
             audit_rows: 1_000_000,
@@ -145,11 +148,16 @@ pub struct Store {
     /// One write, or one catching up, at a time in this process.
     turn: Mutex<()>,
     audit: audit::Queue,
+    seen: seen::Seen,
+    legacy: legacy::Legacy,
+    roll: nodes::Roll,
     started: Instant,
     /// Milliseconds after `started` at which the database last answered.
     contact_ms: AtomicU64,
     /// When the last change was committed.
     committed_ms: AtomicI64,
+    /// When the first of the changes was committed that the gate has not looked at; the end of time if there is none.
+    unlooked_ms: AtomicI64,
     cutoff_limits: cutoffs::Limits,
     /// Whether the last look at the feed was answered.
     reachable: AtomicBool,
@@ -175,9 +183,13 @@ impl Store {
             number: watch::Sender::new(number),
             turn: Mutex::new(()),
             audit: audit::Queue::new(settings),
+            seen: seen::Seen::new(),
+            roll: nodes::Roll::new(),
+            legacy: legacy::Legacy::default(),
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),
+            unlooked_ms: AtomicI64::new(i64::MAX),
             cutoff_limits: cutoffs::Limits::new(settings),
             reachable: AtomicBool::new(true),
         }))
@@ -214,6 +226,21 @@ impl Store {
         self.committed_ms.store(at.0, Ordering::Relaxed);
     }
 
+    fn note_unlooked(&self, at: UnixTime) {
+        self.unlooked_ms.fetch_min(at.0, Ordering::Relaxed);
+    }
+
+    /// When the first change was committed that came into the snapshot since the last call; for the one gate that looks
+    /// again after each, so that it can tell how late it is.
+    pub fn unlooked_commit(&self) -> Option<UnixTime> {
+        Some(self.unlooked_ms.swap(i64::MAX, Ordering::Relaxed)).filter(|at| *at != i64::MAX).map(UnixTime)
+    }
+
+    /// How many audit events wait for the database.
+    pub fn audit_waiting(&self) -> usize {
+        self.audit.len()
+    }
+
     fn number(&self) -> i64 {
         *self.number.borrow()
     }
@@ -235,9 +262,9 @@ impl Store {
         self.reachable.load(Ordering::Relaxed)
     }
 
-    /// Follows the feed and writes the audit queue until `stop`; then writes what is left.
+    /// Follows the feed, writes the audit queue, and adds up what was seen, until `stop`; then writes what is left.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        tokio::join!(self.follow_feed(&stop), self.write_audit(&stop), self.listen(&stop));
+        tokio::join!(self.follow_feed(&stop), self.write_audit(&stop), self.keep_books(&stop), self.listen(&stop));
     }
 
     async fn listen(&self, stop: &CancellationToken) {
@@ -270,7 +297,7 @@ impl Store {
 
     /// Closes the database after everything queued is written. For tests and an orderly end.
     pub async fn close(&self) -> Result<(), StoreError> {
-        let flushed = self.flush().await;
+        let flushed = self.flush().await.and(self.merge_seen().await).and(self.merge_legacy().await);
         self.pool.close().await;
         flushed
     }

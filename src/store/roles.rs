@@ -230,7 +230,13 @@ fn admin(row: &AnyRow) -> Result<Admin, Failed> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
-    use crate::store::{AuditFilter, Settings};
+    use crate::store::AuditFilter;
+    use crate::store::tests::ground::{Ground, on_both};
+
+    on_both! {
+        a_role_is_given_changed_and_taken_away_and_each_is_in_the_audit_log_with_who_did_it;
+        the_last_super_admin_stays_one_even_when_two_remove_each_other;
+    }
 
     const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 
@@ -255,10 +261,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_role_is_given_changed_and_taken_away_and_each_is_in_the_audit_log_with_who_did_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    async fn a_role_is_given_changed_and_taken_away_and_each_is_in_the_audit_log_with_who_did_it(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
         let ann = user("ann");
         assert_eq!(store.role_of(&ann).await.unwrap(), Role::User);
         assert!(store.set_role(&ann, &sales(), "root@example.com", NOW).await.unwrap());
@@ -287,10 +291,8 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn the_last_super_admin_stays_one_even_when_two_remove_each_other() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = Settings::in_dir(dir.path());
+    async fn the_last_super_admin_stays_one_even_when_two_remove_each_other(ground: Ground) {
+        let settings = ground.settings();
         let (one, two) = (Store::open(&settings).await.unwrap(), Store::open(&settings).await.unwrap());
         let (ann, bob) = (user("ann"), user("bob"));
         one.set_role(&ann, &Role::Super, "bootstrap", NOW).await.unwrap();

@@ -54,6 +54,35 @@ CREATE INDEX audit_by_app ON audit (app, number);
 CREATE INDEX audit_by_reason ON audit (reason, number) WHERE reason IS NOT NULL;
 ";
 
+/// What was seen of apps and of passwords, the nodes, and what they ask of one another (`seen`, `legacy`, `nodes`).
+/// Empty texts stand for "none", so that they can be part of a key.
+const SEEN: &str = "
+CREATE TABLE apps_seen (
+    issuer TEXT NOT NULL, app TEXT NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL,
+    imap_accepted BIGINT NOT NULL, imap_refused BIGINT NOT NULL, pop_accepted BIGINT NOT NULL,
+    pop_refused BIGINT NOT NULL, users BIGINT NOT NULL, last_cause TEXT NOT NULL, PRIMARY KEY (issuer, app));
+CREATE INDEX apps_seen_by_use ON apps_seen (last_seen);
+CREATE TABLE app_users_seen (
+    issuer TEXT NOT NULL, app TEXT NOT NULL, address TEXT NOT NULL, first_seen BIGINT NOT NULL,
+    last_seen BIGINT NOT NULL, PRIMARY KEY (issuer, app, address));
+CREATE TABLE app_programs_seen (
+    issuer TEXT NOT NULL, app TEXT NOT NULL, program TEXT NOT NULL, last_seen BIGINT NOT NULL,
+    PRIMARY KEY (issuer, app, program));
+CREATE TABLE legacy_sign_ins (
+    claimed TEXT NOT NULL, program TEXT NOT NULL, peer TEXT NOT NULL, service TEXT NOT NULL, how TEXT NOT NULL,
+    attempts BIGINT NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL,
+    PRIMARY KEY (claimed, program, peer, service, how));
+CREATE INDEX legacy_sign_ins_by_use ON legacy_sign_ins (last_seen);
+CREATE TABLE nodes (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, started BIGINT NOT NULL, beat BIGINT NOT NULL, at BIGINT NOT NULL,
+    sessions BIGINT NOT NULL);
+INSERT INTO counters (name, number) VALUES ('session_request', 0);
+CREATE TABLE session_requests (
+    number BIGINT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, asked_by TEXT NOT NULL, at BIGINT NOT NULL);
+CREATE TABLE session_answers (
+    request BIGINT NOT NULL, node TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (request, node));
+";
+
 /// Each audit row's hash, the hash of the last (row `audit` of the counters), and where the chain begins: the last row that
 /// does not belong to it (row `audit_start`). Rows from before have no hash. See `chain`.
 const CHAIN: &str = "
@@ -111,6 +140,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (2, "hashes of the audit log", CHAIN),
         (4, "versions of rows, rights of members", VERSIONS),
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
+        (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {

@@ -273,7 +273,16 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::model::UnitPath;
-    use crate::store::{AuditFilter, Settings};
+    use crate::store::AuditFilter;
+    use crate::store::tests::ground::{Ground, on_both};
+
+    on_both! {
+        a_token_is_found_by_its_secret_until_it_expires_and_the_secret_is_nowhere_in_the_database;
+        a_revoked_token_is_dead_at_once_on_every_node_and_its_number_is_not_used_again;
+        the_last_use_is_noted_to_five_minutes;
+        what_is_out_of_bounds_is_refused_by_name_and_changes_nothing;
+        there_are_so_many_tokens_at_most_and_long_expired_ones_make_room;
+    }
 
     const NOW: UnixTime = UnixTime::from_secs(1_000_000);
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -288,10 +297,10 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_token_is_found_by_its_secret_until_it_expires_and_the_secret_is_nowhere_in_the_database() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    async fn a_token_is_found_by_its_secret_until_it_expires_and_the_secret_is_nowhere_in_the_database(
+        ground: Ground,
+    ) {
+        let store = Store::open(&ground.settings()).await.unwrap();
         let (id, secret) = store.make_api_token(&new("backup"), "root@example.com", NOW).await.unwrap();
         let (other, second) = store.make_api_token(&new("backup"), "root@example.com", NOW).await.unwrap();
         assert_ne!((id, secret.reveal()), (other, second.reveal()));
@@ -315,17 +324,15 @@ mod tests {
         let detail = told[1].detail.as_deref().unwrap();
         assert!(detail.starts_with("by root@example.com: token 1 \"backup\", admin of /Sales, until"), "{detail}");
         store.close().await.unwrap();
-        for file in std::fs::read_dir(dir.path()).unwrap() {
+        for file in std::fs::read_dir(ground.dir.path()).unwrap() {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
             let text = &secret.reveal().as_bytes()[4..];
             assert!(!bytes.windows(text.len()).any(|window| window == text));
         }
     }
 
-    #[tokio::test]
-    async fn a_revoked_token_is_dead_at_once_on_every_node_and_its_number_is_not_used_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = Settings::in_dir(dir.path());
+    async fn a_revoked_token_is_dead_at_once_on_every_node_and_its_number_is_not_used_again(ground: Ground) {
+        let settings = ground.settings();
         let (one, two) = (Store::open(&settings).await.unwrap(), Store::open(&settings).await.unwrap());
         let (id, secret) = one.make_api_token(&new("a"), "root@example.com", NOW).await.unwrap();
         assert!(two.find_api_token(&secret, NOW).await.unwrap().is_some());
@@ -340,10 +347,8 @@ mod tests {
         assert!(next > id);
     }
 
-    #[tokio::test]
-    async fn the_last_use_is_noted_to_five_minutes() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    async fn the_last_use_is_noted_to_five_minutes(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
         let (_, secret) = store.make_api_token(&new("a"), "root@example.com", NOW).await.unwrap();
         let noted = async |at: u64| {
             store.find_api_token(&secret, NOW + Duration::from_secs(at)).await.unwrap().unwrap();
@@ -356,10 +361,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_is_out_of_bounds_is_refused_by_name_and_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    async fn what_is_out_of_bounds_is_refused_by_name_and_changes_nothing(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
         let many = |count: usize| (0..count).map(|place| format!("s{place}")).collect::<Vec<_>>();
         let table: [(&str, NewApiToken, &str); 12] = [
             ("no name", NewApiToken { name: String::new(), ..new("") }, "name"),
@@ -384,10 +387,8 @@ mod tests {
         store.make_api_token(&most, "root@example.com", NOW).await.unwrap();
     }
 
-    #[tokio::test]
-    async fn there_are_so_many_tokens_at_most_and_long_expired_ones_make_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    async fn there_are_so_many_tokens_at_most_and_long_expired_ones_make_room(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
         let fill = "INSERT INTO api_tokens (number, hash, name, role, scopes, made_by, made_at, expires_at) \
                     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) \
                     SELECT -i, 'h' || i, 'x', 'auditor', '', 'x', 0, $1 FROM n";

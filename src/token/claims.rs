@@ -83,26 +83,32 @@ impl Claims {
             None if needed => return Err(missing("aud")),
             None => return Ok("not given".into()),
         };
-        match found.iter().find(|name| rules.audience.iter().any(|ours| ours == *name)) {
-            Some(name) => Ok(short(name)),
-            None => Err(TokenError::Audience {
-                found: found.iter().take(10).map(|name| short(name)).collect(),
-                wanted: rules.audience.clone(),
-            }),
-        }
+        one_of(&found, &rules.audience)
     }
 
-    /// The app: `azp`, else `client_id`; where both stand they must agree (product.md section 1; RFC 9068 section
-    /// 2.2).
-    pub(super) fn app(&self) -> Result<ClientId, TokenError> {
-        let app = match (self.text("azp")?, self.text("client_id")?) {
-            (Some(azp), Some(client_id)) if azp != client_id => {
-                return Err(TokenError::AppsDiffer { azp: short(azp), client_id: short(client_id) });
-            }
-            (Some(app), _) | (None, Some(app)) => app,
-            (None, None) => return Err(missing("azp or client_id")),
+    /// `aud` has one of these names.
+    pub(super) fn audience_of(&self, ours: &[String]) -> Result<String, TokenError> {
+        one_of(&self.one_or_many("aud")?.ok_or_else(|| missing("aud"))?, ours)
+    }
+
+    /// The app, and the claim that named it: the one of [`Rules::app_claim`] where the token has it, else `azp`, else
+    /// `client_id`. Where the last two both stand they must agree, whatever names the app (product.md section 1; RFC 9068
+    /// section 2.2).
+    pub(super) fn app<'r>(&self, rules: &'r Rules) -> Result<(ClientId, &'r str), TokenError> {
+        let (azp, client_id) = (self.text("azp")?, self.text("client_id")?);
+        if let (Some(azp), Some(client_id)) = (azp, client_id)
+            && azp != client_id
+        {
+            return Err(TokenError::AppsDiffer { azp: short(azp), client_id: short(client_id) });
+        }
+        let named = match &rules.app_claim {
+            Some(claim) => self.text(claim)?.map(|app| (app, claim.as_str())),
+            None => None,
         };
-        ClientId::parse(app).map_err(|error| TokenError::App { problem: error.to_string() })
+        let found = named.or(azp.map(|app| (app, "azp"))).or(client_id.map(|app| (app, "client_id")));
+        let (app, claim) = found.ok_or_else(|| missing("azp or client_id"))?;
+        let app = ClientId::parse(app).map_err(|error| TokenError::App { problem: error.to_string() })?;
+        Ok((app, claim))
     }
 
     /// The user, by the claim that the issuer's rules name. An e-mail address that the issuer itself calls
@@ -153,10 +159,20 @@ impl Claims {
     }
 }
 
+fn one_of(found: &[&str], ours: &[String]) -> Result<String, TokenError> {
+    match found.iter().find(|name| ours.iter().any(|ours| ours == *name)) {
+        Some(name) => Ok(short(name)),
+        None => Err(TokenError::Audience {
+            found: found.iter().take(10).map(|name| short(name)).collect(),
+            wanted: ours.to_vec(),
+        }),
+    }
+}
+
 pub(super) fn missing(claim: &str) -> TokenError {
     TokenError::ClaimMissing { claim: claim.into() }
 }
 
-fn wrong_type(claim: &str, expected: &'static str) -> TokenError {
+pub(super) fn wrong_type(claim: &str, expected: &'static str) -> TokenError {
     TokenError::ClaimType { claim: claim.into(), expected }
 }

@@ -43,6 +43,12 @@ pub enum TokenError {
         /// The member that says so, and its value.
         mark: String,
     },
+    /// The header's `typ`, or another mark, says that this is no identity event of the form asked for.
+    #[error("the token is no such event: {mark}")]
+    NotEvent {
+        /// The member that says so, and its value.
+        mark: String,
+    },
     /// The header's `alg` is none that can be checked, or not in the issuer's list.
     #[error("algorithm {alg:?} is not allowed for {issuer}")]
     Algorithm {
@@ -88,6 +94,16 @@ pub enum TokenError {
         late_s: u64,
         /// Seconds that would have been forgiven.
         leeway_s: u64,
+    },
+    /// An event's `iat` lies too far back.
+    #[error("issued {age_s} s ago, at {at} (limit {limit_s} s)")]
+    Stale {
+        /// When.
+        at: UnixTime,
+        /// Seconds since then.
+        age_s: u64,
+        /// The most that is taken.
+        limit_s: u64,
     },
     /// `nbf` or `iat` lies in the future.
     #[error("{claim} is {ahead_s} s ahead of our clock (leeway {leeway_s} s)")]
@@ -176,13 +192,14 @@ impl TokenError {
             Self::Json { source: JsonError::Duplicate { .. }, .. } => "token_duplicate",
             Self::Json { .. } => "token_malformed",
             Self::Critical => "token_critical",
-            Self::Type { .. } => "token_type",
+            Self::Type { .. } | Self::NotEvent { .. } => "token_type",
             Self::Algorithm { .. } | Self::KeyAlgorithm { .. } => "token_algorithm",
             Self::ClaimType { .. } => "token_claim_type",
             Self::ClaimMissing { .. } => "token_claim_missing",
             Self::Issuer { .. } => "token_issuer",
             Self::Audience { .. } => "token_audience",
             Self::Expired { .. } => "token_expired",
+            Self::Stale { .. } => "token_stale",
             Self::NotYet { .. } => "token_not_yet",
             Self::AppsDiffer { .. } | Self::App { .. } => "token_app",
             Self::User { .. } => "token_user",

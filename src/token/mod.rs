@@ -6,6 +6,7 @@
 mod algorithm;
 mod claims;
 mod error;
+mod event;
 mod identity;
 mod introspect;
 mod json;
@@ -18,6 +19,7 @@ mod verify;
 
 pub use algorithm::Algorithm;
 pub use error::TokenError;
+pub use event::{Event, EventToken, ExaminedEvent, Form, Happening, Holder, Whom, examine_event};
 pub use identity::{Fingerprint, Identity};
 pub use introspect::from_introspection;
 pub use json::JsonError;

@@ -21,6 +21,10 @@ pub struct Rules {
     pub algorithms: Vec<Algorithm>,
     /// The claim that names the user by address: `email`, `preferred_username`, `upn`, ...
     pub user_claim: String,
+    /// The claim that names the app where a token has it, instead of `azp` and `client_id`: `software_id` (RFC 7591 section
+    /// 2) of an issuer that gives each installation of a program a client ID of its own. The issuer must vouch for the
+    /// claim: what a client may write itself names any app. None: not looked at.
+    pub app_claim: Option<String>,
     /// Scopes of which IMAP needs one; empty: not looked at.
     pub scope_imap: Vec<String>,
     /// Scopes of which POP needs one; empty: not looked at.
@@ -85,6 +89,7 @@ impl Rules {
             audience,
             algorithms: Algorithm::ALL.to_vec(),
             user_claim: "email".into(),
+            app_claim: None,
             scope_imap: Vec::new(),
             scope_pop: Vec::new(),
             leeway_s: 30,

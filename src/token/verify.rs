@@ -200,8 +200,8 @@ pub(super) struct Party {
 impl Party {
     pub(super) fn read(claims: &Claims, rules: &Rules, trace: &mut impl Trace) -> Result<Self, TokenError> {
         trace.begin(Check::App);
-        let app = claims.app()?;
-        trace.passed(|| app.to_string());
+        let (app, claim) = claims.app(rules)?;
+        trace.passed(|| format!("{app} (claim {claim:?})"));
 
         trace.begin(Check::User);
         let user = claims.user(rules)?;

@@ -1,6 +1,6 @@
 //! The HTTP API of a [`Gate`](super::Gate), asked as a program would ask it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -35,8 +35,10 @@ pub struct Api {
     base: String,
     token: Option<String>,
     host: Option<String>,
+    version: Option<String>,
     client: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
+    /// One for all callers made from this one: its connections live there.
+    runtime: Arc<tokio::runtime::Runtime>,
 }
 
 impl Api {
@@ -45,7 +47,14 @@ impl Api {
         let address = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { base: format!("http://{address}"), token: None, host: None, client, runtime }
+        Self {
+            base: format!("http://{address}"),
+            token: None,
+            host: None,
+            version: None,
+            client,
+            runtime: Arc::new(runtime),
+        }
     }
 
     /// With this token.
@@ -65,6 +74,18 @@ impl Api {
     pub fn by_name(mut self, host: &str) -> Self {
         self.host = Some(host.to_owned());
         self
+    }
+
+    /// The same caller, with this `If-Match`.
+    pub fn if_match(&self, version: &str) -> Self {
+        Self {
+            base: self.base.clone(),
+            token: self.token.clone(),
+            host: self.host.clone(),
+            version: Some(version.to_owned()),
+            client: self.client.clone(),
+            runtime: Arc::clone(&self.runtime),
+        }
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -95,6 +116,9 @@ impl Api {
         if let Some(host) = &self.host {
             request = request.header("host", host);
         }
+        if let Some(version) = &self.version {
+            request = request.header("if-match", version);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -106,6 +130,9 @@ impl Api {
         let mut request = self.client.request(method, format!("{}{path}", self.base)).body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        if let Some(version) = &self.version {
+            request = request.header("if-match", version);
         }
         self.finish(request.header("content-type", kind))
     }

@@ -338,6 +338,13 @@ impl Gate {
         pop.xoauth2(user, &self.token(user, app));
         pop
     }
+
+    /// Whether IMAP lets this user in through this app now.
+    pub fn admits(&self, user: &str, app: &str) -> bool {
+        let mut imap = Imap::connect(self);
+        let blob = wire::xoauth2(user, &self.token(user, app));
+        imap.command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status.starts_with("OK")
+    }
 }
 
 impl Drop for Gate {

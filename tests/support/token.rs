@@ -37,9 +37,14 @@ impl SigningKey {
 
     /// Signs `claims` with `typ: at+jwt`.
     pub fn sign(&self, claims: &Value) -> String {
+        self.sign_as("at+jwt", claims)
+    }
+
+    /// Signs `claims` with this `typ`.
+    pub fn sign_as(&self, typ: &str, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(self.kid.clone());
-        header.typ = Some("at+jwt".to_owned());
+        header.typ = Some(typ.to_owned());
         jsonwebtoken::encode(&header, claims, &EncodingKey::from_ec_der(&self.pair.serialize_der())).unwrap()
     }
 }

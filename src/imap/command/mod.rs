@@ -151,6 +151,48 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The verb, as lists of live sessions show it; nothing of the arguments.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Capability => "CAPABILITY",
+            Self::Noop => "NOOP",
+            Self::Logout => "LOGOUT",
+            Self::Id(_) => "ID",
+            Self::Enable(_) => "ENABLE",
+            Self::Login { .. } => "LOGIN",
+            Self::Authenticate { .. } => "AUTHENTICATE",
+            Self::Select { read_only: false, .. } => "SELECT",
+            Self::Select { read_only: true, .. } => "EXAMINE",
+            Self::Create(_) => "CREATE",
+            Self::Delete(_) => "DELETE",
+            Self::Rename { .. } => "RENAME",
+            Self::Subscribe(_) => "SUBSCRIBE",
+            Self::Unsubscribe(_) => "UNSUBSCRIBE",
+            Self::List(_) => "LIST",
+            Self::Lsub(_) => "LSUB",
+            Self::Namespace => "NAMESPACE",
+            Self::Status { .. } => "STATUS",
+            Self::Idle => "IDLE",
+            Self::Check => "CHECK",
+            Self::Close => "CLOSE",
+            Self::Unselect => "UNSELECT",
+            Self::Expunge(None) => "EXPUNGE",
+            Self::Expunge(Some(_)) => "UID EXPUNGE",
+            Self::Search(search) if search.uid => "UID SEARCH",
+            Self::Search(_) => "SEARCH",
+            Self::Fetch { uid: true, .. } => "UID FETCH",
+            Self::Fetch { .. } => "FETCH",
+            Self::Store { uid: true, .. } => "UID STORE",
+            Self::Store { .. } => "STORE",
+            Self::Copy { uid: true, .. } => "UID COPY",
+            Self::Copy { .. } => "COPY",
+            Self::Move { uid: true, .. } => "UID MOVE",
+            Self::Move { .. } => "MOVE",
+        }
+    }
+}
+
 /// Longest tag, in bytes: it is repeated in the answer.
 pub(super) const MAX_TAG: usize = 256;
 

@@ -7,15 +7,17 @@ async fn the_first_token_fetches_the_keys_and_later_ones_do_not() {
     let (fake, key) = (Fake::start().await, key());
     fake.publish(&[&key]);
     let issuers = fake.issuers(|_| {});
-    let standing = |keys| vec![Standing { issuer: &fake.base, usable_keys: Some(keys) }];
-    assert_eq!(issuers.standing(NOW), standing(0));
+    let standing = |keys, age_s: Option<u64>| {
+        vec![Standing { issuer: &fake.base, usable_keys: Some(keys), age: age_s.map(Duration::from_secs) }]
+    };
+    assert_eq!(issuers.standing(NOW), standing(0, None));
     for second in 0..3 {
         let token = token_at(&fake.base, &key, later(second));
         assert_eq!(reason(issuers.identify(&token, later(second)).await), "ok");
     }
     assert_eq!(fake.asked("/jwks"), 1);
-    assert_eq!(issuers.standing(NOW), standing(1));
-    assert_eq!(issuers.standing(later(24 * 3600 + 1)), standing(0));
+    assert_eq!(issuers.standing(later(5)), standing(1, Some(5)));
+    assert_eq!(issuers.standing(later(24 * 3600 + 1)), standing(0, Some(24 * 3600 + 1)));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! `config/policy.toml` as values. Pure: text in, [`Document`] or every mistake at once out. Called by `store` (which
-//! applies it) and `cli` (which checks it).
+//! `config/policy.toml` as values. Pure: text in, [`Document`] or every mistake at once out, and back. Called by `store`
+//! (which applies it) and `cli` (which checks and writes it).
 //!
 //! What is right and wrong here, beyond TOML itself:
 //! - a unit exists once it is named, or stands above one that is; a user, mailbox or app may only name such units;
@@ -12,6 +12,7 @@
 mod problem;
 mod read;
 mod sections;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use super::{App, Directory, Group, Mailbox, Settings, Unit, User};
 use crate::model::{ClientId, GroupId, UnitPath, UserId};
 
 /// A whole policy file, consistent in itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     /// Units named in the file; units above them are not listed but exist.
     pub units: BTreeMap<UnitPath, Unit>,
@@ -65,6 +66,11 @@ impl Document {
         }
         directory
     }
+}
+
+/// A document as the text of a policy file, in order of names. [`parse`] reads the same document back.
+pub fn write(document: &Document) -> String {
+    write::text(document)
 }
 
 /// A group of the file.

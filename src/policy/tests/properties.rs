@@ -36,7 +36,7 @@ fn setting() -> impl Strategy<Value = Option<Setting>> {
     prop::option::weighted(0.4, (access(), until).prop_map(|(access, until)| Setting { access, until }))
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+pub(super) fn settings() -> impl Strategy<Value = Settings> {
     (setting(), setting()).prop_map(|(imap, pop)| Settings { imap, pop })
 }
 

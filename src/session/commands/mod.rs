@@ -18,10 +18,10 @@ use super::{Ending, login::Dialog};
 use crate::imap::{
     command::{Command, Tagged},
     frame::Step,
-    write,
+    write::{self, Code},
 };
 use crate::maildir::{MailError, Maildir};
-use crate::policy::Permit;
+use crate::policy::{Permit, Rights};
 use news::{Selected, mailbox_gone};
 use reply::{Reply, refuse};
 
@@ -37,6 +37,7 @@ enum Stage {
 struct Stay<'d> {
     dialog: &'d mut Dialog,
     mail: Maildir,
+    rights: Rights,
     stage: Stage,
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn serve(dialog: &mut Dialog, permit: Permit) -> Ending {
             return Ending::Told("mailbox cannot be opened");
         }
     };
-    let mut stay = Stay { dialog, mail, stage: Stage::Admitted };
+    let mut stay = Stay { dialog, mail, rights: permit.rights(), stage: Stage::Admitted };
     loop {
         if let Err(ending) = stay.next().await {
             return ending;
@@ -70,12 +71,18 @@ impl Stay<'_> {
             Step::Chunk(_) | Step::AppendEnd => {}
             Step::Append(head) => {
                 self.dialog.link.may_go_on()?;
+                self.dialog.link.note_command("APPEND");
                 let tag = head.tag.clone();
+                if self.rights == Rights::Read {
+                    self.dialog.framer.reject();
+                    return Box::pin(self.answer(&tag, only_reading(), true)).await;
+                }
                 let reply = Box::pin(append::append(self.dialog, &self.mail, head)).await?;
                 Box::pin(self.answer(&tag, reply, true)).await?;
             }
             Step::Command(Tagged { tag, command }) => {
                 self.dialog.link.may_go_on()?;
+                self.dialog.link.note_command(command.word());
                 Box::pin(self.carry_out(&tag, command)).await?;
             }
         }
@@ -85,6 +92,9 @@ impl Stay<'_> {
 
     async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
         let may_expunge = may_expunge(&command);
+        if self.rights == Rights::Read && !only_reads(&command) {
+            return self.answer(tag, only_reading(), may_expunge).await;
+        }
         if let Stage::Open(selected) = &mut self.stage
             && is_about_messages(&command)
         {
@@ -110,7 +120,7 @@ impl Stay<'_> {
 
     /// Runs one command; none if it has been answered already.
     async fn dispatch(&mut self, tag: &str, command: Command) -> Result<Option<Reply>, Ending> {
-        let Self { dialog, mail, stage } = self;
+        let Self { dialog, mail, rights, stage } = self;
         let reply = match (command, stage) {
             (command @ (Command::Capability | Command::Logout | Command::Id(_)), _) => {
                 dialog.anytime(tag, command)?;
@@ -149,7 +159,12 @@ impl Stay<'_> {
             (Command::Select { mailbox, read_only }, stage) => {
                 // A SELECT that fails leaves no mailbox open (RFC 3501 section 6.3.1).
                 *stage = Stage::Admitted;
-                match Box::pin(select::select(dialog, mail, &mailbox, read_only)).await {
+                let how = match (read_only, rights) {
+                    (true, _) => select::How::Examine,
+                    (false, Rights::Read) => select::How::SelectToRead,
+                    (false, Rights::Write) => select::How::Select,
+                };
+                match Box::pin(select::select(dialog, mail, &mailbox, how)).await {
                     Ok((selected, reply)) => {
                         *stage = Stage::Open(Box::new(selected));
                         // Its untagged answers are complete; a look for news would only repeat them.
@@ -204,6 +219,46 @@ impl Stay<'_> {
         }
         reply.write(self.dialog, tag);
         if gone { Err(mailbox_gone(self.dialog)) } else { Ok(()) }
+    }
+}
+
+/// What a member of a shared mailbox hears who may only read it (RFC 5530: NOPERM).
+fn only_reading() -> Reply {
+    Reply::no(Code::NoPerm, "You may only read this mailbox")
+}
+
+/// Whether a command leaves the mailbox as it is, for members who may only read it. What is not in this list is refused to
+/// them: a command that comes later has to be put here first.
+fn only_reads(command: &Command) -> bool {
+    match command {
+        Command::Capability
+        | Command::Noop
+        | Command::Logout
+        | Command::Id(_)
+        | Command::Enable(_)
+        | Command::Login { .. }
+        | Command::Authenticate { .. }
+        | Command::Select { .. }
+        | Command::List(_)
+        | Command::Lsub(_)
+        | Command::Namespace
+        | Command::Status { .. }
+        | Command::Idle
+        | Command::Check
+        // Without a right to change anything there is nothing to expunge: the mailbox is open read-only.
+        | Command::Close
+        | Command::Unselect
+        | Command::Search(_)
+        | Command::Fetch { .. } => true,
+        Command::Create(_)
+        | Command::Delete(_)
+        | Command::Rename { .. }
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)
+        | Command::Expunge(_)
+        | Command::Store { .. }
+        | Command::Copy { .. }
+        | Command::Move { .. } => false,
     }
 }
 

@@ -11,14 +11,25 @@ use crate::imap::{
 use crate::maildir::{Maildir, Mode, View};
 use crate::session::login::Dialog;
 
+/// How a mailbox is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// EXAMINE.
+    Examine,
+    /// SELECT by somebody who may only read the mailbox.
+    SelectToRead,
+    /// SELECT.
+    Select,
+}
+
 /// Opens a mailbox; the untagged answers are written, the tagged one is given back with the view.
 pub(super) async fn select(
     dialog: &mut Dialog,
     mail: &Maildir,
     mailbox: &MailboxName,
-    read_only: bool,
+    how: How,
 ) -> Result<(Selected, Reply), Reply> {
-    let mode = if read_only { Mode::ReadOnly } else { Mode::ReadWrite };
+    let mode = if how == How::Select { Mode::ReadWrite } else { Mode::ReadOnly };
     let view = mail.view(mailbox.as_str(), mode).await.map_err(|error| refuse(dialog, &error))?;
     let mut selected = Selected::new(view);
     let out = &mut dialog.link.wire.out;
@@ -31,9 +42,10 @@ pub(super) async fn select(
     }
     write::untagged(out, Status::Ok, Some(&Code::UidValidity(view.uid_validity())), "UIDs are valid");
     write::untagged(out, Status::Ok, Some(&Code::UidNext(view.uid_next())), "Next UID");
-    let (code, text) = match read_only {
-        true => (Code::ReadOnly, "EXAMINE done"),
-        false => (Code::ReadWrite, "SELECT done"),
+    let (code, text) = match how {
+        How::Examine => (Code::ReadOnly, "EXAMINE done"),
+        How::SelectToRead => (Code::ReadOnly, "SELECT done; you may only read this mailbox"),
+        How::Select => (Code::ReadWrite, "SELECT done"),
     };
     Ok((selected, Reply::ok(text).with(code)))
 }

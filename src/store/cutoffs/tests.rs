@@ -5,6 +5,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::store::AuditFilter;
+use crate::store::tests::ground::{Ground, on_both};
+
+on_both! {
+    an_event_is_obeyed_once_on_all_nodes_and_in_the_audit_log;
+    events_come_to_the_same_end_in_whatever_order_they_arrive;
+    a_disabled_account_opens_again_and_a_purged_one_never;
+    what_expires_or_is_too_much_leaves_its_moment_behind_for_everybody;
+}
 
 const NOW: UnixTime = UnixTime::from_secs(10_000_000);
 const ISSUER: &str = "https://id.example.com";
@@ -22,8 +30,8 @@ fn ann() -> Whose {
     Whose::Subject("ann".into())
 }
 
-async fn open(dir: &std::path::Path) -> Arc<Store> {
-    Store::open(&Settings { cutoffs: 3, ..Settings::in_dir(dir) }).await.unwrap()
+async fn open(ground: &Ground) -> Arc<Store> {
+    Store::open(&Settings { cutoffs: 3, ..ground.settings() }).await.unwrap()
 }
 
 async fn obey(store: &Store, id: &str, orders: &[Order], now: UnixTime) -> Noted {
@@ -32,6 +40,7 @@ async fn obey(store: &Store, id: &str, orders: &[Order], now: UnixTime) -> Noted
         id: id.into(),
         key: "k1".into(),
         remember_until: now + Duration::from_secs(3600),
+        notes: Vec::new(),
     };
     store.obey(&by, orders, now).await.unwrap()
 }
@@ -48,10 +57,8 @@ async fn rows(store: &Store) -> Vec<String> {
     told.collect()
 }
 
-#[tokio::test]
-async fn an_event_is_obeyed_once_on_all_nodes_and_in_the_audit_log() {
-    let dir = tempfile::tempdir().unwrap();
-    let (one, two) = (open(dir.path()).await, open(dir.path()).await);
+async fn an_event_is_obeyed_once_on_all_nodes_and_in_the_audit_log(ground: Ground) {
+    let (one, two) = (open(&ground).await, open(&ground).await);
     let address = Whose::Address(UserId::parse("ann@example.com").unwrap());
     let orders = [order(What::Revoke, ann(), 0), order(What::Revoke, address, 0)];
     let number = one.number();
@@ -70,34 +77,26 @@ async fn an_event_is_obeyed_once_on_all_nodes_and_in_the_audit_log() {
     let detail = "address \"ann@example.com\" at 1970-04-26T17:46:40Z; event \"e1\"";
     assert_eq!(told[1].detail.as_deref(), Some(detail));
     one.close().await.unwrap();
-    let again = open(dir.path()).await;
+    let again = open(&ground).await;
     assert_eq!(again.read(|directory| directory.cutoff_count()), 2, "after a restart");
     assert_eq!(obey(&again, "e1", &orders, NOW).await, Noted::Repeated);
 }
 
-#[tokio::test]
-async fn events_come_to_the_same_end_in_whatever_order_they_arrive() {
-    let (disable, enable, revoke) =
-        (order(What::Disable, ann(), 10), order(What::Enable, ann(), 20), order(What::Revoke, ann(), 5));
-    for orders in [
-        [&disable, &enable, &revoke],
-        [&enable, &disable, &revoke],
-        [&revoke, &enable, &disable],
-        [&disable, &revoke, &enable],
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path()).await;
-        for (number, order) in orders.into_iter().enumerate() {
-            obey(&store, &number.to_string(), std::slice::from_ref(order), NOW).await;
+async fn events_come_to_the_same_end_in_whatever_order_they_arrive(ground: Ground) {
+    let store = open(&ground).await;
+    let (disable, enable, revoke) = ((What::Disable, 10), (What::Enable, 20), (What::Revoke, 5));
+    let orders = [[disable, enable, revoke], [enable, disable, revoke], [revoke, enable, disable]];
+    for (row, orders) in orders.into_iter().enumerate() {
+        for (column, (what, secs)) in orders.into_iter().enumerate() {
+            let order = order(what, Whose::Subject(row.to_string()), secs);
+            obey(&store, &format!("{row} {column}"), &[order], NOW).await;
         }
-        assert_eq!(rows(&store).await, ["subject ann 10 open"], "{orders:?}");
     }
+    assert_eq!(rows(&store).await, ["subject 0 10 open", "subject 1 10 open", "subject 2 10 open"]);
 }
 
-#[tokio::test]
-async fn a_disabled_account_opens_again_and_a_purged_one_never() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+async fn a_disabled_account_opens_again_and_a_purged_one_never(ground: Ground) {
+    let store = open(&ground).await;
     let mut number = 0;
     for (what, secs, expected) in [
         (What::Enable, 0, "subject ann - open"),
@@ -125,10 +124,8 @@ async fn a_disabled_account_opens_again_and_a_purged_one_never() {
     assert_eq!(told[0].detail.as_deref(), Some("by root@example.com: subject \"ann\""));
 }
 
-#[tokio::test]
-async fn what_expires_or_is_too_much_leaves_its_moment_behind_for_everybody() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+async fn what_expires_or_is_too_much_leaves_its_moment_behind_for_everybody(ground: Ground) {
+    let store = open(&ground).await;
     let session = |name: &str| Whose::Session(name.into());
     obey(&store, "1", &[order(What::Revoke, session("a"), -5)], NOW).await;
     assert_eq!(store.cutoffs(None, 9).await.unwrap()[0].expires_at, Some(NOW + 30 * DAY));
@@ -153,7 +150,7 @@ async fn what_expires_or_is_too_much_leaves_its_moment_behind_for_everybody() {
     assert_eq!(obey(&store, "6", &[disable("g")], later).await, Noted::Full);
     assert_eq!(rows(&store).await, full);
     assert_eq!(store.read(|directory| directory.cutoff_count()), 3);
-    let reopened = open(dir.path()).await;
+    let reopened = open(&ground).await;
     assert_eq!(reopened.read(|directory| directory.cutoff_count()), 3);
 }
 

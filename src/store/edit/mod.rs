@@ -196,4 +196,6 @@ impl Store {
 }
 
 #[cfg(test)]
+mod round_trip;
+#[cfg(test)]
 mod tests;

@@ -1,12 +1,30 @@
-//! Changes of single resources on real SQLite files.
+//! Changes of single resources, on SQLite and on PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use super::*;
 use crate::model::{Place, Service};
 use crate::policy::{Access, Question, explain, file};
-use crate::store::{AuditFilter, Settings, StoreError};
+use crate::store::{
+    AuditFilter, StoreError,
+    tests::ground::{Ground, on_both},
+};
+
+on_both! {
+    what_is_made_is_in_force_at_once_and_reads_back_with_its_version;
+    a_stale_version_is_refused_and_a_fresh_one_is_taken;
+    a_list_is_carried_out_whole_or_not_at_all;
+    what_cannot_be_is_told_with_place_and_remedy_and_changes_nothing;
+    a_unit_moves_with_everything_in_it_and_leaves_when_it_is_empty;
+    rows_of_the_policy_file_refuse_and_name_the_file;
+    every_change_is_in_the_audit_log_with_actor_reason_before_and_after;
+    lists_come_in_pages_and_by_what_is_asked;
+    a_preview_tells_who_would_lose_and_changes_nothing;
+    effective_settings_name_their_place;
+    a_change_of_one_process_reaches_the_other;
+    a_plan_is_bound_to_the_version_it_was_made_against;
+}
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 const ADMIN: Actor<'static> = Actor { by: "root@example.com", reason: Some("as asked in ticket 7") };
@@ -27,8 +45,8 @@ fn app(id: &str) -> ClientId {
     ClientId::parse(id).unwrap()
 }
 
-async fn open(dir: &Path) -> Arc<Store> {
-    Store::open(&Settings::in_dir(dir)).await.unwrap()
+async fn open(ground: &Ground) -> Arc<Store> {
+    Store::open(&ground.settings()).await.unwrap()
 }
 
 fn set(access: &str) -> SettingPatch {
@@ -76,8 +94,8 @@ fn ask(store: &Store, name: &str, id: &str) -> &'static str {
 }
 
 /// Two units, two users, a group and a shared mailbox.
-async fn furnished(dir: &Path) -> Arc<Store> {
-    let store = open(dir).await;
+async fn furnished(ground: &Ground) -> Arc<Store> {
+    let store = open(ground).await;
     let members = GroupPatch { priority: Some(3), add: vec![user("ann")], ..GroupPatch::default() };
     let shared = MailboxPatch {
         name: Some(Some("Team".to_owned())),
@@ -101,10 +119,8 @@ async fn furnished(dir: &Path) -> Arc<Store> {
     store
 }
 
-#[tokio::test]
-async fn what_is_made_is_in_force_at_once_and_reads_back_with_its_version() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn what_is_made_is_in_force_at_once_and_reads_back_with_its_version(ground: Ground) {
+    let store = furnished(&ground).await;
     assert_eq!(ask(&store, "ann", "one"), "yes");
     assert_eq!(ask(&store, "bob", "one"), "policy_app");
     assert_eq!(ask_of(&store, "bob", "team", "two"), "yes");
@@ -124,15 +140,13 @@ async fn what_is_made_is_in_force_at_once_and_reads_back_with_its_version() {
 
     // The same after a restart.
     store.close().await.unwrap();
-    let again = open(dir.path()).await;
+    let again = open(&ground).await;
     assert_eq!(ask(&again, "ann", "one"), "yes");
     assert_eq!(ask(&again, "bob", "one"), "policy_app");
 }
 
-#[tokio::test]
-async fn a_stale_version_is_refused_and_a_fresh_one_is_taken() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn a_stale_version_is_refused_and_a_fresh_one_is_taken(ground: Ground) {
+    let store = furnished(&ground).await;
     let seen = store.unit(&unit("/Sales")).await.unwrap().unwrap().version;
     let wish = |access: &str, expect| Wish {
         directive: Directive::Unit(unit("/Sales"), Action::Change(imap(access))),
@@ -153,10 +167,8 @@ async fn a_stale_version_is_refused_and_a_fresh_one_is_taken() {
     assert_eq!(store.mailbox(&user("team")).await.unwrap().unwrap().value.members, [(user("bob"), Rights::Read)]);
 }
 
-#[tokio::test]
-async fn a_list_is_carried_out_whole_or_not_at_all() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn a_list_is_carried_out_whole_or_not_at_all(ground: Ground) {
+    let store = furnished(&ground).await;
     let number = *store.changes().borrow();
     let error = change(
         &store,
@@ -186,10 +198,8 @@ async fn a_list_is_carried_out_whole_or_not_at_all() {
     );
 }
 
-#[tokio::test]
-async fn what_cannot_be_is_told_with_place_and_remedy_and_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn what_cannot_be_is_told_with_place_and_remedy_and_changes_nothing(ground: Ground) {
+    let store = furnished(&ground).await;
     let mailbox = |patch| Directive::Mailbox(user("team"), Action::Change(patch));
     let many = (0..=MOST_CHANGES).map(|_| make_unit("/x", "off")).collect::<Vec<_>>();
     let cases = [
@@ -248,10 +258,8 @@ async fn what_cannot_be_is_told_with_place_and_remedy_and_changes_nothing() {
     assert_eq!(*store.changes().borrow(), number);
 }
 
-#[tokio::test]
-async fn a_unit_moves_with_everything_in_it_and_leaves_when_it_is_empty() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn a_unit_moves_with_everything_in_it_and_leaves_when_it_is_empty(ground: Ground) {
+    let store = furnished(&ground).await;
     let limited = AppPatch {
         trust: Some(Trust::Limited(vec![unit("/Sales/Field")])),
         delegation: Some(vec![unit("/Sales")]),
@@ -300,10 +308,8 @@ async fn a_unit_moves_with_everything_in_it_and_leaves_when_it_is_empty() {
     assert_eq!(ask(&store, "cid", "one"), "yes");
 }
 
-#[tokio::test]
-async fn rows_of_the_policy_file_refuse_and_name_the_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+async fn rows_of_the_policy_file_refuse_and_name_the_file(ground: Ground) {
+    let store = open(&ground).await;
     let text = "[unit.\"/Sales\"]\n[user.\"ann@example.com\"]\nunit = \"/Sales\"\n[group.pilot]\nmembers = [\"ann@example.com\"]\n\
                 [mailbox.\"team@example.com\"]\n[app.x]\n";
     store.apply(&file::parse(text).unwrap(), "/etc/portcullis/policy.toml").await.unwrap();
@@ -330,10 +336,8 @@ async fn rows_of_the_policy_file_refuse_and_name_the_file() {
     assert!(store.read(|directory| directory.knows(&user("bob"))));
 }
 
-#[tokio::test]
-async fn every_change_is_in_the_audit_log_with_actor_reason_before_and_after() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn every_change_is_in_the_audit_log_with_actor_reason_before_and_after(ground: Ground) {
+    let store = furnished(&ground).await;
     change(&store, [Directive::Unit(unit("/Sales"), Action::Change(imap("off")))]).await.unwrap();
     change(
         &store,
@@ -368,10 +372,8 @@ async fn every_change_is_in_the_audit_log_with_actor_reason_before_and_after() {
     assert_eq!(rows[1].place.as_deref(), Some("unit \"/Sales\""));
 }
 
-#[tokio::test]
-async fn lists_come_in_pages_and_by_what_is_asked() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn lists_come_in_pages_and_by_what_is_asked(ground: Ground) {
+    let store = furnished(&ground).await;
     change(&store, (0..25).map(|number| make_user(&format!("u{number:02}"), "/Sales"))).await.unwrap();
     let mut names = Vec::new();
     let mut after: Option<String> = None;
@@ -404,10 +406,8 @@ async fn lists_come_in_pages_and_by_what_is_asked() {
     assert_eq!(store.apps(None, 10).await.unwrap().rows.len(), 1);
 }
 
-#[tokio::test]
-async fn a_preview_tells_who_would_lose_and_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn a_preview_tells_who_would_lose_and_changes_nothing(ground: Ground) {
+    let store = furnished(&ground).await;
     let (ann, phone) = (user("ann"), app("one"));
     store.set_grant(&ann, &ann, &phone, crate::policy::GrantState::Active, ("test", None), NOW).await.unwrap();
     let seat = LiveSeat {
@@ -438,10 +438,8 @@ async fn a_preview_tells_who_would_lose_and_changes_nothing() {
     assert_eq!(preview.loses.pair_count, 0);
 }
 
-#[tokio::test]
-async fn effective_settings_name_their_place() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn effective_settings_name_their_place(ground: Ground) {
+    let store = furnished(&ground).await;
     change(
         &store,
         [
@@ -471,20 +469,16 @@ async fn effective_settings_name_their_place() {
     });
 }
 
-#[tokio::test]
-async fn a_change_of_one_process_reaches_the_other() {
-    let dir = tempfile::tempdir().unwrap();
-    let (one, other) = (furnished(dir.path()).await, open(dir.path()).await);
+async fn a_change_of_one_process_reaches_the_other(ground: Ground) {
+    let (one, other) = (furnished(&ground).await, open(&ground).await);
     change(&one, [Directive::MoveUnit { from: unit("/Sales"), to: unit("/Trade") }]).await.unwrap();
     other.catch_up().await.unwrap();
     assert_eq!(other.read(|directory| directory.unit_of(&user("bob"))), Some(unit("/Trade/Field")));
     assert_eq!(ask(&other, "ann", "one"), "yes");
 }
 
-#[tokio::test]
-async fn a_plan_is_bound_to_the_version_it_was_made_against() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = furnished(dir.path()).await;
+async fn a_plan_is_bound_to_the_version_it_was_made_against(ground: Ground) {
+    let store = furnished(&ground).await;
     let document = file::parse("[unit.\"/\"]\nimap = \"off\"\n[unit.\"/New\"]\n").unwrap();
     let plan = store.plan(&document, "policy.toml", &[]).await.unwrap();
     assert_eq!((plan.counts.added, plan.counts.changed, plan.counts.removed), (1, 1, 0));

@@ -16,6 +16,8 @@ use crate::store::{
 
 /// Most client IDs in a list.
 const MOST_APPS: usize = 1_000;
+/// Latest end of a setting: the end of the year 9999, in milliseconds since 1970.
+const LAST_END_MS: i64 = 253_402_300_799_999;
 /// Longest name and reason, in bytes.
 const MOST_TEXT: usize = 500;
 
@@ -189,12 +191,20 @@ pub(super) fn patched(
 }
 
 fn check(place: &Place, setting: &Setting) -> Result<(), EditError> {
+    if setting.until.is_some_and(|until| !(0..=LAST_END_MS).contains(&until.0)) {
+        let remedy = "write a moment between 1970 and 9999";
+        return Err(EditError::wrong(place.clone(), "the end of the setting is out of range", remedy));
+    }
     let Access::Only(list) = &setting.access else { return Ok(()) };
     if list.len() > MOST_APPS {
         return Err(EditError::TooMany { what: "client IDs in a list", most: MOST_APPS });
     }
     for id in list {
         ClientId::parse_entry(id.as_str()).map_err(|bad| EditError::name(place.clone(), &bad))?;
+        if matches!(id.as_str(), "any" | "off") {
+            let what = format!("{:?} in a list of client IDs", id.as_str());
+            return Err(EditError::wrong(place.clone(), what, "write it alone; a list holds client IDs"));
+        }
     }
     Ok(())
 }

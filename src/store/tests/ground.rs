@@ -2,49 +2,28 @@
 
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code)]
-pub(super) mod postgres;
+pub(in crate::store) mod postgres;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::{LazyLock, Mutex},
-};
-
-use super::{Secret, Settings};
-
-/// What `Settings::in_dir` has for this room's tests: SQLite, or, where `PORTCULLIS_TEST_DATABASE=postgres` asks for it, one
-/// database of PostgreSQL for each directory.
-pub(in crate::store) fn url_in(dir: &Path) -> Secret {
-    static MADE: LazyLock<Mutex<HashMap<PathBuf, String>>> = LazyLock::new(Mutex::default);
-    let mut made = MADE.lock().unwrap();
-    if let Some(url) = made.get(dir) {
-        return Secret::new(url);
-    }
-    let Some(url) = postgres::wished() else { return Secret::new(SQLITE) };
-    made.insert(dir.to_owned(), url.clone());
-    Secret::new(url)
-}
-
-const SQLITE: &str = "sqlite:portcullis.db";
+use crate::model::Secret;
+use crate::store::Settings;
 
 /// A database that is empty and the test's own.
-pub(super) struct Ground {
-    pub(super) dir: tempfile::TempDir,
+pub(in crate::store) struct Ground {
+    pub(in crate::store) dir: tempfile::TempDir,
     url: String,
 }
 
 impl Ground {
-    pub(super) fn sqlite() -> Option<Self> {
-        Some(Self { dir: tempfile::tempdir().unwrap(), url: SQLITE.to_owned() })
+    pub(in crate::store) fn sqlite() -> Option<Self> {
+        Some(Self { dir: tempfile::tempdir().unwrap(), url: "sqlite:portcullis.db".to_owned() })
     }
 
     /// `None` where PostgreSQL is not installed.
-    pub(super) fn postgres() -> Option<Self> {
+    pub(in crate::store) fn postgres() -> Option<Self> {
         Some(Self { url: postgres::shared()?.database(), ..Self::sqlite()? })
     }
 
-    /// For opening it.
-    pub(super) fn settings(&self) -> Settings {
+    pub(in crate::store) fn settings(&self) -> Settings {
         Settings { url: Secret::new(&self.url), ..Settings::in_dir(self.dir.path()) }
     }
 }
@@ -70,4 +49,4 @@ macro_rules! on_both {
         }
     };
 }
-pub(super) use on_both;
+pub(in crate::store) use on_both;

@@ -216,6 +216,33 @@ fn a_token_of_the_limit_is_read_and_one_byte_more_is_not() {
 }
 
 #[test]
+fn the_app_is_named_by_the_issuers_claim_where_the_token_has_it() {
+    let named = Rules { app_claim: Some("software_id".into()), ..rules() };
+    let app = |claims: serde_json::Value, rules: &Rules| {
+        let token = changed(json!({}), claims);
+        verify(&token, rules, &KEYS, NOW).map(|who| who.app().to_string()).map_err(|error| error.reason())
+    };
+    let plain = verify(&token(), &rules(), &KEYS, NOW).unwrap().app().to_string();
+    for (claims, expected) in [
+        (json!({"software_id": "vendor.mail"}), Ok("vendor.mail".to_owned())),
+        // Without the claim the app is its client ID, as for any issuer.
+        (json!({}), Ok(plain.clone())),
+        (json!({"software_id": 7}), Err("token_claim_type")),
+        (json!({"software_id": null}), Err("token_claim_type")),
+        (json!({"software_id": ""}), Err("token_app")),
+        (json!({"software_id": "two words"}), Err("token_app")),
+        (json!({"software_id": "vendor.mail", "azp": "a", "client_id": "b"}), Err("token_app")),
+    ] {
+        assert_eq!(app(claims.clone(), &named), expected, "{claims}");
+    }
+    assert_eq!(
+        app(json!({"software_id": "vendor.mail"}), &rules()),
+        Ok(plain),
+        "only where the issuer's rules say so"
+    );
+}
+
+#[test]
 fn the_issuers_list_of_algorithms_and_its_claims_for_user_scope_and_service_account_decide() {
     let only_rsa = Rules { algorithms: vec![Algorithm::Rs256], ..rules() };
     assert_eq!(reason(&token(), &only_rsa), "token_algorithm");

@@ -2,6 +2,8 @@
 // Prints `ready ISSUER`, then obeys lines on standard input, one answer each:
 //   token USER    authorization code with PKCE, as a mail program does it; answers `token ACCESS_TOKEN`
 //   id-token USER the same; answers with the ID token instead, which is no access token
+//   tell ADDRESS  sends logout tokens there from now on; answers `told ADDRESS`
+//   logout USER   ends the last sign-in of USER, as a browser does it; answers `logout STATUS` of the address told
 //   rotate        signs with a new key from now on and withdraws the old one; answers `rotated KID`
 //   down, up      stops and starts answering HTTP; answers `down`, `up`
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -19,6 +21,8 @@ function newKey() {
     return { ...privateKey.export({ format: 'jwk' }), kid: `provider-${++keys}`, use: 'sig', alg: 'ES256' };
 }
 
+let logoutAddress;
+let logoutOutcome;
 function provider(issuer, key) {
     return new Provider(issuer, {
         clients: [
@@ -27,6 +31,8 @@ function provider(issuer, key) {
                 application_type: 'native',
                 token_endpoint_auth_method: 'none',
                 redirect_uris: [REDIRECT],
+                backchannel_logout_uri: logoutAddress,
+                backchannel_logout_session_required: true,
                 id_token_signed_response_alg: 'ES256'
             }
         ],
@@ -36,9 +42,17 @@ function provider(issuer, key) {
         claims: { openid: ['sub', 'email'] },
         findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, email: id }) }),
         extraTokenClaims: (_, token) => ({ email: token.accountId }),
+        // Without the provider's guard against addresses on loopback: the gateway is there.
+        fetch: (address, { dispatcher: _, ...options }) => fetch(address, options),
         ttl: { AccessToken: 3600, IdToken: 3600, Grant: 3600, Session: 3600, Interaction: 600 },
         features: {
             devInteractions: { enabled: true },
+            backchannelLogout: { enabled: true },
+            rpInitiatedLogout: {
+                enabled: true,
+                logoutSource: (context, form) => (context.body = form),
+                postLogoutSuccessSource: (context) => (context.body = 'out')
+            },
             resourceIndicators: {
                 enabled: true,
                 defaultResource: () => RESOURCE,
@@ -55,6 +69,7 @@ function provider(issuer, key) {
 }
 
 let current;
+let currentKey;
 let isUp = true;
 const server = createServer((request, response) => {
     if (isUp) current(request, response);
@@ -65,9 +80,15 @@ const issuer = `http://localhost:${server.address().port}`;
 function use(key) {
     const p = provider(issuer, key);
     p.on('server_error', (_, error) => console.error(error));
+    p.on('backchannel.success', () => (logoutOutcome = '200'));
+    p.on('backchannel.error', (_, error) => (logoutOutcome = error.message));
+    currentKey = key;
     current = p.callback();
 }
 use(newKey());
+
+/** What visits pages with the cookies of a user's last sign-in. */
+const browsers = new Map();
 
 /** Signs `user` in as a browser and a native program do, and gives the token endpoint's answer. */
 async function signIn(user) {
@@ -87,6 +108,7 @@ async function signIn(user) {
         return response;
     }
 
+    browsers.set(user, visit);
     const { authorization_endpoint, token_endpoint } = await (await visit('/.well-known/openid-configuration')).json();
     const verifier = randomBytes(32).toString('base64url');
     const question = new URLSearchParams({
@@ -128,6 +150,16 @@ async function signIn(user) {
     throw new Error('the sign-in does not end');
 }
 
+/** Ends `user`'s sign-in at the provider, which then tells whoever asked to be told. */
+async function signOut(user) {
+    const visit = browsers.get(user);
+    const page = await (await visit('/session/end')).text();
+    const [, xsrf] = page.match(/name="xsrf" value="([^"]+)"/);
+    logoutOutcome = 'nobody told';
+    await visit('/session/end/confirm', { xsrf, logout: 'yes' });
+    return logoutOutcome;
+}
+
 console.log(`ready ${issuer}`);
 for await (const line of createInterface({ input: process.stdin })) {
     const [command, user] = line.split(' ');
@@ -136,6 +168,12 @@ for await (const line of createInterface({ input: process.stdin })) {
             console.log(`token ${(await signIn(user)).access_token}`);
         } else if (command === 'id-token') {
             console.log(`token ${(await signIn(user)).id_token}`);
+        } else if (command === 'tell') {
+            logoutAddress = user;
+            use(currentKey);
+            console.log(`told ${user}`);
+        } else if (command === 'logout') {
+            console.log(`logout ${await signOut(user)}`);
         } else if (command === 'rotate') {
             const key = newKey();
             use(key);

@@ -1,6 +1,7 @@
 //! Tokens: nobody comes in who was not signed in, and a signed token says what its claims say. Input: one letter, then
 //! `t` a token; `c` claims that are signed under a header without `typ`, `a` under `at+jwt`; `h` a header that is signed
-//! with good claims; `i` an introspection answer; `k` a key set.
+//! with good claims; `i` an introspection answer; `k` a key set; `e` claims that are signed as a security event token, `l`
+//! as a logout token.
 
 use std::sync::LazyLock;
 
@@ -14,7 +15,10 @@ use base64::{
 };
 use portcullis::{
     model::{Service, UnixTime},
-    token::{ClaimRule, Fingerprint, Identity, KeySet, Rules, diagnose, from_introspection, peek_issuer, verify},
+    token::{
+        ClaimRule, ExaminedEvent, Fingerprint, Form, Happening, Identity, KeySet, Rules, diagnose, examine_event,
+        from_introspection, peek_issuer, verify,
+    },
 };
 use serde_json::Value;
 
@@ -26,6 +30,8 @@ const NOW: UnixTime = UnixTime::from_secs(1_790_000_000);
 const URL: &str = "https://id.example.com";
 const HEADER: &str = r#"{"alg":"ES256","kid":"ec"}"#;
 const AT_HEADER: &str = r#"{"alg":"ES256","kid":"ec","typ":"at+jwt"}"#;
+const EVENT_HEADER: &str = r#"{"alg":"ES256","kid":"ec","typ":"secevent+jwt"}"#;
+const LOGOUT_HEADER: &str = r#"{"alg":"ES256","kid":"ec","typ":"logout+jwt"}"#;
 const CLAIMS: &str = r#"{"iss":"https://id.example.com","aud":"portcullis","exp":1790003600,"email":"ann@example.com","client_id":"mail-app"}"#;
 
 struct Setting {
@@ -64,6 +70,8 @@ pub fn run(data: &[u8]) {
         b'h' => header(rest),
         b'i' => introspection(rest),
         b'k' => key_set(rest),
+        b'e' => event(EVENT_HEADER, Form::SecurityEvent, rest),
+        b'l' => event(LOGOUT_HEADER, Form::Logout, rest),
         _ => {}
     }
 }
@@ -173,6 +181,30 @@ fn said(identity: &Identity, claims: &Value, rules: &Rules, needs_audience: bool
         assert_ne!(claims.get("email_verified"), Some(&Value::Bool(false)));
     }
     let _ = rules.scope_suffices(identity, Service::Imap);
+}
+
+/// An event says what its claims say, and is of one kind alone.
+fn event(header: &str, form: Form, bytes: &[u8]) {
+    let token = sign(header.as_bytes(), bytes);
+    let read =
+        |form| examine_event(&token, form, &SETTING.rules[0], &SETTING.keys, NOW).and_then(ExaminedEvent::prove);
+    let other = if form == Form::Logout { Form::SecurityEvent } else { Form::Logout };
+    assert!(read(other).is_err() && verify(&token, &SETTING.rules[0], &SETTING.keys, NOW).is_err());
+    match read(form) {
+        Ok(told) => {
+            let claims: Value = serde_json::from_slice(bytes).expect("JSON");
+            assert_eq!((told.issuer(), told.key()), (URL, "ec"));
+            assert_eq!((claims["iss"].as_str(), claims["jti"].as_str()), (Some(URL), Some(told.id())));
+            assert!(claims.get("nonce").is_none());
+            let said = claims["events"].as_object().expect("events").len();
+            assert!((1..=16).contains(&said) && told.events().len() + told.ignored().len() <= said);
+            let latest = NOW + std::time::Duration::from_secs(60);
+            for event in told.events() {
+                assert!(event.at <= latest && (event.whom.is_some() || event.what == Happening::Verification));
+            }
+        }
+        Err(error) => assert!(error.to_string().len() < 64 * 1024 && error.reason().starts_with("token_")),
+    }
 }
 
 fn key_set(bytes: &[u8]) {

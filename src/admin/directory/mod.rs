@@ -1,0 +1,146 @@
+//! The directory: units, users, groups, shared mailboxes, apps, each with its own settings; and many changes at once.
+//!
+//! Each row has a version: `ETag` tells it, a change names it in `If-Match` (`*`: whatever it is). Every change can be tried
+//! first with `?preview=true`: the answer then tells who would lose or gain access, and nothing is changed.
+
+mod apps;
+mod bulk;
+mod groups;
+mod mailboxes;
+mod preview;
+mod reach;
+mod units;
+mod users;
+mod words;
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{
+    Actor, Area, Control,
+    grants::reason,
+    page::{Page, PageQuery, cursor},
+    problem::{Problem, ProblemKind},
+};
+use crate::store::{self, Directive, EditError, Wish};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
+    OpenApiRouter::new()
+        .merge(units::routes())
+        .merge(users::routes())
+        .merge(groups::routes())
+        .merge(mailboxes::routes())
+        .merge(apps::routes())
+        .merge(bulk::routes())
+}
+
+/// How a change is to be made.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct How {
+    /// Change nothing; tell what the change would come to.
+    #[serde(default)]
+    preview: bool,
+    /// Why, for the audit log; at most 500 characters.
+    reason: Option<String>,
+}
+
+/// The version that `If-Match` names; none for `*`.
+fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        let detail =
+            "name in If-Match the version you have seen (the ETag of your last read), or * for whatever it is";
+        return Err(Problem::new(ProblemKind::VersionMissing, detail));
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        let detail = format!("If-Match: {text}: write the ETag of your last read, as \"17\", or *");
+        Problem::new(ProblemKind::BadRequest, detail)
+    })
+}
+
+/// A row with its version as the `ETag`.
+fn versioned<T: Serialize>(status: StatusCode, version: i64, body: T) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+fn absent(what: &str, name: impl std::fmt::Display) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("there is no {what} {name}"))
+}
+
+impl From<EditError> for Problem {
+    fn from(error: EditError) -> Self {
+        let kind = match error {
+            EditError::Store(error) => return error.into(),
+            EditError::Stale { .. } => ProblemKind::VersionChanged,
+            EditError::Absent { .. } => ProblemKind::NotFound,
+            EditError::Exists { .. } | EditError::Managed { .. } | EditError::InUse { .. } => ProblemKind::Conflict,
+            EditError::Wrong { .. } | EditError::TooMany { .. } => ProblemKind::BadRequest,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// What came of a change.
+enum Outcome {
+    /// It is made.
+    Made,
+    /// It was only tried.
+    Tried(Box<Response>),
+}
+
+impl Control {
+    /// Makes or tries changes, all or none, if the actor may make each of them.
+    async fn carry_out(&self, actor: &Actor, wishes: Vec<Wish>, how: &How) -> Result<Outcome, Problem> {
+        actor.may_write(Area::Directory)?;
+        let why = reason(how.reason.as_deref())?;
+        for wish in &wishes {
+            self.may(actor, &wish.directive).await?;
+        }
+        if how.preview {
+            let seats = self.gate.live().seats();
+            let plain: Vec<_> = seats.iter().map(|seat| preview::plain(seat)).collect();
+            let found = self.store.preview(&wishes, &plain).await?;
+            return Ok(Outcome::Tried(Box::new(Json(preview::words(&found, &seats)).into_response())));
+        }
+        self.store.change(&wishes, store::Actor { by: actor.name(), reason: why }).await?;
+        Ok(Outcome::Made)
+    }
+
+    async fn one(
+        &self,
+        actor: &Actor,
+        directive: Directive,
+        expect: Option<i64>,
+        how: &How,
+    ) -> Result<Outcome, Problem> {
+        self.carry_out(actor, vec![Wish { directive, expect }], how).await
+    }
+}
+
+/// A page of the store's as one of the API's.
+fn page<T, U>(found: store::Page<T>, item: impl Fn(T) -> U) -> Page<U> {
+    Page { items: found.rows.into_iter().map(item).collect(), next: found.next.as_deref().map(cursor) }
+}
+
+/// Limit and key of a page, as the store takes them.
+fn part(query: &PageQuery) -> Result<(u32, Option<String>), Problem> {
+    Ok((u32::try_from(query.limit()?).unwrap_or(u32::MAX), query.after()?))
+}

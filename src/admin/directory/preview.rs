@@ -1,0 +1,136 @@
+//! What a change would come to, in JSON.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::gate::Seat;
+use crate::policy::{LiveSeat, Preview, Side};
+
+/// What a change would come to. Counts are exact, lists are cut.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PreviewWords {
+    /// Who would be let in no more.
+    loses: SideWords,
+    /// Who would be let in and is not today.
+    gains: SideWords,
+    /// Sessions open on the node that answers that would end.
+    sessions: Falling,
+}
+
+/// One side.
+#[derive(Debug, Serialize, ToSchema)]
+struct SideWords {
+    /// How many people.
+    users: usize,
+    /// How many combinations of user, mailbox, app and service.
+    pairs: usize,
+    /// Of them by IMAP.
+    imap: usize,
+    /// Of them by POP3.
+    pop: usize,
+    /// By app, those with most people first; at most 100.
+    apps: Vec<AppWords>,
+    /// The first combinations; at most 100.
+    first: Vec<PairWords>,
+}
+
+/// So many people use this app.
+#[derive(Debug, Serialize, ToSchema)]
+struct AppWords {
+    app: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    users: usize,
+    /// `14 people use Apple iOS Mail`.
+    sentence: String,
+}
+
+/// One combination.
+#[derive(Debug, Serialize, ToSchema)]
+struct PairWords {
+    user: String,
+    owner: String,
+    app: String,
+    service: String,
+    /// The refusal: after the change, or today's for who gains.
+    refusal: String,
+}
+
+/// Sessions that would end.
+#[derive(Debug, Serialize, ToSchema)]
+struct Falling {
+    /// How many.
+    count: usize,
+    /// The first; at most 1,000.
+    first: Vec<FallWords>,
+}
+
+/// One session.
+#[derive(Debug, Serialize, ToSchema)]
+struct FallWords {
+    session: u64,
+    user: String,
+    owner: String,
+    app: String,
+    service: String,
+    refusal: String,
+}
+
+/// A live session in the values that a preview takes.
+pub(super) fn plain(seat: &Seat) -> LiveSeat {
+    LiveSeat {
+        user: seat.who.user().clone(),
+        owner: seat.owner.clone(),
+        app: seat.who.app().clone(),
+        service: seat.service,
+        issued_at: seat.who.issued_at(),
+        service_account: seat.who.service_account(),
+    }
+}
+
+pub(super) fn words(preview: &Preview, seats: &[Arc<Seat>]) -> PreviewWords {
+    let falls = preview.falls.iter().filter_map(|fall| {
+        let seat = seats.get(fall.seat)?;
+        Some(FallWords {
+            session: seat.session.0,
+            user: seat.who.user().to_string(),
+            owner: seat.owner.to_string(),
+            app: seat.who.app().to_string(),
+            service: seat.service.word().to_owned(),
+            refusal: fall.refusal.to_string(),
+        })
+    });
+    PreviewWords {
+        loses: side(&preview.loses),
+        gains: side(&preview.gains),
+        sessions: Falling { count: preview.fall_count, first: falls.collect() },
+    }
+}
+
+fn side(side: &Side) -> SideWords {
+    let app = |count: &crate::policy::AppCount| {
+        let name = count.name.clone().unwrap_or_else(|| count.app.to_string());
+        let sentence = match count.user_count {
+            1 => format!("1 person uses {name}"),
+            many => format!("{many} people use {name}"),
+        };
+        AppWords { app: count.app.to_string(), name: count.name.clone(), users: count.user_count, sentence }
+    };
+    let pair = |pair: &crate::policy::Pair| PairWords {
+        user: pair.user.to_string(),
+        owner: pair.owner.to_string(),
+        app: pair.app.to_string(),
+        service: pair.service.word().to_owned(),
+        refusal: pair.refusal.to_string(),
+    };
+    SideWords {
+        users: side.user_count,
+        pairs: side.pair_count,
+        imap: side.imap_count,
+        pop: side.pop_count,
+        apps: side.apps.iter().map(app).collect(),
+        first: side.pairs.iter().map(pair).collect(),
+    }
+}
