@@ -1,7 +1,7 @@
 //! The words a login's outcome may carry as a label: one fixed list, so that no peer can grow it.
 
 /// Every cause word of a refused login (threats.md section 7), sorted; `other` for a word that is not here.
-pub const CAUSES: [&str; 45] = [
+pub const CAUSES: [&str; 46] = [
     "grant_disabled",
     "grant_removed",
     "legacy_password",
@@ -33,6 +33,7 @@ pub const CAUSES: [&str; 45] = [
     "token_revoked",
     "token_scope",
     "token_signature",
+    "token_stale",
     "token_too_long",
     "token_type",
     "token_unknown_key",
