@@ -42,6 +42,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
         bail!(wrong.join("\n"));
     }
     found.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+    found.extend(config.store_settings().warning().map(|warning| format!("warning: {warning}")));
     Ok(found)
 }
 

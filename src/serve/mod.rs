@@ -94,7 +94,11 @@ impl Server {
             // Read before anything is made: a policy that is wrong changes nothing, not even an empty data_dir.
             reload::policy_document(file)?;
         }
-        let store = Store::open(&config.store_settings()).await?;
+        let settings = config.store_settings();
+        if let Some(warning) = settings.warning() {
+            warn!("{warning}");
+        }
+        let store = Store::open(&settings).await?;
         let reload = reload::Reload::new(
             config,
             Arc::clone(&resolver),

@@ -141,7 +141,6 @@ impl Store {
             // Only now: an event is in the queue until it is in the database.
             *unsure = None;
             self.audit.waiting().drain(..count);
-            self.note_contact();
         }
     }
 

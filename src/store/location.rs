@@ -1,8 +1,8 @@
 //! Which database: what `database.url` names, as a value that can be printed. Used by the whole room.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc};
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::{Settings, StoreError};
 
@@ -85,6 +85,25 @@ pub(super) fn server_options(settings: &Settings) -> Result<PgConnectOptions, St
         .map_err(|_| StoreError::Url { problem: "is no address of a PostgreSQL database" })
 }
 
+/// What `check` and a start should warn of: a server on another machine whose identity nothing proves. Between the two
+/// somebody could read the password's proof and write the policy.
+pub(super) fn warning(settings: &Settings) -> Option<String> {
+    let location = Location::of(settings).ok().filter(Location::is_server)?;
+    let options = server_options(settings).ok()?;
+    let host = options.get_host().trim_matches(['[', ']']);
+    let is_here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    let is_proven = matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    (!is_here && !is_proven).then(|| {
+        format!(
+            "{location}: nothing proves that this server is the right one: add sslmode=verify-full, and sslrootcert=FILE for \
+             an authority of your own, to database.url"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -104,6 +123,26 @@ mod tests {
             let settings = Settings { url: Secret::new(url), ..Settings::in_dir("/data") };
             assert_eq!(Location::of(&settings).unwrap().to_string(), told, "{url}");
             assert!(!format!("{settings:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_server_elsewhere_whose_certificate_is_not_checked_is_warned_of() {
+        for (url, warned) in [
+            ("sqlite:portcullis.db", false),
+            ("postgres://gate@localhost/mail", false),
+            ("postgres://gate@127.0.0.1/mail?sslmode=disable", false),
+            ("postgres://gate@[::1]/mail", false),
+            ("postgres:///mail?host=/run/postgresql&user=gate", false),
+            ("postgres://gate@db.example.com/mail?sslmode=verify-full", false),
+            ("postgres://gate@db.example.com/mail?sslmode=verify-ca", false),
+            ("postgres://gate:hunter2@db.example.com/mail", true),
+            ("postgres://gate@192.0.2.1/mail?sslmode=require", true),
+        ] {
+            let settings = Settings { url: Secret::new(url), ..Settings::in_dir("/data") };
+            let told = warning(&settings);
+            assert_eq!(told.is_some(), warned, "{url}: {told:?}");
+            assert!(!told.unwrap_or_default().contains("hunter2"));
         }
     }
 }

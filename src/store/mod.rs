@@ -109,15 +109,16 @@ impl Settings {
         examine::is_made(self).await
     }
 
+    /// What the operator should be warned of, although it works.
+    pub fn warning(&self) -> Option<String> {
+        location::warning(self)
+    }
+
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
-        let data_dir = data_dir.into();
         Self {
-            #[cfg(not(test))]
             url: Secret::new("sqlite:portcullis.db"),
-            #[cfg(test)]
-            url: tests::url_in(&data_dir),
-            data_dir,
+            data_dir: data_dir.into(),
             audit_required: true,
             audit_buffer: 10_000,
             audit_rows: 1_000_000,

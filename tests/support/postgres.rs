@@ -132,6 +132,21 @@ impl Server {
         format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
+    /// Makes the server speak TLS from now on, with this certificate and key (PEM).
+    pub fn speak_tls(&self, certificate: &str, key: &str) {
+        for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.dir.join("data").join(name);
+            fs::write(&file, pem).unwrap();
+            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = other_user() {
+                std::os::unix::fs::chown(&file, Some(user), Some(group)).unwrap();
+            }
+        }
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        self.stop();
+        self.start_again();
+    }
+
     /// Runs SQL in a database, as its owner.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         let output = self.ask(database, sql);

@@ -198,3 +198,36 @@ async fn a_server_that_goes_away_and_comes_back_loses_nothing() {
     assert_eq!(seconds, (0..all).collect::<Vec<_>>(), "each once, in order");
     assert_eq!(log.verify(None).await.unwrap().faults, []);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_believed_by_its_certificate_where_the_url_asks_for_one() {
+    let Some(server) = Server::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    for (name, certificate) in [("own.pem", &own), ("other.pem", &other)] {
+        std::fs::write(dir.path().join(name), certificate.cert.pem()).unwrap();
+    }
+    tokio::task::block_in_place(|| server.speak_tls(&own.cert.pem(), &own.signing_key.serialize_pem()));
+    let url = |root: &str| {
+        let root = dir.path().join(root);
+        let mode = format!("sslmode=verify-full&sslrootcert={}", root.display());
+        server.url("postgres").replace("sslmode=disable", &mode)
+    };
+    let store = Store::open(&settings(&url("own.pem"))).await.unwrap();
+    // All connections, the one that listens too.
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(store.clone().run(stop.clone()));
+    let sql = "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) \
+               WHERE application_name = 'portcullis' AND query LIKE 'LISTEN%' AND ssl";
+    let since = Instant::now();
+    while server.sql("postgres", sql) != "1" {
+        assert!(since.elapsed() < Duration::from_secs(10), "nobody listens by TLS");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    let error = both_say(&url("other.pem")).await;
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+}
