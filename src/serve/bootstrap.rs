@@ -16,8 +16,8 @@ use crate::store::Store;
 
 /// The file's name in `data_dir`.
 pub const BOOTSTRAP: &str = "bootstrap-secret";
-/// How long the secret is good.
-const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How long the secret is good; a restart makes a fresh one.
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// While nobody administers yet, makes a fresh secret and writes it down; otherwise removes what was written before.
 pub(super) async fn prepare(store: &Store, data_dir: &Path) -> anyhow::Result<()> {
@@ -33,6 +33,6 @@ pub(super) async fn prepare(store: &Store, data_dir: &Path) -> anyhow::Result<()
     out.write(true).create_new(true).mode(0o600);
     let written = out.open(&file).and_then(|mut out| writeln!(out, "{}", secret.reveal()));
     written.with_context(|| format!("{}: cannot be written", file.display()))?;
-    info!(file = %file.display(), "nobody administers yet: send this file's secret to /api/v1/bootstrap within a day");
+    info!(file = %file.display(), "nobody administers yet: send this file's secret to /api/v1/bootstrap within 15 minutes, or start anew for a fresh one");
     Ok(())
 }
