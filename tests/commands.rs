@@ -205,7 +205,7 @@ fn edit(dir: &Path, file: &str, from: &str, to: &str) {
     fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
-/// Runs SQL on the database of a gate that has stopped.
+/// Runs SQL on a gate's database.
 fn sql(dir: &Path, statement: &str) {
     use sqlx::{AnyConnection, Connection};
     sqlx::any::install_default_drivers();
@@ -585,6 +585,48 @@ fn audit_finds_rows_by_user_app_cause_and_reference() {
 }
 
 #[test]
+fn audit_verify_names_the_row_that_was_changed_and_export_prints_all_of_them() {
+    let gate = Gate::start();
+    gate.imap(ANN, APP).ok("LOGOUT");
+    gate.audit_with(&["--user", ANN], 1, |row| row["event"] == "session.ended");
+    let config = gate.config();
+    let config = config.to_str().unwrap();
+    let verify = |more: &[&str]| {
+        let output = portcullis(&[&["audit", "verify", "--config", config][..], more].concat());
+        (output.status.code(), out(&output) + &err(&output))
+    };
+    let export = |more: &[&str]| {
+        let output = portcullis(&[&["audit", "export", "--config", config][..], more].concat());
+        let rows: Vec<serde_json::Value> =
+            out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (output.status.code(), rows)
+    };
+    let (code, rows) = export(&[]);
+    let numbers: Vec<i64> = rows.iter().map(|row| row["number"].as_i64().unwrap()).collect();
+    assert_eq!((code, numbers), (Some(0), (1..=i64::try_from(rows.len()).unwrap()).collect()));
+    assert!(rows.iter().all(|row| row["hash"].as_str().unwrap().len() == 64), "{rows:?}");
+    let (code, ann) = export(&["--user", ANN]);
+    assert_eq!((code, ann.len(), &ann[0]["event"]), (Some(0), 2, &json!("login")));
+    assert_eq!(export(&["--user", "nobody@example.com"]), (Some(1), vec![]));
+
+    let (code, text) = verify(&[]);
+    let noted = text.lines().find_map(|line| line.strip_prefix("to note elsewhere: ")).unwrap().to_owned();
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(noted, format!("{}:{}", rows.len(), rows.last().unwrap()["hash"].as_str().unwrap()));
+    assert_eq!(verify(&["--noted", &noted]).0, Some(0));
+    let other = format!("{}:{}", rows.len(), "0".repeat(64));
+    assert!(verify(&["--noted", &other]).1.contains(&format!("row {} is not the one that was noted", rows.len())));
+    let (code, text) = verify(&["--noted", "soon"]);
+    assert!(code == Some(2) && text.contains("a number, a colon and 64 digits"), "{text}");
+
+    sql(gate.dir(), "UPDATE audit SET outcome = 'no' WHERE number = 2");
+    sql(gate.dir(), "DELETE FROM audit WHERE number IN (4, 5)");
+    let (code, text) = verify(&[]);
+    let said = "row 2 is not what was written\nrows 4 to 5 are missing\nthe audit log is not as it was written; ";
+    assert!(code == Some(1) && text.starts_with(said), "{text}");
+}
+
+#[test]
 fn whoever_reads_a_commands_output_may_stop_reading() {
     let gate = Gate::start();
     gate.imap(ANN, APP).ok("LOGOUT");
@@ -593,6 +635,8 @@ fn whoever_reads_a_commands_output_may_stop_reading() {
     let config = config.to_str().unwrap();
     for (arguments, code) in [
         (&["audit", "--config", config][..], 0),
+        (&["audit", "export", "--config", config], 0),
+        (&["audit", "verify", "--config", config], 0),
         (&["explain", "--config", config, "--user", ANN, "--app", APP, "--service", "imap"], 0),
         (&["explain", "--config", config, "--user", "nobody@x", "--app", APP, "--service", "imap"], 1),
         (&["check", "--config", config], 0),

@@ -1,6 +1,10 @@
 //! The gate without sockets: who is admitted, who falls, and that no order of events lets anybody slip through.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+#[path = "support/postgres.rs"]
+#[allow(dead_code)]
+mod postgres;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -24,6 +28,7 @@ use portcullis::token::{Mint, Rules, SigningKey, sign};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+// `PORTCULLIS_TEST_DATABASE=postgres` runs all of this on PostgreSQL.
 const ISSUER: &str = "https://id.test";
 
 const POLICY: &str = r#"
@@ -89,7 +94,9 @@ impl House {
         rules.scope_imap = vec!["mail".into()];
         rules.scope_pop = vec!["mail".into()];
         let issuers = Issuers::new(vec![issuer::Settings::new(rules, Some(source(&jwks)))]).unwrap();
-        let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+        let mut settings = Settings::in_dir(dir.path());
+        settings.url = postgres::wished().map_or(settings.url, Secret::new);
+        let store = Store::open(&settings).await.unwrap();
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), limits);
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&store).run(stop.clone()));

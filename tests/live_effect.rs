@@ -312,12 +312,15 @@ fn a_login_that_races_the_change_loses() {
 fn a_policy_that_the_database_could_not_take_is_applied_when_it_can() {
     let gate = gate();
     let (mut imap, _tag) = idle(&gate, FAY, APP);
-    let database = format!("sqlite://{}", gate.dir().join("data/portcullis.db").display());
+    let url = gate.database();
+    let begin = if url.starts_with("sqlite") { "BEGIN IMMEDIATE" } else { "BEGIN" };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     sqlx::any::install_default_drivers();
-    let pool = runtime.block_on(sqlx::AnyPool::connect(&database)).unwrap();
+    let pool = runtime.block_on(sqlx::AnyPool::connect(&url)).unwrap();
     // As another process would hold it, for longer than the gate waits for its turn.
-    let held = runtime.block_on(pool.begin_with("BEGIN IMMEDIATE")).unwrap();
+    let mut held = runtime.block_on(pool.begin_with(begin)).unwrap();
+    let hold = sqlx::query("UPDATE counters SET number = number WHERE name = 'change'");
+    runtime.block_on(hold.execute(&mut *held)).unwrap();
     gate.set_policy(&policy("\"off\"", "\"any\"", ""));
     gate.wait_for_log("policy not applied");
     runtime.block_on(held.rollback()).unwrap();

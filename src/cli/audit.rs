@@ -98,8 +98,9 @@ async fn open(config: &Config) -> anyhow::Result<AuditLog> {
 
 #[derive(Debug, clap::Args)]
 struct Recent {
+    /// Always there, unless a subcommand has its own
     #[command(flatten)]
-    config: ConfigFile,
+    config: Option<ConfigFile>,
     #[command(flatten)]
     filter: Filter,
     /// At most so many rows
@@ -112,7 +113,7 @@ struct Recent {
 
 impl Recent {
     fn run(&self) -> anyhow::Result<ExitCode> {
-        let config = self.config.read()?;
+        let config = self.config.as_ref().context("--config is missing")?.read()?;
         let filter = AuditFilter { limit: self.limit, ..self.filter.read()? };
         let rows = super::block_on(async { Ok(open(&config).await?.recent(&filter).await?) })?;
         for row in rows.iter().rev() {

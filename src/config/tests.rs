@@ -57,13 +57,16 @@ fn the_shipped_file_works_and_every_default_it_prints_is_the_default() {
 
 #[test]
 fn every_example_in_the_shipped_file_works() {
+    let section_of = |at: usize| SHIPPED.lines().take(at + 1).filter(|line| line.starts_with('[')).count();
     for (line, example) in SHIPPED.lines().enumerate().filter_map(|(at, l)| Some((at, l.strip_prefix("#   ")?))) {
         let lines = SHIPPED.lines().enumerate().map(|(at, l)| if at == line { example } else { l });
         let key = example.split_once('=').map_or("", |(key, _)| key.trim());
-        // An example that stands beside the real line takes its place.
-        let lines = lines
-            .enumerate()
-            .filter(|(at, l)| *at == line || l.split_once('=').is_none_or(|(k, _)| k.trim() != key));
+        // An example that stands beside the real line of its section takes its place.
+        let lines = lines.enumerate().filter(|(at, l)| {
+            *at == line
+                || section_of(*at) != section_of(line)
+                || l.split_once('=').is_none_or(|(k, _)| k.trim() != key)
+        });
         let text = lines.map(|(_, l)| l).collect::<Vec<_>>().join("\n");
         // Half of something: tested as a whole elsewhere.
         let half = [

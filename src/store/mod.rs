@@ -111,9 +111,13 @@ impl Settings {
 
     /// The defaults, in this directory.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
         Self {
+            #[cfg(not(test))]
             url: Secret::new("sqlite:portcullis.db"),
-            data_dir: data_dir.into(),
+            #[cfg(test)]
+            url: tests::url_in(&data_dir),
+            data_dir,
             audit_required: true,
             audit_buffer: 10_000,
             audit_rows: 1_000_000,

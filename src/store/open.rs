@@ -34,8 +34,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 const PRAGMAS: [&str; 3] = ["PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"];
 
 /// What a session on a server is set to. A lock that another node holds is waited for as long as SQLite's; a node that is
-/// cut off in the middle of a write gives its lock back.
-const SERVER_SESSION: [&str; 2] = ["SET lock_timeout = '5s'", "SET idle_in_transaction_session_timeout = '60s'"];
+/// cut off in the middle of a write gives its lock back. Notices are about tables that are there already.
+const SERVER_SESSION: [&str; 3] = [
+    "SET lock_timeout = '5s'",
+    "SET idle_in_transaction_session_timeout = '60s'",
+    "SET client_min_messages = warning",
+];
 
 /// Opens, or makes, the database and brings its schema up to date.
 pub(super) async fn open(settings: &Settings) -> Result<(AnyPool, Location), StoreError> {

@@ -8,6 +8,7 @@ mod server;
 
 use std::{fs, path::Path};
 
+pub(super) use ground::url_in;
 use ground::{Ground, on_both};
 
 use super::*;
@@ -76,6 +77,11 @@ fn app(id: &str) -> ClientId {
 
 async fn open(ground: &Ground) -> Arc<Store> {
     Store::open(&ground.settings()).await.unwrap()
+}
+
+/// The file that is the default.
+fn file_in(dir: impl AsRef<Path>) -> Settings {
+    Settings { url: Secret::new("sqlite:portcullis.db"), ..Settings::in_dir(dir.as_ref()) }
 }
 
 async fn apply(store: &Store, text: &str) -> Applied {
@@ -399,7 +405,7 @@ async fn events_wait_for_a_locked_database_and_are_written_in_order_when_stoppin
 async fn a_wrong_database_is_told_with_file_cause_and_remedy_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("portcullis.db");
-    let open = async || Store::open(&Settings::in_dir(dir.path())).await.unwrap_err();
+    let open = async || Store::open(&file_in(dir.path())).await.unwrap_err();
 
     fs::write(
         &file,
@@ -424,7 +430,7 @@ async fn a_wrong_database_is_told_with_file_cause_and_remedy_and_left_as_it_is()
     assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
     fs::remove_file(&file).unwrap();
 
-    let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+    let store = Store::open(&file_in(dir.path())).await.unwrap();
     let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                VALUES (99, 'later', TRUE, x'00', 0)";
     sqlx::query(sql).execute(&store.pool).await.unwrap();
@@ -441,7 +447,7 @@ async fn a_wrong_database_is_told_with_file_cause_and_remedy_and_left_as_it_is()
         assert!(matches!(error, StoreError::Url { .. }), "{url}: {error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    let settings = Settings::in_dir("/proc/nowhere");
+    let settings = file_in("/proc/nowhere");
     let error = Store::open(&settings).await.unwrap_err();
     assert!(matches!(error, StoreError::File { doing: "create", .. }), "{error}");
 }

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod mail;
+pub mod postgres;
 pub mod program;
 pub mod token;
 pub mod transcript;
@@ -85,6 +86,8 @@ pub struct Setup {
     pub listen: String,
     /// More certificates beside `server.pem`, each with its key: the files' stem, and the names in it.
     pub certificates: Vec<(&'static str, Vec<&'static str>)>,
+    /// Lines of `[database]`.
+    pub database: String,
     /// More variables for the gate's environment.
     pub environment: Vec<(&'static str, &'static str)>,
 }
@@ -98,9 +101,15 @@ impl Default for Setup {
             more: String::new(),
             listen: "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\n".to_owned(),
             certificates: Vec::new(),
+            database: database(postgres::wished().as_deref().unwrap_or("sqlite:portcullis.db")),
             environment: Vec::new(),
         }
     }
+}
+
+/// Lines of `[database]` for this URL.
+pub fn database(url: &str) -> String {
+    format!("url = \"{url}\"\n")
 }
 
 /// A running `portcullis serve` with its own directory; killed when dropped.
@@ -155,6 +164,19 @@ impl Gate {
         self.dir().join("portcullis.toml")
     }
 
+    /// The URL of its database, for `sqlx`.
+    pub fn database(&self) -> String {
+        let config = fs::read_to_string(self.config()).unwrap();
+        let url = config
+            .lines()
+            .find_map(|line| line.strip_prefix("url = \"postgres:"))
+            .map(|rest| rest.trim_end_matches('"'));
+        match url {
+            Some(rest) => format!("postgres:{rest}"),
+            None => format!("sqlite://{}", self.dir().join("data/portcullis.db").display()),
+        }
+    }
+
     /// PEM file of the certificate authority that programs must trust.
     pub fn ca(&self) -> PathBuf {
         self.dir().join("ca.pem")
@@ -168,6 +190,12 @@ impl Gate {
     /// Process id of the gate.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Runs `portcullis` with these arguments and this gate's config.
+    pub fn portcullis(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(arguments).arg("--config").arg(self.config()).output().unwrap()
     }
 
     /// Sends the gate a signal: `TERM`, `HUP`.
@@ -395,7 +423,7 @@ scope = {{ imap = ["mail"], pop = ["mail"] }}
 "#
     );
     let issuer = setup.issuer.as_deref().unwrap_or(&own_issuer);
-    let Setup { limits, more, listen, .. } = setup;
+    let Setup { limits, more, listen, database, .. } = setup;
     let list = |ending: &str| {
         let stems = ["server"].into_iter().chain(setup.certificates.iter().map(|(stem, _)| *stem));
         stems.map(|stem| format!("\"{dir}/{stem}.{ending}\"")).collect::<Vec<_>>().join(", ")
@@ -413,8 +441,7 @@ private_key = [{keys}]
 
 {issuer}
 [database]
-url = "sqlite:portcullis.db"
-
+{database}
 [policy]
 file = "{dir}/policy.toml"
 

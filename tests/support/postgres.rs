@@ -44,6 +44,16 @@ pub fn shared() -> Option<&'static Server> {
     SHARED.get_or_init(Server::start).as_ref()
 }
 
+/// A new and empty database of the shared server where `PORTCULLIS_TEST_DATABASE=postgres` asks for one in place of SQLite:
+/// so whole test files can be run on either.
+pub fn wished() -> Option<String> {
+    match std::env::var("PORTCULLIS_TEST_DATABASE").as_deref() {
+        Ok("postgres") => shared().map(Server::database),
+        Ok("sqlite") | Err(_) => None,
+        Ok(other) => panic!("PORTCULLIS_TEST_DATABASE={other}: write postgres or sqlite"),
+    }
+}
+
 impl Server {
     /// Starts one. Where PostgreSQL is not installed it says so and returns `None`; `tests/run` sets
     /// `PORTCULLIS_CLIENTS=required`, and then that fails the test.

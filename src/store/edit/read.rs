@@ -122,7 +122,10 @@ impl Store {
         if let Some(unit) = filter.below.as_ref().filter(|unit| unit.parent().is_some()) {
             let (length, begin) = find::below(unit);
             let place = texts.len() + 1;
-            sql.push_str(&format!(" AND (unit = ${place} OR substr(unit, 1, {length}) = ${})", place + 1));
+            sql.push_str(&format!(
+                " AND (unit = ${place} OR substr(unit, 1, CAST({length} AS INTEGER)) = ${})",
+                place + 1
+            ));
             texts.extend([unit.to_string(), begin]);
         }
         if let Some(group) = &filter.group {
@@ -132,7 +135,7 @@ impl Store {
         }
         if let Some(prefix) = &filter.prefix {
             let (place, length) = (texts.len() + 1, prefix.chars().count());
-            sql.push_str(&format!(" AND substr(address, 1, {length}) = ${place}"));
+            sql.push_str(&format!(" AND substr(address, 1, CAST({length} AS INTEGER)) = ${place}"));
             texts.push(prefix.clone());
         }
         let limit = bounded(limit);
