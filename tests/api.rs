@@ -50,7 +50,8 @@ fn health_and_the_document_need_no_token_and_all_else_does() {
     let mut asked = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
-            let open = operation["security"] == json!([{}]);
+            // Metrics are told to this machine itself.
+            let open = operation["security"] == json!([{}]) || path == "/metrics";
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let path = path.replace("{id}", "1").replace("{user}", ANN).replace("{service}", "imap");
             let answer = stranger.raw(method.clone(), &path, "application/json", b"{}".to_vec());
@@ -405,4 +406,113 @@ fn the_command_does_all_of_it_for_people_and_for_programs() {
     assert!(code == 2 && error.contains("write https://"), "{error}");
     let (code, _, error) = command(&gate, "", &["me"]);
     assert!(code == 2 && error.contains("PORTCULLIS_TOKEN"), "{error}");
+}
+
+#[test]
+fn live_sessions_are_listed_described_and_ended() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    let mut ann = gate.imap(ANN, APP);
+    ann.ok("NOOP");
+    let mut lisa = gate.imap("lisa@example.com", APP);
+    let mut pop = gate.pop("lisa@example.com", APP);
+    first.put(&format!("/api/v1/admins/{OLAF}"), &json!({ "role": "admin", "unit": "/Listed" }));
+    let olaf = Api::with(&gate, &own_token(&gate, OLAF));
+    let list = |api: &Api, query: &str| {
+        let found = api.get(&format!("/api/v1/sessions{query}")).json();
+        found["items"].as_array().unwrap_or_else(|| panic!("{found}")).clone()
+    };
+    assert_eq!(list(&first, "").len(), 3);
+    assert_eq!(list(&olaf, "").len(), 2);
+    assert_eq!(list(&first, "?service=pop").len(), 1);
+    assert_eq!(list(&first, "?address=192.0.2.0/24").len(), 0);
+    let anns = &list(&first, &format!("?user={ANN}"))[0];
+    assert_eq!(
+        (&anns["command"], &anns["app_name"], &anns["tls"]),
+        (&json!("NOOP"), &json!("Test Mail"), &json!("TLSv1.3"))
+    );
+    assert!(anns["received"].as_u64().unwrap() > 0 && anns["sent"].as_u64().unwrap() > 0);
+    let path = format!("/api/v1/sessions/{}", anns["id"].as_str().unwrap());
+    assert_eq!(first.get(&path).json()["user"], ANN);
+    assert_eq!(olaf.get(&path).problem(), "not-found");
+    assert_eq!(olaf.delete(&path).problem(), "not-found");
+    let (mut seen, mut next) = (0, String::new());
+    for _ in 0..5 {
+        let page = first.get(&format!("/api/v1/sessions?limit=1{next}")).json();
+        seen += page["items"].as_array().unwrap().len();
+        let Some(cursor) = page["next"].as_str() else { break };
+        next = format!("&cursor={cursor}");
+    }
+    assert_eq!(seen, 3);
+
+    let began = Instant::now();
+    assert_eq!(olaf.post("/api/v1/sessions/end", &json!({})).status, StatusCode::ACCEPTED, "all of the subtree");
+    lisa.bye();
+    assert!(pop.wire.line().starts_with("-ERR "));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    ann.ok("NOOP");
+    assert_eq!(first.post("/api/v1/sessions/end", &json!({})).problem(), "bad-request", "everybody's");
+    assert_eq!(first.delete(&path).status, StatusCode::NO_CONTENT);
+    ann.bye();
+    assert_eq!(first.get(&path).problem(), "not-found");
+    for query in ["user=nobody", "service=smtp", "address=here", "cursor=*", "colour=red"] {
+        assert_eq!(first.get(&format!("/api/v1/sessions?{query}")).problem(), "bad-request", "{query}");
+    }
+}
+
+#[test]
+fn apps_seen_are_let_in_with_one_call_and_passwords_tried_are_reported() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    assert_eq!(
+        first.post("/api/v1/units", &json!({ "path": "/Sales", "set": { "imap": [APP] } })).status,
+        StatusCode::CREATED
+    );
+    assert!(
+        first
+            .post("/api/v1/users", &json!({ "address": "bea@example.com", "set": { "unit": "/Sales" } }))
+            .status
+            .is_success()
+    );
+    assert!(!gate.admits("bea@example.com", "new-app"));
+    gate.imap(ANN, APP).ok("LOGOUT");
+    let seen = first.get("/api/v1/apps-seen").json();
+    let of = |app: &str| seen["items"].as_array().unwrap().iter().find(|i| i["app"] == app).unwrap().clone();
+    assert_eq!(of("new-app")["imap"], json!({ "accepted": 0, "refused": 1 }), "{seen}");
+    assert_eq!(
+        (&of(APP)["imap"]["accepted"], &of(APP)["name"], &of(APP)["users"]),
+        (&json!(1), &json!("Test Mail"), &json!(1))
+    );
+    assert_eq!(first.get("/api/v1/apps-seen?refused=true").json()["items"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        first.get("/api/v1/apps-seen?unit=%2FSales").json()["items"][0]["some_users"],
+        json!(["bea@example.com"])
+    );
+    let allow = |app: &str, unit: &str| {
+        first.post("/api/v1/apps-seen/allow", &json!({ "app": app, "unit": unit, "service": "imap" }))
+    };
+    assert_eq!(allow("new-app", "/Sales").json(), json!({ "changed": true }));
+    assert!(gate.admits("bea@example.com", "new-app"));
+    assert!(gate.admits("bea@example.com", APP), "who was on the list stays there");
+    assert_eq!(allow("new-app", "/Sales").json(), json!({ "changed": false }));
+    assert_eq!(allow("new-app", "/").json(), json!({ "changed": false }), "any app comes in there");
+    assert_eq!(allow("new-app", "/Off").problem(), "conflict");
+    assert_eq!(allow("new-app", "/Nowhere").problem(), "not-found");
+
+    let mut imap = support::wire::Imap::connect(&gate);
+    imap.command("LOGIN lisa@example.com secret");
+    let report = first.get("/api/v1/legacy").json();
+    let row = &report["items"][0];
+    assert_eq!(
+        (&row["user"], &row["attempts"], &row["unit"]),
+        (&json!("lisa@example.com"), &json!(1), &json!("/Listed")),
+        "{report}"
+    );
+    assert!(!report.to_string().contains("secret"));
+    assert_eq!(first.get("/api/v1/legacy?unit=%2FSales").json()["items"].as_array().unwrap().len(), 0);
+
+    let metrics = Api::stranger(&gate).get("/metrics");
+    assert_eq!(metrics.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
+    assert!(metrics.text.contains("portcullis_logins_total") && !metrics.text.contains('@'), "{}", metrics.text);
 }

@@ -423,6 +423,14 @@ async fn ending_a_users_sessions_ends_them_on_every_node_within_a_second_and_no_
     assert!(text.starts_with("This session was ended by an administrator."), "{text}");
     assert_eq!(there.fall().unwrap().pop().0, "SYS/TEMP");
 
+    // Whoever ends a session of their own is not told of an administrator.
+    let mine = SessionFilter { key: Some(two.gate.key_of(bob.session)), ..filter() };
+    one.gate.end_sessions(&mine, BOB, now()).await.unwrap();
+    fall(&bob, Instant::now()).await;
+    let (_, text) = bob.fall().unwrap().imap();
+    assert!(text.starts_with("You ended this session from elsewhere."), "{text}");
+    drop(bob);
+
     // Ann may come in again at once: nothing was changed that keeps her out, and the request is not carried out twice.
     drop((here, there));
     let again = cluster.sit(&two, ANN, "mailer", Service::Imap).await;
@@ -431,13 +439,13 @@ async fn ending_a_users_sessions_ends_them_on_every_node_within_a_second_and_no_
 
     let asked = AuditFilter { event: Some("sessions.ended".into()), ..AuditFilter::default() };
     let asked = two.store.audit_recent(&asked).await.unwrap();
-    assert_eq!(asked.len(), 1);
-    let detail = asked[0].detail.as_deref().unwrap();
+    assert_eq!(asked.len(), 2);
+    let detail = asked[1].detail.as_deref().unwrap();
     assert_eq!(detail, "by root@example.com: user ann@example.com");
     one.store.flush().await.unwrap();
     let ended = AuditFilter { reason: Some("ended_by_admin".into()), ..AuditFilter::default() };
     let ended = two.store.audit_recent(&ended).await.unwrap();
-    assert_eq!(ended.len(), 2);
+    assert_eq!(ended.len(), 3);
     assert!(ended.iter().all(|row| row.event == "session.ended" && row.reference.is_some()));
 }
 

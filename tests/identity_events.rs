@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use support::{
     ANN, APP, AUDIENCE, Gate, ISSUER, Setup,
     api::{Answer, Api},
+    database, postgres,
     token::{self, now_s},
     wire::{Imap, xoauth2},
 };
@@ -21,9 +22,13 @@ const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
 const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
 
 fn gate() -> Gate {
+    gate_with(Setup::default().database)
+}
+
+fn gate_with(database: String) -> Gate {
     let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n";
     let more = "[http]\nfailures_per_minute = 1000\n".to_owned();
-    Gate::with(Setup { listen: listen.to_owned(), more, ..Setup::default() })
+    Gate::with(Setup { listen: listen.to_owned(), database, more, ..Setup::default() })
 }
 
 /// A token of this user, from this sign-in, as old as that.
@@ -122,6 +127,35 @@ fn a_revoked_session_is_out_in_idle_within_a_second_and_its_token_with_it() {
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!((&rows[0]["reason"], &rows[0]["issuer"]), (&json!("session-revoked"), &json!(ISSUER)));
     gate.audit_with(&["--user", ANN], 1, |row| row["event"] == "session.ended" && row["reason"] == "token_revoked");
+}
+
+#[test]
+fn an_event_that_one_node_hears_ends_the_sessions_on_the_other_within_a_second() {
+    let Some(server) = postgres::shared() else { return };
+    let url = server.database();
+    let (one, two) = (gate_with(database(&url)), gate_with(database(&url)));
+    two.set_keys(&[&one.key]);
+    let old = token_of(&one, ANN, None, 5);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !sign_in(&two, ANN, &old).starts_with("OK") {
+        assert!(Instant::now() < deadline, "the second node never took the first one's key");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let near = idle(&one, ANN, &old);
+    let far = idle(&two, ANN, &old);
+    let mut stays = idle(&two, LISA, &token_of(&one, LISA, None, 5));
+    let subject = json!({ "format": "email", "email": ANN });
+    let revoked = event(&one, "n1", &format!("{CAEP}session-revoked"), &subject);
+    let sent = Instant::now();
+    accepted(&push(&one, &revoked));
+    out(near, sent, "Your sign-in was withdrawn.");
+    out(far, sent, "Your sign-in was withdrawn.");
+    goes_on(&mut stays);
+    assert!(sign_in(&two, ANN, &old).starts_with("NO [AUTHENTICATIONFAILED]"));
+
+    // Sent again, to the other node: nothing new.
+    accepted(&push(&two, &revoked));
+    assert_eq!(events(&two, "identity.event").len(), 1);
 }
 
 #[test]

@@ -125,7 +125,7 @@ struct Tokens {
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn list_tokens(State(control): State<Arc<Control>>, actor: Actor) -> Result<Json<Tokens>, Problem> {
     actor.may_read(Area::Access)?;
-    everywhere(&actor)?;
+    actor.sees_everything()?;
     let items = control.store.api_tokens().await?.into_iter().map(Into::into).collect();
     Ok(Json(Tokens { items }))
 }
@@ -243,7 +243,7 @@ struct Admins {
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn list_admins(State(control): State<Arc<Control>>, actor: Actor) -> Result<Json<Admins>, Problem> {
     actor.may_read(Area::Access)?;
-    everywhere(&actor)?;
+    actor.sees_everything()?;
     let items = control.store.admins().await?.into_iter().map(Into::into).collect();
     Ok(Json(Admins { items }))
 }
@@ -319,15 +319,6 @@ async fn bootstrap(
             Err(error.into())
         }
     }
-}
-
-/// Roles and tokens are the organisation's as a whole.
-pub(super) fn everywhere(actor: &Actor) -> Result<(), Problem> {
-    if actor.sees_all() {
-        return Ok(());
-    }
-    let detail = format!("{} is {}, which does not see the whole organisation", actor.name(), actor.role());
-    Err(Problem::new(ProblemKind::Forbidden, detail))
 }
 
 /// A user's address from a path or body.

@@ -125,6 +125,15 @@ impl Actor {
         matches!(self.role, Role::Super | Role::Auditor)
     }
 
+    /// What is the organisation's as a whole is told to those who see all of it.
+    pub fn sees_everything(&self) -> Result<(), Problem> {
+        if self.sees_all() {
+            return Ok(());
+        }
+        let detail = format!("{} is {}, which does not see the whole organisation", self.name, self.role);
+        Err(Problem::new(ProblemKind::Forbidden, detail))
+    }
+
     /// Whether this user is within reach. Users that nobody knows, of old grants for example, are in no unit.
     pub fn sees_user(&self, user: &UserId, directory: &Directory) -> bool {
         self.sees_all() || directory.unit_of(user).is_some_and(|unit| self.sees_unit(&unit))

@@ -1,17 +1,23 @@
 //! `/healthz`: the process answers. `/readyz`: it can let people in. Both without a token, for whoever balances load.
+//! `/metrics`: figures for Prometheus, without a token from this machine itself.
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json,
+    extract::{Extension, State},
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Control;
+use super::{Actor, Area, Control, Peer, problem::Problem};
 
-/// The two routes.
+/// The three routes.
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
-    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
 }
 
 /// The process is up
@@ -39,4 +45,26 @@ async fn readyz(State(control): State<Arc<Control>>) -> impl IntoResponse {
     let because = control.gate.obstacles();
     let status = if because.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready: because.is_empty(), because }))
+}
+
+/// Figures for Prometheus
+///
+/// Of the node that answers. Without a token from this machine itself; from elsewhere by a role that reads everything, or an
+/// API token with the scope `metrics`.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, description = "OpenMetrics text", body = str,
+        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
+async fn metrics(
+    State(control): State<Arc<Control>>,
+    Extension(peer): Extension<Peer>,
+    actor: Result<Actor, Problem>,
+) -> Result<impl IntoResponse, Problem> {
+    if !peer.from.ip().is_loopback() {
+        let actor = actor?;
+        actor.may_read(Area::Metrics)?;
+        actor.sees_everything()?;
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], control.gate.metrics_text(&control.lobby)))
 }

@@ -18,6 +18,8 @@ mod me;
 mod openapi;
 mod page;
 mod problem;
+mod seen;
+mod sessions;
 mod time;
 mod why;
 
@@ -29,7 +31,7 @@ pub use problem::{Problem, ProblemKind};
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::store::Store;
 
@@ -55,6 +57,7 @@ pub struct Control {
     store: Arc<Store>,
     gate: Arc<Gate>,
     issuers: Arc<Issuers>,
+    lobby: Arc<Lobby>,
     settings: Settings,
     rates: guard::Rates,
 }
@@ -70,9 +73,9 @@ pub struct Peer {
 
 impl Control {
     /// The API over this state.
-    pub fn new(store: Arc<Store>, gate: Arc<Gate>, issuers: Arc<Issuers>, settings: Settings) -> Arc<Self> {
+    pub fn new(gate: Arc<Gate>, issuers: Arc<Issuers>, lobby: Arc<Lobby>, settings: Settings) -> Arc<Self> {
         let rates = guard::Rates::new(settings.requests_per_minute, settings.failures_per_minute);
-        Arc::new(Self { store, gate, issuers, settings, rates })
+        Arc::new(Self { store: Arc::clone(gate.store()), gate, issuers, lobby, settings, rates })
     }
 
     /// Forgets the addresses that have not asked for a while. To be called every minute or so.
@@ -91,6 +94,8 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(audit::routes())
         .merge(why::routes())
         .merge(directory::routes())
+        .merge(sessions::routes())
+        .merge(seen::routes())
         .merge(cutoffs::routes())
         .merge(events::routes())
 }

@@ -78,6 +78,8 @@ pub enum Cause {
     EndedByAdmin {
         /// Who, as the audit log names them.
         by: String,
+        /// They are the session's own user.
+        own: bool,
     },
     /// The user has as many sessions as one may have.
     #[error("{user} has {limit} sessions open already")]
@@ -216,7 +218,10 @@ impl Denial {
             }
             Cause::KeyWithdrawn { .. } => "Your sign-in was withdrawn. Sign in again with OAuth.".into(),
             Cause::TokenExpired => "Your sign-in has expired. Sign in again with OAuth.".into(),
-            Cause::EndedByAdmin { .. } => {
+            Cause::EndedByAdmin { own: true, .. } => {
+                "You ended this session from elsewhere. Sign in again to go on.".into()
+            }
+            Cause::EndedByAdmin { own: false, .. } => {
                 "This session was ended by an administrator. Sign in again to go on.".into()
             }
             Cause::Scope { wanted } => {

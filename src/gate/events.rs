@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::Gate;
 use crate::issuer::Unidentified;
-use crate::model::{Blame, Secret, UnixTime};
+use crate::model::{Secret, UnixTime};
 use crate::policy::Whose;
 use crate::store::{Noted, Order, OrderedBy, StoreError, What};
 use crate::token::{Event, Form, Happening, Holder, TokenError, Whom};
@@ -80,16 +80,6 @@ impl EventError {
             other => other.to_string(),
         }
     }
-
-    /// Who has to mend it.
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::Token(error) => error.blame(),
-            Self::Unavailable(error) => error.blame(),
-            Self::Store(error) => error.blame(),
-            Self::Full => Blame::Us,
-        }
-    }
 }
 
 impl Gate {
@@ -106,12 +96,17 @@ impl Gate {
         now: UnixTime,
     ) -> Result<Heard, EventError> {
         let heard = self.hear_in_full(form, from, token, now).await;
+        let counted = match &heard {
+            Ok(Heard { repeated: false, .. }) => &self.metrics.events_done,
+            Ok(_) => &self.metrics.events_repeated,
+            Err(error) if error.is_temporary() => &self.metrics.events_failed,
+            Err(_) => &self.metrics.events_refused,
+        };
+        counted.inc();
         match &heard {
-            Ok(heard) => {
-                info!(repeated = heard.repeated, changed = heard.changed, ignored = ?heard.ignored, "identity event")
-            }
+            Ok(Heard { repeated, changed, ignored }) => info!(repeated, changed, ?ignored, "identity event"),
             // No audit row: anybody can send anything, and the audit log must not be flooded.
-            Err(error) if error.blame() == Blame::Peer => info!(%error, "an identity event was refused"),
+            Err(error) if !error.is_temporary() => info!(%error, "an identity event was refused"),
             Err(error) => warn!(%error, "an identity event could not be taken in"),
         }
         heard

@@ -126,7 +126,8 @@ impl Gate {
         let mut ended = 0usize;
         for seat in self.matching(&filter) {
             if seat.since <= latest {
-                let cause = Cause::EndedByAdmin { by: request.by.clone() };
+                let own = request.by == seat.who.user().as_str();
+                let cause = Cause::EndedByAdmin { by: request.by.clone(), own };
                 ended += usize::from(self.end_since(&seat, cause, request.at.min(at)));
             }
         }

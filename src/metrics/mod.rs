@@ -44,6 +44,14 @@ pub struct Metrics {
     pub lobby: Gauge,
     /// From a change's commit to the end of each session that fell by it.
     change_to_end: Histogram,
+    /// Identity events that were obeyed.
+    pub events_done: Counter,
+    /// Identity events that were heard before.
+    pub events_repeated: Counter,
+    /// Identity events that were not believed.
+    pub events_refused: Counter,
+    /// Identity events that could not be taken in.
+    pub events_failed: Counter,
     /// Audit events that wait for the database.
     pub audit_waiting: Gauge,
     /// Audit events thrown away because the queue was full.
@@ -118,6 +126,11 @@ impl Metrics {
             let counter = turned_away.get_or_create(&[("why", why)]);
             Counter::clone(&counter)
         };
+        let events = Family::<Labels<1>, Counter>::default();
+        let event = |outcome| {
+            let counter = events.get_or_create(&[("outcome", outcome)]);
+            Counter::clone(&counter)
+        };
         let metrics = Self {
             imap: of(Service::Imap),
             pop: of(Service::Pop),
@@ -127,6 +140,10 @@ impl Metrics {
             connections: Gauge::default(),
             lobby: Gauge::default(),
             change_to_end: Histogram::new(END_S),
+            events_done: event("done"),
+            events_repeated: event("repeated"),
+            events_refused: event("refused"),
+            events_failed: event("failed"),
             audit_waiting: Gauge::default(),
             audit_dropped: Counter::default(),
             audit_full: Gauge::default(),
@@ -150,6 +167,7 @@ impl Metrics {
             "Connections refused or sent away before a sign-in",
             turned_away,
         );
+        registry.register("identity_events", "Events of issuers about accounts and sign-ins", events);
         let gauges = [
             ("connections", "Connections open, signed in or not", &metrics.connections),
             ("lobby_connections", "Connections that have not signed in", &metrics.lobby),
@@ -263,6 +281,7 @@ mod tests {
         metrics.session_ended_by_change(Service::Imap, Duration::from_millis(60));
         metrics.issuer("https://id.test", Some(3), Some(Duration::from_secs(75)));
         metrics.audit_waiting.set(7);
+        metrics.events_refused.inc();
         let text = metrics.render();
         for line in [
             "portcullis_logins_total{service=\"imap\",outcome=\"yes\",cause=\"none\"} 1",
@@ -276,6 +295,8 @@ mod tests {
             "portcullis_change_to_end_seconds_bucket{le=\"0.1\"} 1",
             "portcullis_issuer_keys{issuer=\"https://id.test\"} 3",
             "portcullis_issuer_keys_age_seconds{issuer=\"https://id.test\"} 75",
+            "portcullis_identity_events_total{outcome=\"done\"} 0",
+            "portcullis_identity_events_total{outcome=\"refused\"} 1",
             "portcullis_audit_waiting 7",
             "portcullis_audit_dropped_total 0",
             "portcullis_connections_turned_away_total{why=\"evicted\"} 0",

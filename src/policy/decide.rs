@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use super::{
     Cutoff, Directory, Explanation, GrantState, Refusal, Rights, Step, Trust,
+    cutoffs::Cutoffs,
     directory::UserRow,
     explain::{Silent, Trace},
     rule::{Allowed, AppRow, Rule},
@@ -132,7 +133,8 @@ pub(super) fn judge(
     now: UnixTime,
     trace: &mut impl Trace,
 ) -> Result<Yes, Refusal> {
-    let facts = Sight { directory, people: directory, row: directory.user(asked.user) };
+    let row = directory.user(asked.user);
+    let facts = Sight { directory, people: directory, cutoffs: &directory.cutoffs, row };
     judge_by(asked, facts, now, trace)
 }
 
@@ -141,8 +143,10 @@ pub(super) fn judge(
 #[derive(Clone, Copy)]
 pub(super) struct Sight<'a> {
     pub(super) directory: &'a Directory,
-    /// Where the grants and cutoffs are.
+    /// Where the grants are.
     pub(super) people: &'a Directory,
+    /// What issuers said: always what is in force, because no change of ours is a word of theirs.
+    pub(super) cutoffs: &'a Cutoffs,
     /// The user's row, if the user is listed.
     pub(super) row: Option<UserRow>,
 }
@@ -153,8 +157,8 @@ pub(super) fn judge_by(
     now: UnixTime,
     trace: &mut impl Trace,
 ) -> Result<Yes, Refusal> {
-    let Sight { directory, people, row } = facts;
-    let judge = Judge { asked, directory, people, row, now, app: directory.apps.number(asked.app) };
+    let Sight { directory, people, cutoffs, row } = facts;
+    let judge = Judge { asked, directory, people, cutoffs, row, now, app: directory.apps.number(asked.app) };
     judge.token_still_good(trace)?;
     let user = judge.listed_user(trace)?;
     let (mailbox_unit, rights) = judge.open_mailbox(trace)?;
@@ -185,6 +189,7 @@ struct Judge<'a> {
     asked: &'a Asked<'a>,
     directory: &'a Directory,
     people: &'a Directory,
+    cutoffs: &'a Cutoffs,
     row: Option<UserRow>,
     now: UnixTime,
     /// The app's number; an app without one stands on no list, in no catalogue and in no grant.
@@ -243,7 +248,7 @@ impl InForce<'_> {
 impl<'a> Judge<'a> {
     fn token_still_good(&self, trace: &mut impl Trace) -> Result<(), Refusal> {
         let Asked { user, issued_at, token, .. } = *self.asked;
-        let cutoffs = &self.people.cutoffs;
+        let cutoffs = self.cutoffs;
         if cutoffs.is_empty() {
             return Ok(());
         }

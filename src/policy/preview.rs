@@ -201,14 +201,13 @@ impl Trial {
 
     /// Where the facts about a user are after the change.
     fn sight<'s>(&'s self, before: &'s Directory, user: &UserId) -> Sight<'s> {
-        let after = &self.after;
-        match &self.scope {
-            Scope::Whole => Sight { directory: after, people: after, row: after.user(user) },
-            Scope::Parts(edited) if edited.users.contains(user) => {
-                Sight { directory: after, people: before, row: after.user(user) }
-            }
-            Scope::Parts(_) => Sight { directory: after, people: before, row: before.user(user) },
-        }
+        let (after, cutoffs) = (&self.after, &before.cutoffs);
+        let (people, row) = match &self.scope {
+            Scope::Whole => (after, after.user(user)),
+            Scope::Parts(edited) if edited.users.contains(user) => (before, after.user(user)),
+            Scope::Parts(_) => (before, before.user(user)),
+        };
+        Sight { directory: after, people, cutoffs, row }
     }
 }
 
@@ -343,7 +342,7 @@ impl Pass<'_> {
 
     fn verdict_before(&self, asked: &Asked<'_>) -> Result<Rights, Refusal> {
         let row = self.before.user(asked.user);
-        let sight = Sight { directory: self.before, people: self.before, row };
+        let sight = Sight { directory: self.before, people: self.before, cutoffs: &self.before.cutoffs, row };
         judge_by(asked, sight, self.now, &mut Silent).map(|yes| yes.rights)
     }
 

@@ -143,7 +143,7 @@ impl Server {
             }
         }
         let control =
-            Control::new(Arc::clone(&store), Arc::clone(&gate), Arc::clone(&issuers), config.admin_settings());
+            Control::new(Arc::clone(&gate), Arc::clone(&issuers), Arc::clone(&lobby), config.admin_settings());
         let webs = webs(config, &resolver, &control, &mut bound)?;
         let drain_limit = Duration::from_secs(config.limits.drain_s);
         log_limits(config);

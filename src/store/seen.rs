@@ -282,7 +282,8 @@ impl Store {
                 Ok(())
             }
             Err(source) => {
-                // Nothing of it was committed: it waits for the next try.
+                // It waits for the next try. Where only the answer to a commit was lost it is counted twice, which does no
+                // harm; what is not counted would.
                 let mut waiting = self.seen.waiting();
                 for (key, sum) in sums {
                     let room = waiting.sums.len() < WAITING_APPS;

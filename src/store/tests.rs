@@ -3,6 +3,7 @@
 
 mod audit;
 pub(super) mod ground;
+mod seen;
 mod server;
 
 use std::{fs, path::Path};

@@ -22,7 +22,6 @@ use super::{
     },
     How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
-    reach::all,
     versioned,
     words::{Own, SettingWish, group, nullable, patch},
 };
@@ -90,7 +89,7 @@ async fn list(
     Asked(which): Asked<Which>,
 ) -> Result<Json<Page<GroupItem>>, Problem> {
     actor.may_read(Area::Directory)?;
-    all(&actor, "see groups, which are the whole organisation's")?;
+    actor.sees_everything()?;
     let (limit, after) = part(&PageQuery { limit: which.limit, cursor: which.cursor })?;
     Ok(Json(page(control.store.groups(after.as_deref(), limit).await?, Into::into)))
 }
@@ -175,7 +174,7 @@ async fn one(
 ) -> Result<Response, Problem> {
     actor.may_read(Area::Directory)?;
     let id = group(&name)?;
-    all(&actor, "see groups, which are the whole organisation's")?;
+    actor.sees_everything()?;
     control.group_answer(StatusCode::OK, &id).await
 }
 

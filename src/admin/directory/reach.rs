@@ -86,8 +86,3 @@ pub(super) fn top(actor: &Actor, asked: Option<UnitPath>) -> Result<Option<UnitP
         (None, _) => Ok(None),
     }
 }
-
-/// What is the whole organisation's is told to those who see all of it.
-pub(super) fn all(actor: &Actor, what: &str) -> Result<(), Problem> {
-    if actor.sees_all() { Ok(()) } else { Err(forbidden(actor, what)) }
-}

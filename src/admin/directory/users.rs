@@ -23,7 +23,7 @@ use super::{
     },
     How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
-    reach::{all, top},
+    reach::top,
     versioned,
     words::{Effect, Own, SettingWish, group, nullable, patch, unit},
 };
@@ -119,7 +119,7 @@ async fn list(
 ) -> Result<Json<Page<UserItem>>, Problem> {
     actor.may_read(Area::Directory)?;
     if which.group.is_some() {
-        all(&actor, "see groups, which are the whole organisation's")?;
+        actor.sees_everything()?;
     }
     let filter = UserFilter {
         below: top(&actor, which.below.as_deref().map(unit).transpose()?)?,

@@ -9,9 +9,10 @@ use super::{
     properties::{built, edit, edits, questions, settled, time},
     user,
 };
-use crate::model::{ClientId, Service, UnixTime, UserId};
+use crate::model::{ClientId, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
-    Directory, Edit, Grant, GrantKey, GrantState, LiveSeat, Preview, Question, Refusal, Rights, Side, Trial,
+    Access, Account, Cutoff, CutoffKey, Directory, Edit, Grant, GrantKey, GrantState, LiveSeat, Preview, Question,
+    Refusal, Rights, Settings, Side, Trial, Unit, Whose,
     decide::{Asked, judge_silently},
 };
 
@@ -195,4 +196,21 @@ fn lists_are_cut_and_counts_are_not() {
     assert_eq!((preview.loses.app_count, preview.loses.apps.len()), (150, 100));
     assert_eq!((preview.fall_count, preview.falls.len()), (2_000, 1_000));
     assert_eq!(preview.loses.pairs[99].user, user("u099"));
+}
+
+#[test]
+fn an_account_that_its_issuer_closed_gains_nothing_by_a_change_of_ours() {
+    let mut before = with_grants();
+    let issuer = "https://id.example.com".to_owned();
+    let closed = Cutoff { issued_until: None, account: Account::Purged };
+    before.put_cutoff(&CutoffKey { issuer, whose: Whose::Address(user("ann")) }, Some(closed));
+    // The policy file knows nothing of issuers' words.
+    for trial in [Trial::whole(with_grants()), Trial::new(&before, Vec::new())] {
+        let preview = trial.preview(&before, &[], NOW);
+        assert_eq!((preview.gains.user_count, preview.loses.user_count), (0, 0));
+    }
+    let off = Unit { settings: Settings { imap: Some(Access::Off.into()), pop: None } };
+    let preview = Trial::new(&before, vec![Edit::Unit(UnitPath::root(), Some(off))]).preview(&before, &[], NOW);
+    let losers: Vec<_> = preview.loses.pairs.iter().map(|pair| pair.user.as_str()).collect();
+    assert_eq!(losers, ["bob@example.com"]);
 }
