@@ -381,6 +381,17 @@ fn the_command_does_all_of_it_for_people_and_for_programs() {
     let (code, out, error) = command(&gate, token, &["grants", "remove", &id]);
     assert_eq!((code, out.as_str()), (1, ""), "refused: {error}");
     assert!(error.contains("disable it first"), "{error}");
+    let (code, table, _) = command(&gate, token, &["sessions", "list", "--user", ANN]);
+    let line = table.lines().nth(1).unwrap_or_default().to_owned();
+    assert!(code == 0 && line.contains(ANN) && line.ends_with(APP), "{table}");
+    let name = line.split_whitespace().next().unwrap().to_owned();
+    assert!(command(&gate, token, &["sessions", "show", &name]).1.contains("TLSv1.3"));
+    assert_eq!(command(&gate, token, &["sessions", "end"]).0, 2, "nobody is named");
+    let mut other = gate.imap("lisa@example.com", APP);
+    assert_eq!(command(&gate, token, &["sessions", "end", "--user", "lisa@example.com"]).0, 0);
+    other.bye();
+    assert!(command(&gate, token, &["apps-seen", "list"]).1.contains("2 in, 0 refused"));
+    assert_eq!(command(&gate, token, &["apps-seen", "allow", "x", "--unit", "/Off", "--service", "imap"]).0, 1);
     assert_eq!(command(&gate, token, &["grants", "disable", &id, "--reason", "lost"]).0, 0);
     session.bye();
     assert_eq!(command(&gate, token, &["grants", "remove", &id]).0, 0);

@@ -288,6 +288,7 @@ fn each_failure_is_answered_later_than_the_one_before_and_a_good_token_at_once()
 #[test]
 fn every_limit_in_force_is_told_at_start() {
     let gate = limited("search_keys = 77\n");
+    gate.wait_for_log("[http] connections=1000 request_s=30");
     gate.wait_for_log("[audit] required=true buffer=10000");
     let log = gate.log();
     for word in ["search_keys=77", "tls_handshake_s=10", "mailbox_depth=32", "reply_bytes=262144", "grace_s=300"] {

@@ -59,6 +59,9 @@ enum Command {
     Policy(policy::Arguments),
     Directory(directory::Arguments),
     Grants(remote::grants::Arguments),
+    Sessions(remote::sessions::Arguments),
+    #[command(name = "apps-seen")]
+    AppsSeen(remote::apps::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
     Admins(remote::access::Admins),
@@ -97,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Policy(arguments) => arguments.run(),
         Command::Directory(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
+        Command::Sessions(arguments) => arguments.run(),
+        Command::AppsSeen(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),
         Command::Admins(arguments) => arguments.run(),

@@ -297,6 +297,14 @@ fn log_limits(config: &Config) {
         config.sessions_end_with_token,
         config.trusted_networks
     );
+    let http = &config.http;
+    info!(
+        "[http] {} tls={} hosts={:?} scope={:?}",
+        list(&mut http.limits.values()),
+        http.tls,
+        http.hosts,
+        http.scope
+    );
     info!("[jwks] {}", list(&mut config.jwks.values()));
     info!("[database] grace_s={}", config.database.grace_s);
     info!("[audit] required={} {}", config.audit.required, list(&mut config.audit.limits.values()));

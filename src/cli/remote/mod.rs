@@ -1,8 +1,10 @@
 //! The commands that go over the API of a running gateway: one file a resource, and here what they share.
 
 pub(super) mod access;
+pub(super) mod apps;
 pub(super) mod grants;
 pub(super) mod me;
+pub(super) mod sessions;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
