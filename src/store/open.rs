@@ -30,8 +30,14 @@ pub(super) const SERVER_WAIT: Duration = Duration::from_secs(4);
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 
 /// WAL keeps readers going beside the writer; FULL, because a revocation that was acknowledged must survive a power
-/// cut (with NORMAL a committed transaction may be rolled back by one).
-const PRAGMAS: [&str; 3] = ["PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"];
+/// cut (with NORMAL a committed transaction may be rolled back by one). Each connection may keep 512 KiB of pages: what it
+/// reads again stands in the system's cache too, and decisions read the snapshot.
+const PRAGMAS: [&str; 4] = [
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA cache_size = -512",
+];
 
 /// What a session on a server is set to. A lock that another node holds is waited for as long as SQLite's; a node that is
 /// cut off in the middle of a write gives its lock back. Notices are about tables that are there already.

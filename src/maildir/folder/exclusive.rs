@@ -186,13 +186,21 @@ fn next_marks(state: &State, records: &[Record]) -> Marks {
     Marks { modseq: state.marks.modseq + 1, uid_next, recent: state.marks.recent }
 }
 
+/// After a commit of more records than this the state gives back what it holds in reserve: a folder that was only just
+/// looked through will not grow like that again.
+const MANY: usize = 32;
+
 fn merge(state: &mut State, marks: Marks, records: Vec<Record>) {
     let sweep = records.iter().any(|r| matches!(r, Record::Expunged { .. }));
+    let many = records.len() > MANY;
     for record in records {
         state.apply(record, marks.modseq);
     }
     if sweep {
         state.sweep();
+    }
+    if many {
+        state.pack();
     }
     let recent = state.marks.recent.max(marks.recent);
     state.marks = Marks { recent, ..marks };
