@@ -50,8 +50,7 @@ fn health_and_the_document_need_no_token_and_all_else_does() {
     let mut asked = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
-            // Metrics are told to this machine itself.
-            let open = operation["security"] == json!([{}]) || path == "/metrics";
+            let open = operation["security"] == json!([{}]);
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let path = path.replace("{id}", "1").replace("{user}", ANN).replace("{service}", "imap");
             let answer = stranger.raw(method.clone(), &path, "application/json", b"{}".to_vec());
@@ -194,6 +193,19 @@ fn people_see_and_cut_their_own_grants_alone_and_switch_services_off_for_themsel
         ann.patch(&format!("/api/v1/me/grants/{id}"), &json!({ "state": "disabled" })).json()["state"],
         "disabled"
     );
+
+    // Who is suspended has no page and no role either, and neither has a service account.
+    first.put(&format!("/api/v1/admins/{ANN}"), &json!({ "role": "super" }));
+    assert_eq!(ann.get("/api/v1/grants").status, StatusCode::OK);
+    gate.set_policy(
+        &support::POLICY.replace(&format!("[user.\"{ANN}\"]"), &format!("[user.\"{ANN}\"]\nsuspended = true")),
+    );
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ann.get("/api/v1/grants").status == StatusCode::OK {
+        assert!(Instant::now() < deadline, "a suspended super admin goes on");
+    }
+    assert_eq!(ann.get("/api/v1/me").problem(), "forbidden");
+    gate.set_policy(support::POLICY);
 
     // The token that a mail program has opens none of this, whoever's it is.
     let mail = Api::with(&gate, &gate.token(ANN, APP));
@@ -522,7 +534,7 @@ fn apps_seen_are_let_in_with_one_call_and_passwords_tried_are_reported() {
     assert!(!report.to_string().contains("secret"));
     assert_eq!(first.get("/api/v1/legacy?unit=%2FSales").json()["items"].as_array().unwrap().len(), 0);
 
-    let metrics = Api::stranger(&gate).get("/metrics");
+    let metrics = first.get("/metrics");
     assert_eq!(metrics.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
     assert!(metrics.text.contains("portcullis_logins_total") && !metrics.text.contains('@'), "{}", metrics.text);

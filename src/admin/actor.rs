@@ -15,7 +15,7 @@ use super::{
 };
 use crate::issuer::Unidentified;
 use crate::model::{Secret, UnitPath, UnixTime, UserId};
-use crate::policy::Directory;
+use crate::policy::{Directory, recognise};
 use crate::store::{Role, StoreError};
 
 /// What API tokens begin with; everything else is an issuer's.
@@ -205,8 +205,12 @@ impl Control {
             return Err(Problem::new(ProblemKind::Forbidden, detail));
         }
         let user = who.user().clone();
-        if !self.store.read(|directory| directory.knows(&user)) {
-            return Err(Problem::new(ProblemKind::Forbidden, format!("{user} is no user of this organisation")));
+        // Suspended here, or taken back by the issuer: then there is no page and no role either.
+        let known = self.store.read(|directory| recognise(&who, directory, now()));
+        known.map_err(|refusal| Problem::new(ProblemKind::Forbidden, refusal.to_string()))?;
+        if who.service_account() {
+            let detail = "a service account acts for a mailbox, not for a person: use an API token";
+            return Err(Problem::new(ProblemKind::Forbidden, detail));
         }
         let role = self.store.role_of(&user).await.map_err(Problem::from)?;
         Ok(Actor { name: user.to_string(), role, scopes: Vec::new(), user: Some(user) })

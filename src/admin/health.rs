@@ -1,11 +1,11 @@
 //! `/healthz`: the process answers. `/readyz`: it can let people in. Both without a token, for whoever balances load.
-//! `/metrics`: figures for Prometheus, without a token from this machine itself.
+//! `/metrics`: figures for Prometheus, with a token.
 
 use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Extension, State},
+    extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Actor, Area, Control, Peer, problem::Problem};
+use super::{Actor, Area, Control, problem::Problem};
 
 /// The three routes.
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
@@ -49,22 +49,14 @@ async fn readyz(State(control): State<Arc<Control>>) -> impl IntoResponse {
 
 /// Figures for Prometheus
 ///
-/// Of the node that answers. Without a token from this machine itself; from elsewhere by a role that reads everything, or an
-/// API token with the scope `metrics`.
+/// Of the node that answers. By a role that reads everything, or an API token with the scope `metrics:read`.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
     (status = 200, description = "OpenMetrics text", body = str,
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
-async fn metrics(
-    State(control): State<Arc<Control>>,
-    Extension(peer): Extension<Peer>,
-    actor: Result<Actor, Problem>,
-) -> Result<impl IntoResponse, Problem> {
-    if !peer.from.ip().is_loopback() {
-        let actor = actor?;
-        actor.may_read(Area::Metrics)?;
-        actor.sees_everything()?;
-    }
+async fn metrics(State(control): State<Arc<Control>>, actor: Actor) -> Result<impl IntoResponse, Problem> {
+    actor.may_read(Area::Metrics)?;
+    actor.sees_everything()?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], control.gate.metrics_text(&control.lobby)))
 }

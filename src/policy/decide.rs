@@ -138,6 +138,20 @@ pub(super) fn judge(
     judge_by(asked, facts, now, trace)
 }
 
+/// Whether whoever bears this token is somebody here, whatever they want: the issuer has not taken the token back, the user
+/// is listed and not suspended. The first checks of [`super::decide`], for requests that open no mailbox.
+pub fn recognise(who: &Identity, directory: &Directory, now: UnixTime) -> Result<(), Refusal> {
+    // None of these checks looks at the service.
+    let asked = Asked::by_token(who, who.user(), Service::Imap);
+    let row = directory.user(asked.user);
+    let app = directory.apps.number(asked.app);
+    let cutoffs = &directory.cutoffs;
+    let judge = Judge { asked: &asked, directory, people: directory, cutoffs, row, now, app };
+    judge.token_still_good(&mut Silent)?;
+    let user = judge.listed_user(&mut Silent)?;
+    judge.not_suspended(user, &mut Silent)
+}
+
 /// Where the facts are looked up. A preview tries changes on a copy of the directory that leaves out the users and
 /// grants, which it finds in the directory that is in force.
 #[derive(Clone, Copy)]
