@@ -36,12 +36,14 @@ pub enum Area {
     Access,
     /// Metrics.
     Metrics,
+    /// Users and groups, as identity providers see them.
+    Scim,
 }
 
 impl Area {
     /// Every word a scope may be, without `:read`.
-    pub const ALL: [Self; 6] =
-        [Self::Directory, Self::Grants, Self::Sessions, Self::Audit, Self::Access, Self::Metrics];
+    pub const ALL: [Self; 7] =
+        [Self::Directory, Self::Grants, Self::Sessions, Self::Audit, Self::Access, Self::Metrics, Self::Scim];
 
     /// Its word in a scope.
     pub const fn word(self) -> &'static str {
@@ -52,6 +54,7 @@ impl Area {
             Self::Audit => "audit",
             Self::Access => "access",
             Self::Metrics => "metrics",
+            Self::Scim => "scim",
         }
     }
 }

@@ -18,6 +18,7 @@ mod me;
 mod openapi;
 mod page;
 mod problem;
+mod scim;
 mod seen;
 mod sessions;
 mod time;
@@ -27,6 +28,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 pub use actor::{Actor, Area};
 pub use problem::{Problem, ProblemKind};
+pub use scim::{Settings as ScimSettings, UnitAttribute};
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// Requests with a token that is not good, of one address in a minute.
     pub failures_per_minute: u32,
+    /// What identity providers may say.
+    pub scim: ScimSettings,
 }
 
 /// What every resource has at hand.
@@ -98,6 +102,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(seen::routes())
         .merge(cutoffs::routes())
         .merge(events::routes())
+        .merge(scim::routes())
 }
 
 /// All paths of the listener.

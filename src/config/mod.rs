@@ -25,6 +25,7 @@ pub use issuers::{Introspection, Issuer};
 pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits};
 pub use rooms::SecretFileError;
 
+use crate::admin::ScimSettings;
 use crate::issuer::KeySource;
 use crate::model::Secret;
 use crate::policy::file::FileError;
@@ -62,6 +63,8 @@ pub struct Config {
     pub listen: Listen,
     /// How the HTTP listeners behave.
     pub http: Http,
+    /// What identity providers may say.
+    pub scim: ScimSettings,
     /// Certificate chains and keys; the first is the default. At least one.
     pub tls: Vec<PemFiles>,
     /// Who may issue tokens. At least one; no two have the same address.

@@ -12,12 +12,13 @@ use super::{
     base_of, issuers,
     read::{At, Reader, Section},
 };
-use crate::model::Secret;
+use crate::admin::{ScimSettings, UnitAttribute};
+use crate::model::{Secret, UnitPath};
 use crate::policy::file::Problem;
 
-const TOP: [&str; 14] = [
-    "hostname", "data_dir", "listen", "http", "tls", "issuer", "jwks", "database", "policy", "mail", "audit",
-    "limits", "log", "upstream",
+const TOP: [&str; 15] = [
+    "hostname", "data_dir", "listen", "http", "scim", "tls", "issuer", "jwks", "database", "policy", "mail",
+    "audit", "limits", "log", "upstream",
 ];
 
 /// Reads the text of `file`.
@@ -53,6 +54,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     }
     let listen = listen(reader, top);
     let http = http(reader, top, &listen);
+    let scim = scim(reader, top);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
     let jwks = reader.section(top, "jwks", "jwks");
@@ -75,6 +77,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         data_dir: data_dir?,
         listen,
         http,
+        scim,
         tls,
         issuers,
         jwks,
@@ -159,6 +162,20 @@ fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http 
         reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
     }
     Http { tls: tls.unwrap_or(false), hosts, scope, limits }
+}
+
+fn scim(reader: &mut Reader<'_>, top: Section<'_, '_>) -> ScimSettings {
+    let section = reader.section(top, "scim", "scim");
+    reader.only(section, &["unit", "unit_attribute"]);
+    let unit = reader.string(section, "unit").and_then(|At { value, span }| {
+        let parsed = UnitPath::parse(&value);
+        parsed.map_or_else(|bad| reader.wrong(span, format!("scim.unit: {bad}"), "write a unit: \"/Staff\""), Some)
+    });
+    let words = [("organization", UnitAttribute::Organization), ("department", UnitAttribute::Department)];
+    ScimSettings {
+        unit: unit.unwrap_or_else(UnitPath::root),
+        unit_attribute: reader.word(section, "unit_attribute", &words),
+    }
 }
 
 /// `192.0.2.0/24`, or one address.

@@ -133,6 +133,18 @@ CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
 INSERT INTO counters (name, number) VALUES ('policy', 0);
 ";
 
+/// What identity providers say of users and groups, as JSON, under an id of ours that is never used again. Rows live and
+/// die with their user or group.
+const SCIM: &str = "
+CREATE TABLE scim_users (
+    id TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+CREATE INDEX scim_users_by_external_id ON scim_users (external_id);
+CREATE TABLE scim_groups (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -142,6 +154,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
+        (60, "what identity providers say of users and groups", SCIM),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    Action, Actor, EditError, GroupPatch, UserPatch, find,
+    Action, Actor, EditError, GroupPatch, UserPatch, find, finish,
     work::{Done, Stop, Work},
 };
 use crate::model::{GroupId, Place, UnixTime, UserId};
 use crate::policy::import::{ImportLine, ImportedUser};
-use crate::store::{AuditEvent, Store, apply, audit, feed::Write};
+use crate::store::{AuditEvent, Store, feed::Write};
 
 /// Wrong lines that a report names.
 const MOST_WRONG: usize = 1_000;
@@ -46,9 +46,7 @@ impl Store {
     ) -> Result<Imported, EditError> {
         let now = UnixTime::from(SystemTime::now());
         let mut write = Write::begin(self, "importing users").await?;
-        let numbers = apply::numbers(&mut write.tx).await;
-        let (version, _) = numbers.map_err(|error| write.failed(error))?;
-        let mut work = Work::new(&mut write, actor, version, now);
+        let (mut work, version) = Work::begin(&mut write, actor, now).await?;
         let outcome = work.import(lines).await;
         let mut events = work.into_events();
         let mut imported = match outcome {
@@ -64,11 +62,7 @@ impl Store {
         let Imported { made, changed, same, .. } = imported;
         summary.detail = Some(format!("by {}: {made} users made, {changed} changed, {same} as before", actor.by));
         events.insert(0, summary);
-        let noted = apply::note_policy_version(&mut write.tx, version).await;
-        noted.map_err(|error| write.failed(error))?;
-        let inserted = audit::insert(&mut write.tx, events).await;
-        inserted.map_err(|error| write.failed(error))?;
-        write.commit(now).await?;
+        finish(write, events, version, now).await?;
         imported.is_done = true;
         Ok(imported)
     }

@@ -12,6 +12,7 @@ mod error;
 mod find;
 mod import;
 mod people;
+mod provision;
 pub(super) mod put;
 mod read;
 mod units;
@@ -20,10 +21,13 @@ mod work;
 use std::time::SystemTime;
 
 pub use error::EditError;
+pub(super) use find::below;
 pub use import::Imported;
+pub(super) use provision::fresh_id;
+pub use provision::{Provision, ScimRecord};
 pub use read::{MailboxValue, Page, Stored, UserFilter};
 
-use super::{Store, apply, audit, feed::Write};
+use super::{AuditEvent, Store, apply, audit, feed::Write};
 use crate::model::{ClientId, GroupId, UnitPath, UnixTime, UserId};
 use crate::policy::{LiveSeat, Preview, Rights, Setting, Trust};
 use work::Work;
@@ -177,11 +181,7 @@ impl Store {
         if events.is_empty() {
             return Ok(Changed { number: self.number(), version });
         }
-        let noted = apply::note_policy_version(&mut write.tx, version).await;
-        noted.map_err(|error| write.failed(error))?;
-        let inserted = audit::insert(&mut write.tx, events).await;
-        inserted.map_err(|error| write.failed(error))?;
-        let number = write.commit(now).await?;
+        let number = finish(write, events, version, now).await?;
         Ok(Changed { number, version })
     }
 
@@ -195,6 +195,20 @@ impl Store {
         Work::run(&mut write, wishes, Actor { by: "preview", reason: None }, now).await?;
         Ok(self.preview_of(write.into_news().await?, seats, now))
     }
+}
+
+/// The end of every change: the policy has a new version, the audit log has the rows, and it is committed.
+async fn finish(
+    mut write: Write<'_>,
+    events: Vec<AuditEvent>,
+    version: i64,
+    now: UnixTime,
+) -> Result<i64, EditError> {
+    let noted = apply::note_policy_version(&mut write.tx, version).await;
+    noted.map_err(|error| write.failed(error))?;
+    let inserted = audit::insert(&mut write.tx, events).await;
+    inserted.map_err(|error| write.failed(error))?;
+    Ok(write.commit(now).await?)
 }
 
 #[cfg(test)]
