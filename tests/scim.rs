@@ -545,3 +545,134 @@ fn the_service_tells_what_it_can_do() {
     let document = Api::stranger(&gate).get("/api/v1/openapi.json").json();
     assert!(document["paths"]["/scim/v2/Users/{id}"]["patch"].is_object());
 }
+
+const IMPORT: &str = "/api/v1/directory-import";
+
+fn import(api: &Api, query: &str, list: &str) -> Answer {
+    api.raw(Method::POST, &format!("{IMPORT}{query}"), "text/csv; charset=utf-8", list.as_bytes().to_vec())
+}
+
+#[test]
+fn a_list_is_tried_refused_line_by_line_and_imported() {
+    let (gate, first) = gate_with("");
+    ok(&first.post("/api/v1/groups", &json!({ "name": "pilot" })));
+    let wrong = "address,unit,groups\nbea@example.com,/Listed,pilot\ncid,/\ndan@example.com,/Nowhere\n\
+                 ann@example.com,/Off\neva@example.com,/,nobodys\n";
+    let dry = import(&first, "?dry_run=true", wrong);
+    assert_eq!(
+        (dry.status, dry.json()["done"].clone(), dry.json()["wrong_count"].clone()),
+        (StatusCode::OK, json!(false), json!(4))
+    );
+    let refused = import(&first, "", wrong);
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.text);
+    let report = refused.json();
+    for (at, line, said) in [
+        (0, 3, "is not an address"),
+        (1, 4, "there is no unit \"/Nowhere\""),
+        (2, 5, "policy.toml"),
+        (3, 6, "there is no group \"nobodys\""),
+    ] {
+        assert_eq!(report["wrong"][at]["line"], line, "{report}");
+        assert!(report["wrong"][at]["what"].as_str().unwrap().contains(said), "{report}");
+    }
+    assert!(!gate.admits("bea@example.com", APP), "nothing of it was imported");
+    let good = "address,unit,groups\nbea@example.com,/Listed,pilot\ncid@example.com,/,\n";
+    let done = ok(&import(&first, "?reason=new%20hires", good));
+    assert_eq!(done, json!({ "done": true, "made": 2, "changed": 0, "same": 0, "wrong_count": 0, "wrong": [] }));
+    gate.imap("bea@example.com", APP).ok("LOGOUT");
+    let again = ok(&import(&first, "", good));
+    assert_eq!((&again["done"], &again["same"]), (&json!(false), &json!(2)));
+    // A suspension on the list ends what is open.
+    let mut session = gate.imap("cid@example.com", APP);
+    let began = Instant::now();
+    ok(&import(&first, "", "address,suspended\ncid@example.com,yes\n"));
+    session.bye();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let told = first.get("/api/v1/audit?event=directory.imported");
+    assert!(told.text.contains("(new hires): 2 users made, 0 changed, 0 as before"), "{}", told.text);
+
+    for (answer, word, said) in [
+        (import(&first, "", ""), "bad-request", "line 1"),
+        (import(&first, "", "name\nx\n"), "bad-request", "there is no column"),
+        (import(&first, "?dryrun=true", good), "bad-request", "dryrun"),
+        (
+            first.raw(Method::POST, IMPORT, "text/csv", b"address\nb\xffb@c.d\n".to_vec()),
+            "bad-request",
+            "line 2 is not UTF-8",
+        ),
+        (first.raw(Method::POST, IMPORT, "application/json", b"{}".to_vec()), "media-type", "text/csv"),
+        (first.raw(Method::POST, IMPORT, "text/csv", vec![b'a'; 16 * 1024 * 1024 + 1]), "too-large", "in parts"),
+    ] {
+        assert_eq!(answer.problem(), word, "{}", answer.text);
+        assert!(answer.text.contains(said), "{}", answer.text);
+    }
+    // Larger than other bodies may be.
+    let long: String = (0..30_000).map(|n| format!("user{n}@long.example.com,/\n")).collect();
+    let long = ok(&import(&first, "?dry_run=true", &format!("address,unit\n{long}")));
+    assert_eq!(long["made"], 30_000);
+}
+
+#[test]
+fn an_admin_of_a_subtree_imports_into_it_alone() {
+    let (gate, first) = gate_with("");
+    for path in ["/Sales", "/Sales/Field", "/Salesforce"] {
+        ok(&first.post("/api/v1/units", &json!({ "path": path })));
+    }
+    ok(&first.post("/api/v1/groups", &json!({ "name": "pilot" })));
+    ok(&first.post("/api/v1/users", &json!({ "address": "out@example.com", "set": { "unit": "/Salesforce" } })));
+    let token = |role: Value| {
+        let made = first.post("/api/v1/tokens", &role).json();
+        Api::with(&gate, made["token"].as_str().unwrap())
+    };
+    let sales = token(json!({ "name": "s", "role": "admin", "unit": "/Sales" }));
+    let list = "address,unit,suspended,groups\na@example.com,/Sales/Field,,\nb@example.com,/Salesforce,,\n\
+                out@example.com,/Sales,,\nout@example.com,,yes,\nc@example.com,/Sales,,pilot\nd@example.com,/,,\n";
+    let list = list.replacen("out@example.com,,yes", "OUT@example.com,,yes", 1);
+    let report = import(&sales, "", &list);
+    assert_eq!(report.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", report.text);
+    let lines: Vec<_> =
+        report.json()["wrong"].as_array().unwrap().iter().map(|wrong| wrong["line"].clone()).collect();
+    assert_eq!(lines, [3, 4, 5, 6, 7], "{}", report.text);
+    assert!(report.json()["wrong"][1]["what"].as_str().unwrap().contains("is not in /Sales"), "{}", report.text);
+    assert_eq!(ok(&import(&sales, "", "address,unit\na@example.com,/Sales/Field\n"))["made"], 1);
+    let auditor = token(json!({ "name": "a", "role": "auditor" }));
+    assert_eq!(import(&auditor, "?dry_run=true", "address\n").problem(), "forbidden");
+    let narrow = token(json!({ "name": "n", "role": "super", "scopes": ["scim"] }));
+    assert_eq!(import(&narrow, "", "address\n").problem(), "forbidden");
+}
+
+#[test]
+fn the_command_imports_over_the_api_too() {
+    let (gate, first) = gate_with("");
+    let made = first.post("/api/v1/tokens", &json!({ "name": "import", "role": "super", "scopes": ["directory"] }));
+    std::fs::write(gate.dir().join("token"), made.json()["token"].as_str().unwrap()).unwrap();
+    let http = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
+    let run = |list: &str, more: &[&str]| {
+        std::fs::write(gate.dir().join("users.csv"), list).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.current_dir(gate.dir()).args(["directory", "import", "users.csv", "--token-file", "token"]);
+        command.args(["--url", &format!("http://{http}")]).args(more).env_remove("PORTCULLIS_CONFIG");
+        let run = command.output().unwrap();
+        let said = [run.stdout, run.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        (run.status.code().unwrap(), said)
+    };
+    let list = "address,unit\nbea@example.com,/\n";
+    assert_eq!(
+        run(list, &["--dry-run"]),
+        (0, "1 users would be made, 0 would be changed, 0 as before\n".to_owned())
+    );
+    assert!(!gate.admits("bea@example.com", APP));
+    assert_eq!(run(list, &[]), (0, "1 users made, 0 changed, 0 as before\n".to_owned()));
+    gate.imap("bea@example.com", APP).ok("LOGOUT");
+    let (code, said) = run("address,unit\ncid@example.com,/Nowhere\n", &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("users.csv:2: user \"cid@example.com\": there is no unit \"/Nowhere\""), "{said}");
+    assert!(said.contains("1 lines of users.csv are wrong; nothing was changed"), "{said}");
+    let (code, said) = run("name\n", &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("there is no column"), "{said}");
+    std::fs::write(gate.dir().join("token"), "pct_wrong").unwrap();
+    let (code, said) = run(list, &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("this API token is not good"), "{said}");
+}

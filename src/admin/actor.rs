@@ -118,7 +118,7 @@ impl Actor {
     pub fn sees_unit(&self, unit: &UnitPath) -> bool {
         match &self.role {
             Role::Super | Role::Auditor => true,
-            Role::Admin(own) => covers(own, unit),
+            Role::Admin(own) => unit.is_within(own),
             Role::User => false,
         }
     }
@@ -141,12 +141,6 @@ impl Actor {
     pub fn sees_user(&self, user: &UserId, directory: &Directory) -> bool {
         self.sees_all() || directory.unit_of(user).is_some_and(|unit| self.sees_unit(&unit))
     }
-}
-
-/// Whether `unit` is `top` or below it.
-fn covers(top: &UnitPath, unit: &UnitPath) -> bool {
-    let below = unit.as_str().strip_prefix(top.as_str());
-    *top == UnitPath::root() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl FromRequestParts<Arc<Control>> for Actor {

@@ -123,9 +123,7 @@ impl Store {
     pub async fn scim_users_of(&self, top: &UnitPath, keys: &ScimKeys<'_>) -> Result<Vec<ScimUser>, StoreError> {
         let rows = self.scim_found(USERS, keys).await?;
         let users = self.scim_read(&rows, user)?;
-        let (_, begin) = below(top);
-        let within = |unit: &UnitPath| unit == top || unit.as_str().starts_with(&begin);
-        Ok(users.into_iter().filter(|user| within(&user.unit)).collect())
+        Ok(users.into_iter().filter(|user| user.unit.is_within(top)).collect())
     }
 
     /// A part of the users in the unit `top` or below it, by address.

@@ -3,13 +3,14 @@
 pub(super) mod access;
 pub(super) mod apps;
 pub(super) mod grants;
+pub(super) mod import;
 pub(super) mod me;
 pub(super) mod sessions;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use reqwest::{Certificate, Client, Method, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 
 /// What the API refused, for the exit code.
@@ -132,6 +133,15 @@ impl Remote<'_> {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> anyhow::Result<Outcome> {
+        let mut request = self.request(method, path, query);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let (status, value) = self.answer(request).await?;
+        self.outcome(status, value)
+    }
+
+    fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
         let mut url = self.access.url.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(["api", "v1"]).extend(path);
@@ -139,19 +149,24 @@ impl Remote<'_> {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query.iter().map(|(key, value)| (*key, value.as_str())));
         }
-        let mut request = self.client.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        let request = self.client.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+    }
+
+    /// Status and body; a body that is no JSON is null.
+    async fn answer(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, Value)> {
         let unreachable =
             || format!("{} does not answer: is `portcullis serve` running, with listen.http?", self.access.url);
         let answer = request.send().await.with_context(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.with_context(unreachable)?;
-        let value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    fn outcome(&self, status: StatusCode, value: Value) -> anyhow::Result<Outcome> {
         if status.is_success() {
             return Ok(Outcome::Done(value));
         }
