@@ -1,6 +1,9 @@
 //! CPU of a whole login (TLS handshake, XOAUTH2, policy, LOGOUT) beside that of a server that only does the handshake,
 //! with the same certificate, in the same run. `benches/README.md` says how to read it.
 
+#[path = "../tests/support/postgres.rs"]
+#[allow(dead_code, clippy::unwrap_used, clippy::panic)]
+mod postgres;
 mod rig;
 
 use std::{
@@ -9,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use clap::Parser;
 use portcullis::model::Secret;
 use rig::{
@@ -39,6 +43,9 @@ struct Arguments {
     /// Logins under way at the same time
     #[arg(long, default_value_t = 8)]
     at_once: usize,
+    /// Keep the gateway's state in a PostgreSQL that is started for the occasion; its own CPU is not counted
+    #[arg(long)]
+    postgres: bool,
     /// Only this kind, for a profiler
     #[arg(long)]
     only: Option<String>,
@@ -99,7 +106,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let place = Place::new()?;
+    let server = match arguments.postgres {
+        true => Some(postgres::Server::start().context("PostgreSQL is not installed (tests/install)")?),
+        false => None,
+    };
+    let place = Place::on(server.as_ref().map(postgres::Server::database).as_deref())?;
     place.write_policy(&[("/Staff", "[\"bench-app\"]")], [(USER, "/Staff")].into_iter())?;
     let gateway = place.serve()?;
     let bare = || -> anyhow::Result<Command> {
