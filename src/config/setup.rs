@@ -73,10 +73,6 @@ pub(super) fn read(
 fn smtp(reader: &mut Reader<'_>, section: Section<'_, '_>) -> Option<Smtp> {
     let words = [("oauth", SmtpSignIn::OAuth), ("password", SmtpSignIn::Password), ("none", SmtpSignIn::Nothing)];
     let sign_in = reader.word(section, "smtp_sign_in", &words);
-    if let (Some(value), None) = (section.value("smtp_sign_in"), section.value("smtp")) {
-        let what = "setup.smtp_sign_in stands without setup.smtp";
-        return reader.wrong(value.span(), what, "write smtp = \"smtp.example.com:465\" too, or remove the line");
-    }
     let At { value, span } = reader.string(section, "smtp")?;
     match parse_server(&value, SUBMISSION) {
         Some(server) => Some(Smtp { server, sign_in: sign_in.unwrap_or(SmtpSignIn::OAuth) }),
