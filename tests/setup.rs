@@ -340,7 +340,7 @@ fn settings(gate: &Gate, heading: &str, user: &str, command: &str) -> String {
 /// The settings that people are given, not those of the other tests, with nothing added but the tests' authority.
 #[test]
 fn programs_read_mail_with_the_very_settings_that_people_are_told() {
-    let programs = ["curl", "mbsync", "file:sasl2/libkdexoauth2.so", "mpop"];
+    let programs = ["curl", "mbsync", "file:sasl2/libkdexoauth2.so", "mpop", "offlineimap", "tool:getmail"];
     if !programs.iter().all(|name| program::have(name)) {
         return;
     }
@@ -352,33 +352,67 @@ fn programs_read_mail_with_the_very_settings_that_people_are_told() {
     let told = |heading: &str, port: u16| {
         let command = format!("cat {}", home.value("TOKEN_FILE"));
         // The config leaves the ports to the system, and only the gateway knows which they are.
-        settings(&gate, heading, ANN, &command)
-            .replace(":0", &format!(":{port}"))
-            .replace("ort 0", &format!("ort {port}"))
+        [":", "ort ", "ort = "].iter().fold(settings(&gate, heading, ANN, &command), |text, before| {
+            text.replace(&format!("{before}0"), &format!("{before}{port}"))
+        })
     };
     for (heading, port) in [("curl over IMAP", gate.imaps), ("curl over POP3", gate.pop3s)] {
         let line = format!("{} --silent --show-error --cacert {}", told(heading, port), home.value("CA"));
         let got = run(home.command("sh").args(["-c", &line])).expect_good(heading);
         assert_eq!(got.stdout, letter, "{line}");
     }
-    let rest = "\nCertificateFile @CA@\nSystemCertificates no\n\nIMAPStore far\nAccount mail\n\nMaildirStore near\n\
-                Path @HOME@/near/\nInbox @HOME@/near/INBOX\nSubFolders Verbatim\n\nChannel all\nFar :far:\nNear :near:\nPatterns INBOX\n\
-                Create Near\nSyncState *\n";
-    let rest = rest.replace("@CA@", home.value("CA")).replace("@HOME@", &home.path().display().to_string());
-    std::fs::create_dir(home.path().join("near")).unwrap();
-    std::fs::write(home.path().join("mbsyncrc"), told("mbsync", gate.imaps) + &rest).unwrap();
-    run(home.command("mbsync").args(["-c", "mbsyncrc", "-a"])).expect_good("mbsync");
-    assert_eq!(std::fs::read_dir(home.path().join("near/INBOX/new")).unwrap().count(), 1);
+    let here = |text: &str| text.replace("@CA@", home.value("CA")).replace("@HOME@", home.value("HOME"));
+    let write = |file: &str, text: &str| {
+        let file = home.path().join(file);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        file
+    };
+    let arrived = |folder: &str| {
+        let files = ["new", "cur"].map(|part| home.path().join(folder).join(part).read_dir().unwrap());
+        let files: Vec<_> = files.into_iter().flatten().map(|file| file.unwrap().path()).collect();
+        let [only] = files.as_slice() else { panic!("{folder}: {files:?}") };
+        assert!(std::fs::read_to_string(only).unwrap().contains("Subject: as told"), "{folder}");
+    };
 
-    let rest = format!(
-        "\ntls_trust_file {}\ndelivery mbox {}\nuidls_file {}\nkeep on\n\naccount default : mail\n",
-        home.value("CA"),
-        home.path().join("mbox").display(),
-        home.path().join("uidls").display()
-    );
-    let file = home.path().join("mpoprc");
-    std::fs::write(&file, told("mpop", gate.pop3s) + &rest).unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let rest = "\nCertificateFile @CA@\nSystemCertificates no\n\nIMAPStore far\nAccount mail\n\nMaildirStore near\n\
+                Path @HOME@/mbsync/\nInbox @HOME@/mbsync/INBOX\nSubFolders Verbatim\n\nChannel all\nFar :far:\n\
+                Near :near:\nPatterns INBOX\nCreate Near\nSyncState *\n";
+    std::fs::create_dir(home.path().join("mbsync")).unwrap();
+    let file = write("mbsyncrc", &(told("mbsync", gate.imaps) + &here(rest)));
+    run(home.command("mbsync").arg("-c").arg(file).arg("-a")).expect_good("mbsync");
+    arrived("mbsync/INBOX");
+
+    let first = "[general]\naccounts = a\nmetadata = @HOME@/.offlineimap\nui = basic\n\n[Account a]\nlocalrepository = near\n\
+                 remoterepository = far\n\n[Repository near]\ntype = Maildir\nlocalfolders = @HOME@/offlineimap\n\n\
+                 [Repository far]\n";
+    // The tests' authority is none of the system's.
+    let far = told("offlineimap3", gate.imaps).replace("OS-DEFAULT", home.value("CA"));
+    let file = write("offlineimaprc", &(here(first) + &far + "\n"));
+    run(home.command("offlineimap").args(["-o", "-c"]).arg(file)).expect_good("offlineimap");
+    arrived("offlineimap/INBOX");
+
+    let rest = "\nca_certs = @CA@\n\n[destination]\ntype = MDA_external\npath = /bin/sh\n\
+                arguments = (\"-c\", \"cat > $(mktemp @HOME@/FOLDER/new/XXXXXXXX)\")\nallow_root_commands = true\n\n\
+                [options]\nread_all = true\ndelete = false\ndelivered_to = false\nreceived = false\n";
+    for (heading, port, folder) in
+        [("getmail6 over IMAP", gate.imaps, "getmail-imap"), ("getmail6 over POP3", gate.pop3s, "getmail-pop")]
+    {
+        for part in ["new", "cur"] {
+            std::fs::create_dir_all(home.path().join(folder).join(part)).unwrap();
+        }
+        let file = write("getmailrc", &(told(heading, port) + &here(rest).replace("FOLDER", folder)));
+        let mut getmail = home.command(program::tool("getmail"));
+        run(getmail.arg("--getmaildir").arg(home.path()).arg("--rcfile").arg(file)).expect_good(heading);
+        arrived(folder);
+    }
+
+    let rest = "\ntls_trust_file @CA@\ndelivery maildir @HOME@/mpop\nuidls_file @HOME@/uidls\nkeep on\n\n\
+                account default : mail\n";
+    for part in ["new", "cur", "tmp"] {
+        std::fs::create_dir_all(home.path().join("mpop").join(part)).unwrap();
+    }
+    let file = write("mpoprc", &(told("mpop", gate.pop3s) + &here(rest)));
     run(home.command("mpop").arg("-C").arg(&file)).expect_good("mpop");
-    assert!(std::fs::read_to_string(home.path().join("mbox")).unwrap().contains("Subject: as told"));
+    arrived("mpop");
 }

@@ -131,7 +131,7 @@ fn imap_programs(server: &MailServer) -> [Program; 5] {
             about: "~/.config/getmail/getmailrc.",
             settings: format!(
                 "[retriever]\ntype = SimpleIMAPSSLRetriever\nserver = {host}\nport = {port}\n\
-                 username = YOU@EXAMPLE.COM\nuse_xoauth2 = True\npassword_command = (\"TOKEN-COMMAND\",)\nmailboxes = ALL"
+                 username = YOU@EXAMPLE.COM\nuse_xoauth2 = True\npassword_command = (\"/bin/sh\", \"-c\", \"TOKEN-COMMAND\")\nmailboxes = ALL"
             ),
         },
         Program {
@@ -161,7 +161,7 @@ fn pop_programs(server: &MailServer) -> [Program; 4] {
             about: "~/.config/getmail/getmailrc. Version 6.20 or later.",
             settings: format!(
                 "[retriever]\ntype = SimplePOP3SSLRetriever\nserver = {host}\nport = {port}\n\
-                 username = YOU@EXAMPLE.COM\nuse_xoauth2 = True\npassword_command = (\"TOKEN-COMMAND\",)"
+                 username = YOU@EXAMPLE.COM\nuse_xoauth2 = True\npassword_command = (\"/bin/sh\", \"-c\", \"TOKEN-COMMAND\")"
             ),
         },
         Program {
