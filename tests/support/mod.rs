@@ -149,7 +149,6 @@ impl Gate {
         fs::write(dir.path().join("jwks.json"), token::jwks(&[&key])).unwrap();
         fs::write(dir.path().join("policy.toml"), &setup.policy).unwrap();
         fs::write(dir.path().join("portcullis.toml"), config(dir.path(), &setup)).unwrap();
-        fs::create_dir(dir.path().join("data")).unwrap();
 
         let (child, listening, log) = launch(dir.path(), &setup.environment);
         let port =
