@@ -133,6 +133,11 @@ CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
 INSERT INTO counters (name, number) VALUES ('policy', 0);
 ";
 
+/// The last content of each Thunderbird add-on, by its SHA-256, and how many different ones there were.
+const ADD_ONS: &str = "
+CREATE TABLE thunderbird_add_ons (id TEXT PRIMARY KEY, digest TEXT NOT NULL, version BIGINT NOT NULL);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -142,6 +147,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
+        (62, "versions of Thunderbird add-ons", ADD_ONS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {
