@@ -21,6 +21,7 @@ mod problem;
 mod scim;
 mod seen;
 mod sessions;
+mod setup;
 mod time;
 mod why;
 
@@ -29,6 +30,10 @@ use std::{net::SocketAddr, sync::Arc};
 pub use actor::{Actor, Area};
 pub use problem::{Problem, ProblemKind};
 pub use scim::{Settings as ScimSettings, UnitAttribute};
+pub use setup::{
+    AddOn, AddOnError, Guide, MailServer, Package, Program, Record, SetupSettings, SignIn, Smtp, SmtpSignIn,
+    Unnumbered, prepare,
+};
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -54,6 +59,8 @@ pub struct Settings {
     pub failures_per_minute: u32,
     /// What identity providers may say.
     pub scim: ScimSettings,
+    /// What people are told about setting up their mail programs.
+    pub setup: SetupSettings,
 }
 
 /// What every resource has at hand.
@@ -103,6 +110,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(cutoffs::routes())
         .merge(events::routes())
         .merge(scim::routes())
+        .merge(setup::routes())
 }
 
 /// All paths of the listener.

@@ -553,10 +553,21 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
     assert_eq!(members.unwrap().rows.len(), 3);
     let rows = store.audit_recent(&AuditFilter::default()).await.unwrap();
     let summary = rows.iter().find(|row| row.event == "directory.imported").unwrap();
-    assert_eq!(summary.detail.as_deref(), Some("by root@example.com: 1 users made, 1 changed, 1 as before"));
+    assert_eq!(
+        summary.detail.as_deref(),
+        Some("by root@example.com (as asked in ticket 7): 1 users made, 1 changed, 1 as before")
+    );
 
     let again = store.import(&list, ADMIN, None, false).await.unwrap();
     assert_eq!((again.made, again.changed, again.same, again.is_done), (0, 0, 3, false));
+    // Within a subtree, nobody from outside it, and no groups.
+    let mixed = read(
+        "address,unit,groups\ncid@example.com,,\nbob@example.com,/Sales/Field,\n\
+         eva@example.com,/Sales/Field,pilot\nfay@example.com,/Sales,\n",
+    );
+    let field = unit("/Sales/Field");
+    let report = store.import(&mixed, ADMIN, Some(&field), false).await.unwrap();
+    assert_eq!(report.wrong.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4, 5], "{report:?}");
     // A user without a unit, who is not there yet, is a mistake of the list.
     let report = store.import(&read("address\ndora@example.com\n"), ADMIN, None, false).await.unwrap();
     assert!(report.wrong[0].1.contains("the user is in no unit"), "{report:?}");
