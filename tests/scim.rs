@@ -367,6 +367,22 @@ fn lists_are_filtered_paged_and_cut() {
     ] {
         assert_eq!(names(query), (total, expected), "{query}");
     }
+    // Both kinds at once: users first.
+    for name in ["g1", "g2"] {
+        ok(&okta.post(GROUPS, &json!({ "displayName": name })));
+    }
+    let search = |body: Value| {
+        let found = ok(&okta.post("/scim/v2/.search", &body));
+        let names = found["Resources"].as_array().unwrap().iter();
+        let name = |item: &Value| item["userName"].as_str().or(item["displayName"].as_str()).unwrap().to_owned();
+        (found["totalResults"].as_u64().unwrap(), names.map(name).collect::<Vec<_>>())
+    };
+    let all = ["lisa@example.com", "olaf@example.com", "g1"].map(str::to_owned).to_vec();
+    assert_eq!(search(json!({ "startIndex": 5, "count": 3 })), (8, all));
+    assert_eq!(search(json!({ "startIndex": 8 })), (8, vec!["g2".to_owned()]));
+    let only = json!({ "filter": "displayName sw \"g\" or userName eq \"b2@example.com\"", "count": 2 });
+    assert_eq!(search(only), (3, vec!["b2@example.com".to_owned(), "g1".to_owned()]));
+
     for (query, kind, said) in [
         ("filter=userName", "invalidFilter", "byte 9"),
         ("filter=userName+xx+1", "invalidFilter", "one of eq"),
@@ -484,6 +500,7 @@ fn a_token_reaches_as_far_as_its_role_scope_and_subtree() {
         refused(&answer, 404, "", "there is no user");
     }
     ok(&sales.patch(&own, off()));
+    assert_eq!(ok(&sales.post("/scim/v2/.search", &json!({})))["totalResults"], 1);
     for answer in
         [sales.get(GROUPS), sales.post(GROUPS, &json!({ "displayName": "g" })), sales.get(&format!("{GROUPS}/x"))]
     {
