@@ -693,3 +693,23 @@ fn the_command_imports_over_the_api_too() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("this API token is not good"), "{said}");
 }
+
+#[test]
+fn changes_made_at_the_same_time_all_count() {
+    let (_gate, _, okta) = start();
+    let users: Vec<String> = (0..8).map(|n| okta.user(&format!("u{n}"))).collect();
+    let group = format!("{GROUPS}/{}", id(&ok(&okta.post(GROUPS, &json!({ "displayName": "all" })))));
+    std::thread::scope(|scope| {
+        for (n, user) in users.iter().enumerate() {
+            let (okta, group, first) = (&okta, &group, &users[0]);
+            scope.spawn(move || {
+                let value = json!([{ "value": user.rsplit('/').next().unwrap() }]);
+                ok(&okta.patch(group, json!([{ "op": "add", "path": "members", "value": value }])));
+                let email = json!([{ "type": format!("t{n}"), "value": "x@example.com" }]);
+                ok(&okta.patch(first, json!([{ "op": "add", "path": "emails", "value": email }])));
+            });
+        }
+    });
+    assert_eq!(ok(&okta.get(&group))["members"].as_array().unwrap().len(), 8);
+    assert_eq!(ok(&okta.get(&users[0]))["emails"].as_array().unwrap().len(), 8);
+}

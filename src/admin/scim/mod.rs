@@ -42,7 +42,7 @@ use crate::store::Role;
 /// Where all of it is.
 const AT: &str = "/scim/v2";
 /// A change that others keep getting ahead of is tried so often.
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 /// Rows that are looked at for a filter that names no key; past it the filter is refused.
 const MOST_SCANNED: u64 = 100_000;
 
