@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    time::{Duration, Instant},
+};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -467,6 +470,29 @@ fn a_version_that_is_not_the_last_is_refused() {
 }
 
 #[test]
+fn what_the_caller_has_already_is_not_told_again() {
+    let (gate, first, okta) = start();
+    let paths =
+        [okta.user("bea"), format!("{GROUPS}/{}", id(&ok(&okta.post(GROUPS, &json!({ "displayName": "g" })))))];
+    let made =
+        first.post("/api/v1/tokens", &json!({ "name": "t", "role": "auditor", "scopes": ["scim:read"] })).json();
+    let token = made["token"].as_str().unwrap();
+    let http = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
+    for path in paths {
+        let tag = ok(&okta.get(&path))["meta"]["version"].as_str().unwrap().to_owned();
+        for (tags, status) in [(tag.as_str(), "304"), ("W/\"1\"", "200")] {
+            let mut stream = std::net::TcpStream::connect(http).unwrap();
+            let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n");
+            write!(stream, "{head}If-None-Match: {tags}\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{tags}: {answer}");
+            assert!(answer.contains(&format!("etag: {tag}")), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn what_the_policy_file_keeps_is_seen_and_not_changed() {
     let (gate, _, okta) = start();
     let ann = okta.find(USERS, &format!("userName eq \"{ANN}\"")).remove(0);
@@ -624,9 +650,11 @@ fn a_list_is_tried_refused_line_by_line_and_imported() {
         assert!(answer.text.contains(said), "{}", answer.text);
     }
     // Larger than other bodies may be.
-    let long: String = (0..30_000).map(|n| format!("user{n}@long.example.com,/\n")).collect();
+    let domain = format!("{}.example.com", "long".repeat(50));
+    let long: String = (0..5_000).map(|n| format!("user{n}@{domain},/\n")).collect();
+    assert!(long.len() > 1024 * 1024);
     let long = ok(&import(&first, "?dry_run=true", &format!("address,unit\n{long}")));
-    assert_eq!(long["made"], 30_000);
+    assert_eq!(long["made"], 5_000);
 }
 
 #[test]
