@@ -17,6 +17,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::{PartialSchema, ToSchema, openapi};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
 use super::settings::{AddOn, SetupSettings};
@@ -250,9 +251,21 @@ impl From<AddOnError> for Problem {
     }
 }
 
+/// The file, for the API's description.
+pub(super) struct File;
+
+impl PartialSchema for File {
+    fn schema() -> openapi::RefOr<openapi::Schema> {
+        let binary = openapi::SchemaFormat::KnownFormat(openapi::KnownFormat::Binary);
+        openapi::ObjectBuilder::new().schema_type(openapi::schema::Type::String).format(Some(binary)).into()
+    }
+}
+
+impl ToSchema for File {}
+
 /// The Thunderbird add-on
 #[utoipa::path(get, path = "/setup/thunderbird.xpi", tag = "set-up help", security(()), responses(
-    (status = 200, description = "A file that Thunderbird installs", body = Vec<u8>, content_type = XPI),
+    (status = 200, description = "A file that Thunderbird installs", body = inline(File), content_type = XPI),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 pub(super) async fn first(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     control.package(0).await.map(xpi)
@@ -263,7 +276,8 @@ pub(super) async fn first(State(control): State<Arc<Control>>) -> Result<Respons
 /// `1.xpi` is the first add-on of the config file, `1.json` tells its version.
 #[utoipa::path(get, path = "/setup/thunderbird/{file}", tag = "set-up help", security(()),
     params(("file" = String, Path, description = "`1.xpi`, `1.json`, `2.xpi`, ...")), responses(
-    (status = 200, description = "A file that Thunderbird installs", body = Vec<u8>, content_type = XPI),
+    (status = 200, description = "A file that Thunderbird installs, or what it asks about updates",
+        content((inline(File) = "application/x-xpinstall"), (Value = "application/json"))),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 pub(super) async fn numbered(
     State(control): State<Arc<Control>>,
