@@ -62,18 +62,24 @@ fn thunderbird_signs_in_by_what_the_gateway_hands_out_reads_mail_and_hears_when_
     assert_eq!((&known["issuerIdentifier"], &known["clientId"]), (&json!(provider.issuer), &json!(APP)), "{known}");
 
     let autoconfig = format!("http://{http}/mail/config-v1.1.xml?emailaddress={ANN}");
-    let account = thunderbird.call("addAccount", json!([autoconfig, "Ann", ANN]));
-    assert_eq!(account, json!({ "type": "imap", "host": HOST, "port": gate.imaps, "user": ANN }));
+    let account = thunderbird.call("addAccount", json!(["imap", autoconfig, "Ann", ANN]));
+    assert_eq!(account, json!({ "host": HOST, "port": gate.imaps, "user": ANN }));
     thunderbird.call("connect", json!([]));
     thunderbird.sign_in(ANN);
     thunderbird.until("the folders are there", "folders", json!([]), |folders| folders[0] == "INBOX");
-    thunderbird.call("checkMail", json!([]));
-    thunderbird.until("mail is there", "subjects", json!([]), |subjects| *subjects == json!(["first letter"]));
+    thunderbird.call("checkMail", json!(["imap"]));
+    thunderbird
+        .until("mail is there", "subjects", json!(["imap"]), |subjects| *subjects == json!(["first letter"]));
 
     // News comes by itself, and nobody is asked to sign in again.
     gate.deliver(ANN, &letter("second letter"));
     let both = json!(["first letter", "second letter"]);
-    thunderbird.until("news is there", "subjects", json!([]), |subjects| *subjects == both);
+    thunderbird.until("news is there", "subjects", json!(["imap"]), |subjects| *subjects == both);
+    // The same over POP3, with the sign-in that there is.
+    let account = thunderbird.call("addAccount", json!(["pop3", autoconfig, "Ann", ANN]));
+    assert_eq!(account, json!({ "host": HOST, "port": gate.pop3s, "user": ANN }));
+    thunderbird.call("checkMail", json!(["pop3"]));
+    thunderbird.until("mail is there", "subjects", json!(["pop3"]), |subjects| *subjects == both);
     assert_eq!(thunderbird.call("isSigningIn", json!([])), json!(false));
     let rows = gate.audit_with(&["--user", ANN], 1, |row| row["event"] == "login");
     let mut logins = rows.iter().filter(|row| row["event"] == "login");
@@ -82,7 +88,7 @@ fn thunderbird_signs_in_by_what_the_gateway_hands_out_reads_mail_and_hears_when_
     gate.set_policy(&POLICY.replacen("imap = \"any\"", "imap = \"off\"", 1));
     let off = |row: &serde_json::Value| row["reason"] == "policy_service_off";
     gate.audit_with(&["--user", ANN], 1, |row| row["event"] == "session.ended" && off(row));
-    thunderbird.call("checkMail", json!([]));
+    thunderbird.call("checkMail", json!(["imap"]));
     gate.audit_with(&["--user", ANN], 1, |row| row["event"] == "login" && off(row));
     // Thunderbird has words of its own for most refusals, and shows the server's where they come as an alert.
     thunderbird.until("the refusal is shown", "alerts", json!([]), |alerts| {
@@ -91,7 +97,7 @@ fn thunderbird_signs_in_by_what_the_gateway_hands_out_reads_mail_and_hears_when_
     gate.set_policy(POLICY);
     let own = Api::with(&gate, &provider.token(ANN));
     assert_eq!(own.put("/api/v1/me/services/imap", &json!({ "off": true })).status, 200);
-    thunderbird.call("checkMail", json!([]));
+    thunderbird.call("checkMail", json!(["imap"]));
     let told = thunderbird.until("the reason is shown", "alerts", json!([]), |alerts| {
         alerts.to_string().contains("Your account is not enabled for IMAP use.")
     });
