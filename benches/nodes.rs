@@ -26,6 +26,9 @@ const STAYING: usize = 20;
 /// Sessions that share a mailbox.
 const TOGETHER: usize = 5;
 
+/// How long the database is watched while nothing happens.
+const QUIET: Duration = Duration::from_secs(5);
+
 #[derive(Parser)]
 struct Arguments {
     /// Nodes; more than one take PostgreSQL
@@ -94,6 +97,15 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     admin.make(&[(FALLS, "any"), (STAYS, "any"), (WRITTEN, "any")], people.into_iter()).await?;
     sleep(Duration::from_secs(1)).await;
+    if let Some(server) = &server {
+        let before = machine::family_cpu(server.id())?;
+        sleep(QUIET).await;
+        let cpu = machine::family_cpu(server.id())?.saturating_sub(before).as_secs_f64() * 1e3;
+        println!(
+            "quiet: {:.2} ms CPU of the database a second for each node",
+            cpu / QUIET.as_secs_f64() / places.len() as f64
+        );
+    }
 
     let mut staying = Vec::new();
     let mut all = Times::default();
@@ -115,7 +127,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
                 places.len(),
                 memory(&gateways)?
             );
-            writes(&admin, arguments.writes).await?;
+            writes(&admin, arguments.writes, server.as_ref()).await?;
         }
         all.add(&admin, falling).await?;
         sessions::still_there(&mut staying).await?;
@@ -127,8 +139,10 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// How long it takes until a change is acknowledged, with all those sessions there.
-async fn writes(admin: &Admin, count: usize) -> anyhow::Result<()> {
+async fn writes(admin: &Admin, count: usize, server: Option<&postgres::Server>) -> anyhow::Result<()> {
+    let cpu = || server.map(|server| machine::family_cpu(server.id())).transpose();
     let mut took = Vec::new();
+    let before = cpu()?;
     for n in 0..count {
         let began = Instant::now();
         admin.set_imap(WRITTEN, if n % 2 == 0 { "off" } else { "any" }).await?;
@@ -140,6 +154,10 @@ async fn writes(admin: &Admin, count: usize) -> anyhow::Result<()> {
         rank(&took, 0.99),
         rank(&took, 1.0)
     );
+    if let (Some(before), Some(after)) = (before, cpu()?) {
+        let each = after.saturating_sub(before).as_secs_f64() * 1e3 / count as f64;
+        println!("the database needs {each:.2} ms CPU for each, what the nodes read after it included");
+    }
     Ok(())
 }
 
