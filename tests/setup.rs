@@ -310,6 +310,16 @@ fn a_reference_tells_a_stranger_nothing_and_its_own_person_the_cause() {
     assert_eq!(other.get("/api/v1/me/refusals/7F").status, StatusCode::BAD_REQUEST);
     assert_eq!(stranger.get(&format!("/api/v1/me/refusals/{reference}")).status, StatusCode::UNAUTHORIZED);
 
+    let http = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
+    let command = |reference: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["me", "refusal", reference, "--url", &format!("http://{http}")]);
+        command.env("PORTCULLIS_TOKEN", gate.token(lisa, APP)).output().unwrap()
+    };
+    let shown = command(&reference);
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("policy_app"), "{shown:?}");
+    assert_eq!(command("000000").status.code(), Some(1));
+
     // A token that proved nothing: whoever it was meant for may know of it.
     let (_, expired) = refused(&gate, ANN, &gate.token_for(ANN, APP, -100));
     gate.audit_with(&["--user", ANN], 1, |row| row["reference"] == expired.as_str());
