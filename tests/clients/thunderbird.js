@@ -24,17 +24,34 @@ function signInOf(host) {
     return found && { ...OAuth2Providers.getIssuerDetails(found.issuer), scopes: found.allScopes };
 }
 
-/** Adds the account of this type that an autoconfig file describes, as account set-up does after it has fetched the file. */
-async function addAccount(type, address, person, mailAddress) {
+/** Every https address without a port leads to this one. */
+function findWebAt(port) {
+    Services.prefs.setStringPref('network.socket.forcePort', `443=${port}`);
+}
+
+/** Looks for a newer add-on where this one says, and installs it; its version then. */
+async function update(id) {
+    const addOn = await AddonManager.getAddonByID(id);
+    const found = await new Promise((resolve) => {
+        const listener = {
+            onUpdateAvailable: (_, install) => resolve(install),
+            onNoUpdateAvailable: () => resolve(null),
+            onUpdateFinished: (_, error) => error && resolve(Promise.reject(new Error(`update: ${error}`)))
+        };
+        addOn.findUpdates(listener, AddonManager.UPDATE_WHEN_USER_REQUESTED);
+    });
+    return found && (await found.install()).version;
+}
+
+/** Adds the account of this type that a domain's autoconfig offers, as account set-up does: found by the address alone. */
+async function addAccount(type, person, address) {
     const module = (name) => ChromeUtils.importESModule(`resource:///modules/accountcreation/${name}.sys.mjs`)[name];
-    const { JXON } = ChromeUtils.importESModule('resource:///modules/JXON.sys.mjs');
-    const text = await (await fetch(address)).text();
-    const xml = JXON.build(new DOMParser().parseFromString(text, 'text/xml'));
-    const config = module('readFromXML')(xml, 'the tests');
+    const domain = address.split('@')[1];
+    const config = await module('FetchConfig').fromISP(domain, address, new AbortController().signal);
     config.incoming = [config.incoming, ...config.incomingAlternatives].find((incoming) => incoming.type === type);
-    module('AccountConfig').replaceVariables(config, person, mailAddress, '');
+    module('AccountConfig').replaceVariables(config, person, address, '');
     const { incomingServer: made } = await module('CreateInBackend').createAccountInBackend(config);
-    return { host: config.incoming.hostname, port: made.port, user: made.username };
+    return { host: config.incoming.hostname, port: made.port, user: made.username, from: config.subSource };
 }
 
 /** Keeps what Thunderbird wants to tell its user. */
