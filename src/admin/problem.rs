@@ -34,6 +34,8 @@ pub enum ProblemKind {
     Unauthenticated,
     /// The token is good, and its holder may not do this.
     Forbidden,
+    /// A cookie came with a request that is not from our own pages.
+    Foreign,
     /// No such resource, or none that the caller may see.
     NotFound,
     /// The path is there, the method is not.
@@ -68,6 +70,7 @@ impl ProblemKind {
             Self::BadRequest => ("bad-request", "The request is not right", StatusCode::BAD_REQUEST),
             Self::Unauthenticated => ("unauthenticated", "A good token is needed", StatusCode::UNAUTHORIZED),
             Self::Forbidden => ("forbidden", "Your role does not allow this", StatusCode::FORBIDDEN),
+            Self::Foreign => ("foreign", "The request comes from elsewhere", StatusCode::FORBIDDEN),
             Self::NotFound => ("not-found", "There is no such resource", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", "This method is not for this path", StatusCode::METHOD_NOT_ALLOWED)

@@ -11,6 +11,7 @@ mod limits;
 mod read;
 mod rooms;
 mod sections;
+mod signin;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use certificates::{PemFileError, PemWarning};
 pub use issuers::{Introspection, Issuer};
 pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits};
 pub use rooms::SecretFileError;
+pub use signin::SignIn;
 
 use crate::issuer::KeySource;
 use crate::model::Secret;
@@ -98,7 +100,7 @@ pub struct Listen {
 }
 
 /// `[http]`: what holds for every address of `listen.http`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Http {
     /// TLS on loopback addresses too; beyond loopback there is nothing else.
     pub tls: bool,
@@ -106,6 +108,8 @@ pub struct Http {
     pub hosts: Vec<String>,
     /// An access token needs one of these scopes to be taken by the API; none: API tokens alone are taken.
     pub scope: Vec<String>,
+    /// Where people sign in at the console, if they can.
+    pub signin: Option<SignIn>,
     /// Its bounds.
     pub limits: HttpLimits,
 }
@@ -185,6 +189,8 @@ impl Config {
             let secret = issuer.introspection.as_ref().and_then(|i| i.client_secret_file.as_deref());
             paths.extend(secret.map(|file| ("issuer.introspection.client_secret_file", file)));
         }
+        let secret = self.http.signin.as_ref().and_then(|signin| signin.client_secret_file.as_deref());
+        paths.extend(secret.map(|file| ("http.signin.client_secret_file", file)));
         paths.extend(self.policy_file.iter().map(|file| ("policy.file", &**file)));
         paths
     }

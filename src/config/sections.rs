@@ -11,6 +11,7 @@ use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
     base_of, issuers,
     read::{At, Reader, Section},
+    signin,
 };
 use crate::model::Secret;
 use crate::policy::file::Problem;
@@ -52,9 +53,9 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         );
     }
     let listen = listen(reader, top);
-    let http = http(reader, top, &listen);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
+    let http = http(reader, top, &listen, &issuers, base);
     let jwks = reader.section(top, "jwks", "jwks");
     let jwks = Jwks::read(reader, jwks, &[]);
     let database = database(reader, top);
@@ -139,9 +140,15 @@ fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
     Listen { imaps, pop3s, http, proxy_protocol_from: networks(reader, section, "proxy_protocol_from") }
 }
 
-fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http {
+fn http(
+    reader: &mut Reader<'_>,
+    top: Section<'_, '_>,
+    listen: &Listen,
+    known: &[issuers::Issuer],
+    base: &Path,
+) -> Http {
     let section = reader.section(top, "http", "http");
-    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope"]);
+    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "signin"]);
     let hosts = reader.parsed(section, "hosts", |text| {
         let host = text.to_ascii_lowercase();
         let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
@@ -158,7 +165,8 @@ fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http 
         let what = format!("http.tls = false, but listen.http has {open}, which others can reach");
         reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
     }
-    Http { tls: tls.unwrap_or(false), hosts, scope, limits }
+    let signin = signin::read(reader, section, known, base);
+    Http { tls: tls.unwrap_or(false), hosts, scope, signin, limits }
 }
 
 /// `192.0.2.0/24`, or one address.

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod mail;
+pub mod openid;
 pub mod postgres;
 pub mod program;
 pub mod token;

@@ -26,7 +26,7 @@ pub(in crate::cli) fn audit(access: &Access, query: &[(&str, String)]) -> anyhow
         eprintln!("portcullis: no row of the audit log fits");
         return Ok(ExitCode::from(NO));
     }
-    access.finish(found, |_| rows.iter().map(|row| line(row)).collect())
+    access.finish(found, |_| rows.iter().map(line).collect())
 }
 
 /// Who still tries passwords.
