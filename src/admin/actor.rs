@@ -1,4 +1,5 @@
-//! Who asks: the bearer of an API token, or a person with an access token of a configured issuer. Every resource takes an
+//! Who asks: the bearer of an API token, a person with an access token of a configured issuer, or one who signed in at the
+//! console. Every resource takes an
 //! [`Actor`] and asks it what it may; what it may not see does not exist for it.
 
 use std::{sync::Arc, time::SystemTime};
@@ -64,9 +65,21 @@ pub struct Actor {
     /// Absent: all that the role may.
     scopes: Vec<String>,
     user: Option<UserId>,
+    /// What a change with this person's cookie must carry.
+    csrf: Option<Secret>,
 }
 
 impl Actor {
+    /// Somebody who signed in at the console.
+    pub(super) fn signed_in(user: UserId, role: Role, csrf: Secret) -> Self {
+        Self { name: user.to_string(), role, scopes: Vec::new(), user: Some(user), csrf: Some(csrf) }
+    }
+
+    /// What a change with this person's cookie must carry; none where there is no cookie.
+    pub(super) fn csrf(&self) -> Option<&Secret> {
+        self.csrf.as_ref()
+    }
+
     /// For the audit log: an address, or `token NUMBER (NAME)`.
     pub fn name(&self) -> &str {
         &self.name
@@ -152,9 +165,10 @@ impl FromRequestParts<Arc<Control>> for Actor {
     async fn from_request_parts(parts: &mut Parts, control: &Arc<Control>) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>().copied();
         let Some(token) = bearer(parts) else {
-            let detail =
-                "send `Authorization: Bearer` with an API token, or with an access token of a configured issuer";
-            return Err(Problem::new(ProblemKind::Unauthenticated, detail));
+            let detail = "send `Authorization: Bearer` with an API token or an access token of a configured issuer, or sign \
+                          in at /signin";
+            let nobody = || Problem::new(ProblemKind::Unauthenticated, detail);
+            return control.person_by_cookie(parts).await?.ok_or_else(nobody);
         };
         let actor = if token.reveal().starts_with(API_TOKEN) {
             control.api_token(&token).await
@@ -186,7 +200,7 @@ impl Control {
             Problem::new(ProblemKind::Unauthenticated, detail)
         })?;
         let name = format!("token {} ({})", token.id.0, token.name);
-        Ok(Actor { name, role: token.role, scopes: token.scopes, user: None })
+        Ok(Actor { name, role: token.role, scopes: token.scopes, user: None, csrf: None })
     }
 
     async fn person(&self, token: &Secret) -> Result<Actor, Problem> {
@@ -213,7 +227,7 @@ impl Control {
             return Err(Problem::new(ProblemKind::Forbidden, detail));
         }
         let role = self.store.role_of(&user).await.map_err(Problem::from)?;
-        Ok(Actor { name: user.to_string(), role, scopes: Vec::new(), user: Some(user) })
+        Ok(Actor { name: user.to_string(), role, scopes: Vec::new(), user: Some(user), csrf: None })
     }
 }
 
@@ -236,7 +250,7 @@ mod tests {
 
     fn actor(role: Role, scopes: &[&str]) -> Actor {
         let scopes = scopes.iter().map(ToString::to_string).collect();
-        Actor { name: "somebody".into(), role, scopes, user: None }
+        Actor { name: "somebody".into(), role, scopes, user: None, csrf: None }
     }
 
     fn unit(path: &str) -> UnitPath {

@@ -1,4 +1,5 @@
-//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource. Called by `serve`, which
+//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource;
+//! `signin` has the few pages for a browser. Called by `serve`, which
 //! binds the sockets and gives each request the address it came from ([`Peer`]).
 //!
 //! A request goes: [`guard`] (host, rate, size, time) -> [`actor`] (whose token, which role) -> a resource, which asks the
@@ -21,6 +22,7 @@ mod problem;
 mod seen;
 mod sessions;
 mod setup;
+mod signin;
 mod time;
 mod why;
 
@@ -32,13 +34,14 @@ pub use setup::{
     AddOn, AddOnError, Guide, MailServer, Package, Program, Record, SetupSettings, SignIn, Smtp, SmtpSignIn,
     Unnumbered, prepare,
 };
+pub use signin::watch_sign_ins;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::gate::{Gate, Lobby};
 use crate::issuer::Issuers;
-use crate::store::Store;
+use crate::store::{Lifetime, Store};
 
 /// What the operator says about the HTTP listeners: `[http]`, `hostname` and the limits.
 #[derive(Clone, Debug)]
@@ -57,6 +60,8 @@ pub struct Settings {
     pub failures_per_minute: u32,
     /// What people are told about setting up their mail programs.
     pub setup: SetupSettings,
+    /// How long somebody who signed in at the console stays so.
+    pub sign_in: Lifetime,
 }
 
 /// What every resource has at hand.
@@ -76,6 +81,8 @@ pub struct Peer {
     pub from: SocketAddr,
     /// Ours.
     pub at: SocketAddr,
+    /// Whether the connection is TLS, to us.
+    pub tls: bool,
 }
 
 impl Control {
@@ -106,6 +113,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(cutoffs::routes())
         .merge(events::routes())
         .merge(setup::routes())
+        .merge(signin::routes())
 }
 
 /// All paths of the listener.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, Router, routing::get};
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
 use super::{Control, problem::Problem};
@@ -17,13 +17,16 @@ use super::{Control, problem::Problem};
         title = "Portcullis",
         description = "Who may read their mail with which program: directory, settings, grants, live sessions and the audit \
                        log. Every change takes effect within a second, open sessions included.\n\nEach request bears an API \
-                       token (`Authorization: Bearer pct_...`) or an access token of a configured issuer. An error is \
+                       token (`Authorization: Bearer pct_...`) or an access token of a configured issuer; or the cookie of \
+                       somebody who signed in at `/signin`, and then every change bears `csrf` of `/api/v1/me` in the header \
+                       `X-Portcullis-Csrf`. A change names the version it is meant for: in `If-Match`, and another version \
+                       is answered 412 (RFC 9110); many changes at once name it in the body, and are answered 409. An error is \
                        `application/problem+json` (RFC 9457). Lists come in pages: `next` of one page is `cursor` of the \
                        following.",
     ),
     components(schemas(Problem)),
     modifiers(&Security),
-    security(("bearer" = []))
+    security(("bearer" = []), ("cookie" = []))
 )]
 struct Frame;
 
@@ -32,7 +35,10 @@ struct Security;
 impl Modify for Security {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("__Host-portcullis"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
     }
 }
 

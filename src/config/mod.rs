@@ -12,6 +12,7 @@ mod read;
 mod rooms;
 mod sections;
 mod setup;
+mod signin;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use certificates::{PemFileError, PemWarning};
 pub use issuers::{Introspection, Issuer};
 pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits};
 pub use rooms::SecretFileError;
+pub use signin::SignIn;
 
 use crate::admin::SetupSettings;
 use crate::issuer::KeySource;
@@ -102,7 +104,7 @@ pub struct Listen {
 }
 
 /// `[http]`: what holds for every address of `listen.http`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Http {
     /// TLS on loopback addresses too; beyond loopback there is nothing else.
     pub tls: bool,
@@ -112,6 +114,8 @@ pub struct Http {
     pub public_url: Option<String>,
     /// An access token needs one of these scopes to be taken by the API; none: API tokens alone are taken.
     pub scope: Vec<String>,
+    /// Where people sign in at the console, if they can.
+    pub signin: Option<SignIn>,
     /// Its bounds.
     pub limits: HttpLimits,
 }
@@ -191,6 +195,8 @@ impl Config {
             let secret = issuer.introspection.as_ref().and_then(|i| i.client_secret_file.as_deref());
             paths.extend(secret.map(|file| ("issuer.introspection.client_secret_file", file)));
         }
+        let secret = self.http.signin.as_ref().and_then(|signin| signin.client_secret_file.as_deref());
+        paths.extend(secret.map(|file| ("http.signin.client_secret_file", file)));
         paths.extend(self.policy_file.iter().map(|file| ("policy.file", &**file)));
         paths
     }

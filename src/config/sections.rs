@@ -11,7 +11,7 @@ use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
     base_of, issuers,
     read::{At, Reader, Section},
-    setup,
+    setup, signin,
 };
 use crate::model::Secret;
 use crate::policy::file::Problem;
@@ -53,9 +53,9 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         );
     }
     let listen = listen(reader, top);
-    let http = http(reader, top, &listen);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
+    let http = http(reader, top, &listen, &issuers, base);
     let setup = setup::read(reader, top, hostname.as_deref(), &listen, &http, &issuers);
     let jwks = reader.section(top, "jwks", "jwks");
     let jwks = Jwks::read(reader, jwks, &[]);
@@ -136,9 +136,15 @@ fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
     Listen { imaps, pop3s, http, proxy_protocol_from: networks(reader, section, "proxy_protocol_from") }
 }
 
-fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http {
+fn http(
+    reader: &mut Reader<'_>,
+    top: Section<'_, '_>,
+    listen: &Listen,
+    known: &[issuers::Issuer],
+    base: &Path,
+) -> Http {
     let section = reader.section(top, "http", "http");
-    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url"]);
+    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url", "signin"]);
     let hosts = reader.parsed(section, "hosts", |text| {
         let host = text.to_ascii_lowercase();
         let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
@@ -156,7 +162,8 @@ fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http 
         reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
     }
     let public_url = setup::public_url(reader, section);
-    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, limits }
+    let signin = signin::read(reader, section, known, base);
+    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, signin, limits }
 }
 
 /// `192.0.2.0/24`, or one address.

@@ -197,6 +197,7 @@ impl Server {
         for web in self.webs {
             webs.spawn(web.serve(closed.clone()));
         }
+        tasks.spawn(admin::watch_sign_ins(Arc::clone(&self.control), stop.clone()));
         tasks.spawn(sweep(self.control, stop.clone()));
         tokio::select! {
             _ = self.terminate.recv() => info!("SIGTERM: telling every session"),

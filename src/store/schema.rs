@@ -138,6 +138,15 @@ const ADD_ONS: &str = "
 CREATE TABLE thunderbird_add_ons (id TEXT PRIMARY KEY, digest TEXT NOT NULL, version BIGINT NOT NULL);
 ";
 
+/// Sessions of the console, each by the hexadecimal SHA-256 of what is in its cookie. `subject`, `session` and `issued_at` are
+/// the issuer's `sub`, `sid` and `iat`, for what it says later.
+const WEB_SESSIONS: &str = "
+CREATE TABLE web_sessions (
+    hash TEXT PRIMARY KEY, address TEXT NOT NULL, issuer TEXT NOT NULL, subject TEXT NOT NULL, session TEXT,
+    issued_at BIGINT NOT NULL, made_at BIGINT NOT NULL, used_at BIGINT NOT NULL, expires_at BIGINT NOT NULL);
+CREATE INDEX web_sessions_by_address ON web_sessions (address, made_at);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -148,6 +157,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
         (62, "versions of Thunderbird add-ons", ADD_ONS),
+        (63, "sessions of the console", WEB_SESSIONS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

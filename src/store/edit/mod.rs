@@ -197,6 +197,26 @@ impl Store {
     }
 }
 
+/// Makes a user of the root within another write, unless there is that user already. Says whether it did.
+pub(super) async fn make_user(
+    write: &mut Write<'_>,
+    user: &UserId,
+    by: &str,
+    now: UnixTime,
+) -> Result<bool, EditError> {
+    let patch = UserPatch { unit: Some(UnitPath::root()), ..UserPatch::default() };
+    let wish = Wish::from(Directive::User(user.clone(), Action::Make(patch)));
+    let (events, version) = match Work::run(write, &[wish], Actor { by, reason: None }, now).await {
+        Err(EditError::Exists { .. }) => return Ok(false),
+        made => made?,
+    };
+    let noted = apply::note_policy_version(&mut write.tx, version).await;
+    noted.map_err(|error| write.failed(error))?;
+    let inserted = audit::insert(&mut write.tx, events).await;
+    inserted.map_err(|error| write.failed(error))?;
+    Ok(true)
+}
+
 #[cfg(test)]
 mod round_trip;
 #[cfg(test)]
