@@ -7,9 +7,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{
-    ANN, Gate,
-    openid::Provider,
-    program,
+    ANN, Gate, program,
+    provider::Provider,
     wire::{Imap, Pop, oauthbearer, xoauth2},
 };
 

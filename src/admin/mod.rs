@@ -21,6 +21,7 @@ mod page;
 mod problem;
 mod seen;
 mod sessions;
+mod setup;
 mod signin;
 mod time;
 mod why;
@@ -29,6 +30,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 pub use actor::{Actor, Area};
 pub use problem::{Problem, ProblemKind};
+pub use setup::{
+    AddOn, AddOnError, Guide, MailServer, Package, Program, Record, SetupSettings, SignIn, Smtp, SmtpSignIn,
+    Unnumbered, prepare,
+};
 pub use signin::watch_sign_ins;
 
 use axum::Router;
@@ -53,6 +58,8 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// Requests with a token that is not good, of one address in a minute.
     pub failures_per_minute: u32,
+    /// What people are told about setting up their mail programs.
+    pub setup: SetupSettings,
     /// How long somebody who signed in at the console stays so.
     pub sign_in: Lifetime,
 }
@@ -105,6 +112,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(seen::routes())
         .merge(cutoffs::routes())
         .merge(events::routes())
+        .merge(setup::routes())
         .merge(signin::routes())
 }
 

@@ -11,14 +11,14 @@ use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
     base_of, issuers,
     read::{At, Reader, Section},
-    signin,
+    setup, signin,
 };
 use crate::model::Secret;
 use crate::policy::file::Problem;
 
-const TOP: [&str; 14] = [
+const TOP: [&str; 15] = [
     "hostname", "data_dir", "listen", "http", "tls", "issuer", "jwks", "database", "policy", "mail", "audit",
-    "limits", "log", "upstream",
+    "limits", "log", "upstream", "setup",
 ];
 
 /// Reads the text of `file`.
@@ -56,6 +56,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
     let http = http(reader, top, &listen, &issuers, base);
+    let setup = setup::read(reader, top, hostname.as_deref(), &listen, &http, &issuers);
     let jwks = reader.section(top, "jwks", "jwks");
     let jwks = Jwks::read(reader, jwks, &[]);
     let database = database(reader, top);
@@ -78,6 +79,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         http,
         tls,
         issuers,
+        setup,
         jwks,
         database,
         policy_file,
@@ -95,13 +97,7 @@ fn hostname(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Option<String> {
         return reader.missing(top, "hostname", remedy);
     }
     let At { value, span } = reader.string(top, "hostname")?;
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if value.len() > 253 || !value.split('.').all(label) {
+    if !setup::is_host_name(&value) {
         return reader.wrong(span, format!("hostname = {value:?} is no host name"), remedy);
     }
     Some(value.to_ascii_lowercase())
@@ -148,7 +144,7 @@ fn http(
     base: &Path,
 ) -> Http {
     let section = reader.section(top, "http", "http");
-    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "signin"]);
+    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url", "signin"]);
     let hosts = reader.parsed(section, "hosts", |text| {
         let host = text.to_ascii_lowercase();
         let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
@@ -165,8 +161,9 @@ fn http(
         let what = format!("http.tls = false, but listen.http has {open}, which others can reach");
         reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
     }
+    let public_url = setup::public_url(reader, section);
     let signin = signin::read(reader, section, known, base);
-    Http { tls: tls.unwrap_or(false), hosts, scope, signin, limits }
+    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, signin, limits }
 }
 
 /// `192.0.2.0/24`, or one address.

@@ -13,6 +13,7 @@
 //! - [`Store::web_session`] (a [`WebSession`] of somebody who signed in at the console), [`Store::open_web_session`],
 //!   [`Store::end_web_sessions`].
 
+mod add_ons;
 mod apply;
 mod audit;
 mod bootstrap;

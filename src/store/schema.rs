@@ -133,6 +133,11 @@ CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
 INSERT INTO counters (name, number) VALUES ('policy', 0);
 ";
 
+/// The last content of each Thunderbird add-on, by its SHA-256, and how many different ones there were.
+const ADD_ONS: &str = "
+CREATE TABLE thunderbird_add_ons (id TEXT PRIMARY KEY, digest TEXT NOT NULL, version BIGINT NOT NULL);
+";
+
 /// Sessions of the console, each by the hexadecimal SHA-256 of what is in its cookie. `subject`, `session` and `issued_at` are
 /// the issuer's `sub`, `sid` and `iat`, for what it says later.
 const WEB_SESSIONS: &str = "
@@ -151,6 +156,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
+        (62, "versions of Thunderbird add-ons", ADD_ONS),
         (63, "sessions of the console", WEB_SESSIONS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {

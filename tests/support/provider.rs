@@ -1,4 +1,4 @@
-//! An OpenID provider that no one here wrote (npm `oidc-provider`), in a process of its own.
+//! An OpenID provider that no one here wrote (npm `oidc-provider`, certified), in a process of its own.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -11,7 +11,7 @@ use super::{APP, Gate, Setup, program::Home};
 
 /// The provider, in a process of its own.
 pub struct Provider {
-    /// Its address.
+    /// Its address, as `iss` says it.
     pub issuer: String,
     child: Child,
     says: ChildStdin,
@@ -20,7 +20,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Starts it.
+    /// Starts it, and waits until it answers.
     pub fn start() -> Self {
         let home = Home::new();
         let mut command = home.node("openid_provider.js");
@@ -39,7 +39,7 @@ impl Provider {
         self.ask(&format!("token {user}"), "token ")
     }
 
-    /// Sends a line, and gives the rest of the answer, which begins so.
+    /// Gives it a command; what follows `answer` in its answer.
     pub fn ask(&mut self, command: &str, answer: &str) -> String {
         writeln!(self.says, "{command}").unwrap();
         self.next(answer)
@@ -50,14 +50,21 @@ impl Provider {
         line.strip_prefix(start).unwrap_or_else(|| panic!("the provider says {line}")).to_owned()
     }
 
-    /// A gate that believes it.
+    /// A gate that believes this provider.
     pub fn gate(&self) -> Gate {
         self.gate_with("")
     }
 
     /// The same, with more lines of `[http]`.
     pub fn gate_with(&self, http: &str) -> Gate {
-        let issuer = format!(
+        let more = format!("[jwks]\nforced_refresh_gap_s = 1\nrefresh_s = 10\n[http]\n{http}");
+        let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned();
+        Gate::with(Setup { listen, issuer: Some(self.table()), more, ..Setup::default() })
+    }
+
+    /// The `[[issuer]]` table for it.
+    pub fn table(&self) -> String {
+        format!(
             r#"[[issuer]]
 url = "{}"
 audience = ["portcullis"]
@@ -66,10 +73,7 @@ token_type = "at+jwt"
 scope = {{ imap = ["mail"], pop = ["mail"] }}
 "#,
             self.issuer
-        );
-        let more = format!("[jwks]\nforced_refresh_gap_s = 1\nrefresh_s = 10\n[http]\n{http}");
-        let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned();
-        Gate::with(Setup { listen, issuer: Some(issuer), more, ..Setup::default() })
+        )
     }
 }
 
