@@ -130,7 +130,7 @@ async fn endpoints(add_on: &AddOn, issuers: &Issuers) -> Result<Endpoints, Fetch
     match (&add_on.authorization_endpoint, &add_on.token_endpoint) {
         (Some(authorization), Some(token)) => {
             let (authorization, token) = (authorization.clone(), token.clone());
-            Ok(Endpoints { authorization, token, names_itself: false })
+            Ok(Endpoints { authorization, token, ..Endpoints::default() })
         }
         _ => issuers.endpoints(&add_on.issuer, now()).await,
     }
