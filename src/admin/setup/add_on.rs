@@ -344,7 +344,14 @@ mod tests {
 
     fn made(setup: &SetupSettings, authorization: &str) -> Result<Unnumbered, AddOnError> {
         let (authorization, token) = (authorization.to_owned(), "https://id.example.com/token".to_owned());
-        let endpoints = Endpoints { authorization, token, names_itself: false };
+        let endpoints = Endpoints {
+            authorization,
+            token,
+            names_itself: false,
+            userinfo: None,
+            end_session: None,
+            secret_in_form: false,
+        };
         Unnumbered::new(setup, 0, setup.add_ons.first().unwrap(), &endpoints)
     }
 
