@@ -15,6 +15,7 @@ mod grants;
 mod guard;
 mod health;
 mod me;
+mod notices;
 mod openapi;
 mod page;
 mod problem;
@@ -91,6 +92,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(access::routes())
         .merge(grants::routes())
         .merge(me::routes())
+        .merge(notices::routes())
         .merge(audit::routes())
         .merge(why::routes())
         .merge(directory::routes())

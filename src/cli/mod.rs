@@ -62,6 +62,7 @@ enum Command {
     Sessions(remote::sessions::Arguments),
     #[command(name = "apps-seen")]
     AppsSeen(remote::apps::Arguments),
+    Notices(remote::notices::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
     Admins(remote::access::Admins),
@@ -102,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Grants(arguments) => arguments.run(),
         Command::Sessions(arguments) => arguments.run(),
         Command::AppsSeen(arguments) => arguments.run(),
+        Command::Notices(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),
         Command::Admins(arguments) => arguments.run(),

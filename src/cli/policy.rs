@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::SystemTime,
 };
 
 use anyhow::bail;
@@ -14,12 +15,15 @@ use serde_json::json;
 
 use super::{ConfigFile, EXIT_WRONG};
 use crate::config::Config;
+use crate::model::UnixTime;
 use crate::policy::{Preview, Side, file};
 use crate::serve;
 use crate::store::{Plan, Store, StoreError};
 
 /// Most pairs of user and app that a plan shows to people.
 const SHOWN: usize = 10;
+/// Longest reason, in characters.
+const REASON_CHARS: usize = 500;
 
 /// Write the policy to a file, see what a file would change, apply it
 ///
@@ -33,6 +37,7 @@ database out of reach, or changed meanwhile.
 Examples:
     portcullis policy export --config config/portcullis.toml > policy.toml
     portcullis policy plan  --config config/portcullis.toml policy.toml
+    portcullis policy plan  --config config/portcullis.toml policy.toml --notify --on 2026-12-18
     portcullis policy apply --config config/portcullis.toml policy.toml --yes --expect 4711")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -69,6 +74,15 @@ struct PlanArguments {
     /// One JSON object
     #[arg(long)]
     json: bool,
+    /// Tell everybody who would lose access, ahead of it: queues a notice to each
+    #[arg(long)]
+    notify: bool,
+    /// What the notices name as the day, or the moment, of the change: 2026-12-18, 2026-12-18T18:00:00Z
+    #[arg(long, value_name = "DATE", requires = "notify", value_parser = moment)]
+    on: Option<UnixTime>,
+    /// Why, for the notices
+    #[arg(long, value_name = "TEXT", requires = "notify", value_parser = reason)]
+    reason: Option<String>,
 }
 
 /// Apply a policy file: all of it in one transaction, or nothing
@@ -90,6 +104,12 @@ struct Apply {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// Tell everybody who loses access: queues a notice to each, in the same transaction
+    #[arg(long)]
+    notify: bool,
+    /// Why, for the notices
+    #[arg(long, value_name = "TEXT", requires = "notify", value_parser = reason)]
+    reason: Option<String>,
 }
 
 impl Arguments {
@@ -132,8 +152,24 @@ impl PlanArguments {
         let config = self.config.read()?;
         let document = serve::policy_document(&self.file)?;
         let name = self.file.display().to_string();
-        let plan = open(&config).await?.plan(&document, &name, &[]).await?;
-        super::say(&if self.json { to_json(&plan).to_string() } else { to_text(&plan, &name) })?;
+        let store = open(&config).await?;
+        let plan = store.plan(&document, &name, &[]).await?;
+        let told = if self.notify {
+            let by = format!("{} with {name}", account());
+            Some(store.warn(&document, (&name, &by), self.on, self.reason.as_deref()).await?)
+        } else {
+            None
+        };
+        if self.json {
+            let mut json = to_json(&plan);
+            if let (Some(object), Some(told)) = (json.as_object_mut(), told) {
+                object.insert("told".to_owned(), told.into());
+            }
+            super::say(&json.to_string())?;
+        } else {
+            super::say(&to_text(&plan, &name))?;
+            told.map(|told| super::say(&said(told))).transpose()?;
+        }
         Ok(if plan.counts.is_unchanged() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
@@ -158,7 +194,13 @@ impl Apply {
             return Ok(ExitCode::from(1));
         }
         let by = format!("{} with {name}", account());
-        let applied = match store.apply_expecting(&document, &name, &by, Some(plan.version)).await {
+        let applied = if self.notify {
+            let reason = self.reason.as_deref();
+            store.apply_telling(&document, (&name, &by), Some(plan.version), reason).await
+        } else {
+            store.apply_expecting(&document, &name, &by, Some(plan.version)).await
+        };
+        let applied = match applied {
             Ok(applied) => applied,
             Err(error @ StoreError::Stale { .. }) => {
                 eprintln!("portcullis: {error}");
@@ -167,6 +209,9 @@ impl Apply {
             Err(error) => return Err(error.into()),
         };
         super::say(&format!("applied; the policy has version {}", store.policy_version().await?))?;
+        if self.notify {
+            super::say(&said(applied.told))?;
+        }
         tracing::debug!(number = applied.number, "policy applied");
         Ok(ExitCode::SUCCESS)
     }
@@ -182,6 +227,35 @@ impl Apply {
                 own.display()
             );
         }
+    }
+}
+
+/// How many are told.
+fn said(told: usize) -> String {
+    match told {
+        0 => "nobody loses access, so nobody is told".to_owned(),
+        1 => "a notice to 1 person is queued".to_owned(),
+        many => format!("notices to {many} people are queued"),
+    }
+}
+
+/// A day, which begins at midnight UTC, or a moment; not one that has passed.
+fn moment(text: &str) -> Result<UnixTime, String> {
+    let day = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+    let day = day.and_then(|day| day.and_hms_opt(0, 0, 0)).map(|day| day.and_utc().timestamp_millis());
+    let moment = || chrono::DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_millis());
+    let at = day.or_else(moment).ok_or("write a day or a moment: 2026-12-18, 2026-12-18T18:00:00Z")?;
+    if UnixTime(at) < UnixTime::from(SystemTime::now()) {
+        return Err("it has passed".to_owned());
+    }
+    Ok(UnixTime(at))
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        text if text.chars().count() > REASON_CHARS => Err("write at most 500 characters".to_owned()),
+        text => Ok(text.to_owned()),
     }
 }
 

@@ -9,15 +9,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
-    base_of, issuers,
+    base_of, issuers, notify,
     read::{At, Reader, Section},
 };
 use crate::model::Secret;
 use crate::policy::file::Problem;
 
-const TOP: [&str; 14] = [
+const TOP: [&str; 15] = [
     "hostname", "data_dir", "listen", "http", "tls", "issuer", "jwks", "database", "policy", "mail", "audit",
-    "limits", "log", "upstream",
+    "notify", "limits", "log", "upstream",
 ];
 
 /// Reads the text of `file`.
@@ -63,6 +63,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     let policy_file = reader.string(policy, "file").map(|at| base.join(at.value));
     mail(reader, top);
     let audit = audit(reader, top);
+    let notify = notify::read(reader, top, base);
     let section = reader.section(top, "limits", "limits");
     let limits = Limits::read(reader, section, &["trusted_networks", "sessions_end_with_token"]);
     limits.check(reader, section);
@@ -81,6 +82,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         database,
         policy_file,
         audit,
+        notify,
         limits,
         trusted_networks,
         sessions_end_with_token,

@@ -48,7 +48,7 @@ fn the_shipped_file_works_and_every_default_it_prints_is_the_default() {
         format!("{all_written:?}"),
         "a default in a comment differs from the code's"
     );
-    for limit in Limits::ALL.iter().chain(Jwks::ALL) {
+    for limit in Limits::ALL.iter().chain(Jwks::ALL).chain(NotifyLimits::ALL) {
         let line = format!("# {} = {}", limit.key, limit.default);
         assert!(SHIPPED.lines().any(|l| l == line), "config/portcullis.toml lacks the line {line:?}");
     }
@@ -79,7 +79,8 @@ fn every_example_in_the_shipped_file_works() {
             "remember_s",
             "remember_refusal_s",
         ];
-        if !half.contains(&key) && !example.starts_with('[') {
+        // Further in: the lines of a block that is tested as a whole elsewhere.
+        if !half.contains(&key) && !example.starts_with(['[', ' ']) {
             parse(&text).unwrap_or_else(|error| panic!("{error}"));
         }
     }
@@ -92,6 +93,16 @@ fn the_introspection_block_of_the_shipped_file_works_when_its_marks_are_removed(
     let block = block.map_while(|line| line.strip_prefix("#   ")).collect::<Vec<_>>().join("\n");
     let config = parse(&format!("{LEAST}{block}")).unwrap_or_else(|error| panic!("{error}"));
     assert!(config.issuers[0].introspection.is_some() && config.issuers[0].rules.introspection_needs_audience);
+}
+
+#[test]
+fn the_blocks_for_notices_of_the_shipped_file_work_when_their_marks_are_removed() {
+    let lines = SHIPPED.lines().skip_while(|line| *line != "#   [notify.smtp]");
+    let block: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("# --")).filter_map(|l| l.strip_prefix("#   ")).collect();
+    let config = parse(&format!("{LEAST}{}", block.join("\n"))).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.notify.channels().len(), 2, "{block:?}");
+    assert!(config.notify.smtp.is_some_and(|smtp| smtp.login.is_some()));
 }
 
 #[test]

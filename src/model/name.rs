@@ -131,6 +131,12 @@ impl UnitPath {
         Ok(Self(text.into()))
     }
 
+    /// Whether `unit` is this unit or below it.
+    pub fn covers(&self, unit: &Self) -> bool {
+        let below = unit.as_str().strip_prefix(self.as_str());
+        self.as_str() == "/" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The unit above, none for the root.
     pub fn parent(&self) -> Option<Self> {
         match self.0.rsplit_once('/') {

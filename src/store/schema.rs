@@ -133,6 +133,23 @@ CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
 INSERT INTO counters (name, number) VALUES ('policy', 0);
 ";
 
+/// What people are told, and over which channels. `body` is JSON. A notice without deliveries is for the console and the
+/// API alone. `lease` names whoever is sending, until `lease_until`.
+const OUTBOX: &str = "
+INSERT INTO counters (name, number) VALUES ('notice', 0);
+CREATE TABLE notices (
+    number BIGINT PRIMARY KEY, kind TEXT NOT NULL, recipient TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL,
+    made_by TEXT NOT NULL, made_at BIGINT NOT NULL, read_at BIGINT);
+CREATE INDEX notices_by_recipient ON notices (recipient, number);
+CREATE INDEX notices_by_state ON notices (state, number);
+CREATE INDEX notices_by_age ON notices (made_at);
+CREATE TABLE deliveries (
+    notice BIGINT NOT NULL, channel TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL,
+    next_at BIGINT NOT NULL, lease TEXT NOT NULL, lease_until BIGINT NOT NULL, changed_at BIGINT NOT NULL,
+    problem TEXT, PRIMARY KEY (notice, channel));
+CREATE INDEX deliveries_by_turn ON deliveries (channel, state, next_at);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -142,6 +159,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
+        (61, "notices", OUTBOX),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

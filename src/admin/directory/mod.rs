@@ -50,7 +50,11 @@ struct How {
     /// Change nothing; tell what the change would come to.
     #[serde(default)]
     preview: bool,
-    /// Why, for the audit log; at most 500 characters.
+    /// Queue a notice for everybody who loses access to something by the change. A preview queues none; it tells how many
+    /// there would be. For more than 100,000 people it is refused.
+    #[serde(default)]
+    notify: bool,
+    /// Why, for the audit log and the notices; at most 500 characters.
     reason: Option<String>,
 }
 
@@ -120,7 +124,12 @@ impl Control {
             let found = self.store.preview(&wishes, &plain).await?;
             return Ok(Outcome::Tried(Box::new(Json(preview::words(&found, &seats)).into_response())));
         }
-        self.store.change(&wishes, store::Actor { by: actor.name(), reason: why }).await?;
+        let who = store::Actor { by: actor.name(), reason: why };
+        if how.notify {
+            self.store.change_telling(&wishes, who).await?;
+        } else {
+            self.store.change(&wishes, who).await?;
+        }
         Ok(Outcome::Made)
     }
 

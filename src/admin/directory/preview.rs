@@ -17,6 +17,8 @@ pub(super) struct PreviewWords {
     gains: SideWords,
     /// Sessions open on the node that answers that would end.
     sessions: Falling,
+    /// How many people would get a notice with `notify=true`.
+    told: usize,
 }
 
 /// One side.
@@ -106,6 +108,7 @@ pub(super) fn words(preview: &Preview, seats: &[Arc<Seat>]) -> PreviewWords {
         loses: side(&preview.loses),
         gains: side(&preview.gains),
         sessions: Falling { count: preview.fall_count, first: falls.collect() },
+        told: preview.loses.user_count,
     }
 }
 

@@ -4,6 +4,7 @@ pub(super) mod access;
 pub(super) mod apps;
 pub(super) mod grants;
 pub(super) mod me;
+pub(super) mod notices;
 pub(super) mod sessions;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
