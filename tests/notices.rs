@@ -377,6 +377,8 @@ fn a_plan_can_warn_people_ahead_and_applying_it_can_tell_them() {
     let output = portcullis(&gate, &plan, &less);
     assert_eq!(output.status.code(), Some(1), "{}", out(&output));
     assert!(out(&output).contains("a notice to 1 person is queued"), "{}", out(&output));
+    assert!(out(&output).contains("\n1 open session would end\n"), "{}", out(&output));
+    assert!(out(&output).contains(" of lisa@example.com by imap on "), "{}", out(&output));
     let letter = smtp.wait_for(1).remove(0);
     assert_eq!(letter.header("To").as_deref(), Some("lisa@example.com"));
     assert_eq!(letter.header("Subject").as_deref(), Some("A mail app of yours will lose access"));
@@ -443,7 +445,7 @@ fn two_nodes_never_both_send_a_notice() {
     let with = || Setup { database: database(&url), ..setup(&dir, Some(&smtp), Some(&hook)) };
     let one = Gate::with(with());
     let first = Api::first(&one);
-    let _two = Gate::with(with());
+    let two = Gate::with(with());
     ok(&first.post("/api/v1/units", &json!({ "path": "/Sales" })));
     let people: Vec<String> = (0..40).map(|number| format!("user{number}@example.com")).collect();
     let changes: Vec<Value> = people
@@ -453,7 +455,21 @@ fn two_nodes_never_both_send_a_notice() {
     ok(&first.post("/api/v1/changes", &json!({ "changes": changes })));
     people.iter().for_each(|user| drop(one.imap(user, APP)));
     let off = json!({ "set": { "imap": "off" } });
+    // A preview counts the sessions of the other node, and a plan in the database those of both.
+    let (mut here, mut there) = (one.imap(&people[0], APP), two.imap(&people[1], APP));
+    let tried = ok(&first.if_match("*").patch("/api/v1/units/%2FSales?preview=true", &off));
+    assert_eq!((&tried["sessions"]["count"], &tried["sessions"]["complete"]), (&json!(2), &json!(true)), "{tried}");
+    let less = policy().replacen("imap = \"any\"", "imap = \"off\"", 1);
+    let plan = portcullis(&one, &["policy", "plan", "--json"], &less);
+    let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
+    assert_eq!((&plan["sessions"]["count"], &plan["sessions"]["complete"]), (&json!(2), &json!(true)), "{plan}");
+    let users: BTreeSet<Option<&str>> =
+        plan["sessions"]["first"].as_array().unwrap().iter().map(|fall| fall["user"].as_str()).collect();
+    assert_eq!(users.len(), 2, "{plan}");
+
     ok(&first.if_match("*").patch("/api/v1/units/%2FSales?notify=true", &off));
+    here.bye();
+    there.bye();
     let sent = || ok(&first.get("/api/v1/notices?state=sent&limit=100"))["items"].as_array().unwrap().len();
     wait("all are sent", || (sent() == 40).then_some(()));
     thread::sleep(Duration::from_secs(5));

@@ -119,10 +119,9 @@ impl Control {
             self.may(actor, &wish.directive).await?;
         }
         if how.preview {
-            let seats = self.gate.live().seats();
-            let plain: Vec<_> = seats.iter().map(|seat| preview::plain(seat)).collect();
-            let found = self.store.preview(&wishes, &plain).await?;
-            return Ok(Outcome::Tried(Box::new(Json(preview::words(&found, &seats)).into_response())));
+            let live = self.live_sessions().await?;
+            let found = self.store.preview(&wishes, &live.seats).await?;
+            return Ok(Outcome::Tried(Box::new(Json(preview::words(&found, &live)).into_response())));
         }
         let who = store::Actor { by: actor.name(), reason: why };
         if how.notify {
