@@ -1,6 +1,9 @@
 //! CPU of a whole login (TLS handshake, XOAUTH2, policy, LOGOUT) beside that of a server that only does the handshake,
 //! with the same certificate, in the same run. `benches/README.md` says how to read it.
 
+#[path = "../tests/support/postgres.rs"]
+#[allow(dead_code, clippy::unwrap_used, clippy::panic)]
+mod postgres;
 mod rig;
 
 use std::{
@@ -9,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use clap::Parser;
 use portcullis::model::Secret;
 use rig::{
@@ -39,53 +43,57 @@ struct Arguments {
     /// Logins under way at the same time
     #[arg(long, default_value_t = 8)]
     at_once: usize,
+    /// Keep the gateway's state in a PostgreSQL that is started for the occasion; its own CPU is not counted
+    #[arg(long)]
+    postgres: bool,
     /// Only this kind, for a profiler
     #[arg(long)]
     only: Option<String>,
     /// Be the bare server, with the certificate in this folder
     #[arg(long, hide = true)]
     bare: Option<PathBuf>,
+    /// As the bare server, take AES-128 with SHA-256 first, as the gateway does
+    #[arg(long, hide = true)]
+    aes128: bool,
     /// What cargo passes
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What is measured: its name, the server, the token, and how the handshake goes.
+/// What is measured: its name, the server and the token, and how the handshake goes.
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
-    /// What its CPU is compared with.
-    beside: Option<&'static str>,
     target: Option<f64>,
-    token: Token,
+    visit: Visit,
     resumed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Token {
-    None,
+enum Visit {
+    /// A handshake with the bare server.
+    Bare,
+    /// The same, with the gateway's choice of cipher.
+    BareAes128,
+    /// A sign-in with a token that the gateway remembers.
     Remembered,
+    /// A sign-in with a token that it has not seen before.
     FirstSeen,
 }
 
-const KINDS: [Kind; 5] = [
-    Kind { name: "bare", beside: None, target: None, token: Token::None, resumed: false },
-    Kind { name: "remembered", beside: Some("bare"), target: Some(1.5), token: Token::Remembered, resumed: false },
-    Kind { name: "first-seen", beside: Some("bare"), target: Some(2.5), token: Token::FirstSeen, resumed: false },
-    Kind { name: "bare-resumed", beside: Some("bare"), target: None, token: Token::None, resumed: true },
-    Kind {
-        name: "remembered-resumed",
-        beside: Some("bare"),
-        target: None,
-        token: Token::Remembered,
-        resumed: true,
-    },
+const KINDS: [Kind; 6] = [
+    Kind { name: "bare", target: None, visit: Visit::Bare, resumed: false },
+    Kind { name: "bare-aes128", target: None, visit: Visit::BareAes128, resumed: false },
+    Kind { name: "remembered", target: Some(1.5), visit: Visit::Remembered, resumed: false },
+    Kind { name: "first-seen", target: Some(2.5), visit: Visit::FirstSeen, resumed: false },
+    Kind { name: "bare-resumed", target: None, visit: Visit::Bare, resumed: true },
+    Kind { name: "remembered-resumed", target: None, visit: Visit::Remembered, resumed: true },
 ];
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::parse();
     if let Some(dir) = arguments.bare {
-        return tls::bare(&dir);
+        return tls::bare(&dir, arguments.aes128);
     }
     if !arguments.bench {
         // `cargo test --all-targets`: only whether it runs.
@@ -98,12 +106,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let place = Place::new()?;
+    let server = match arguments.postgres {
+        true => Some(postgres::Server::start().context("PostgreSQL is not installed (tests/install)")?),
+        false => None,
+    };
+    let place = Place::on(server.as_ref().map(postgres::Server::database).as_deref())?;
     place.write_policy(&[("/Staff", "[\"bench-app\"]")], [(USER, "/Staff")].into_iter())?;
     let gateway = place.serve()?;
-    let mut bare = Command::new(std::env::current_exe()?);
-    bare.arg("--bare").arg(place.path());
-    let bare = Process::start(bare)?;
+    let bare = || -> anyhow::Result<Command> {
+        let mut bare = Command::new(std::env::current_exe()?);
+        bare.arg("--bare").arg(place.path());
+        Ok(bare)
+    };
+    let mut aes128 = bare()?;
+    aes128.arg("--aes128");
+    let (bare, aes128) = (Process::start(bare()?)?, Process::start(aes128)?);
     let connectors = [tls::connector(place.path(), false)?, tls::connector(place.path(), true)?];
     let remembered = place.token(USER)?;
 
@@ -113,13 +130,17 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     // Round 0 warms up: the mailbox is made, the grant noted, the token remembered.
     for round in 0..=arguments.rounds {
         for (kind, costs) in kinds.iter().zip(&mut costs) {
-            let server = if kind.token == Token::None { &bare } else { &gateway };
+            let server = match kind.visit {
+                Visit::Bare => &bare,
+                Visit::BareAes128 => &aes128,
+                Visit::Remembered | Visit::FirstSeen => &gateway,
+            };
             let count = if round == 0 { arguments.at_once.max(10) } else { arguments.logins };
             let tokens: Vec<Option<Secret>> = (0..count)
-                .map(|_| match kind.token {
-                    Token::None => Ok(None),
-                    Token::Remembered => Ok(Some(remembered.clone())),
-                    Token::FirstSeen => place.token(USER).map(Some),
+                .map(|_| match kind.visit {
+                    Visit::Bare | Visit::BareAes128 => Ok(None),
+                    Visit::Remembered => Ok(Some(remembered.clone())),
+                    Visit::FirstSeen => place.token(USER).map(Some),
                 })
                 .collect::<anyhow::Result<_>>()?;
             let [full, resuming] = &connectors;
@@ -179,14 +200,18 @@ async fn visit(at: std::net::SocketAddr, connector: TlsConnector, token: Option<
 }
 
 fn report(kinds: &[Kind], costs: &[Vec<f64>]) {
-    println!("\n{:20} {:>14} {:>16} {:>8}", "kind", "us CPU (median)", "beside bare", "target");
+    let beside = |own: &[f64], other: &str| {
+        let at = kinds.iter().position(|kind| kind.name == other)?;
+        let ratios: Vec<f64> = own.iter().zip(costs.get(at)?).map(|(own, other)| own / other.max(1e-9)).collect();
+        Some(format!("{:.2} times", median(&ratios)))
+    };
+    println!(
+        "\n{:20} {:>14} {:>12} {:>19} {:>8}",
+        "kind", "us CPU (median)", "beside bare", "beside bare-aes128", "target"
+    );
     for (kind, own) in kinds.iter().zip(costs) {
-        let other = kinds.iter().position(|other| Some(other.name) == kind.beside).and_then(|at| costs.get(at));
-        let ratio = other.map_or(String::new(), |other| {
-            let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| own / other.max(1e-9)).collect();
-            format!("{:.2} times", median(&ratios))
-        });
+        let [bare, aes128] = ["bare", "bare-aes128"].map(|other| beside(own, other).unwrap_or_default());
         let target = kind.target.map_or(String::new(), |target| format!("{target:.1}"));
-        println!("{:20} {:14.0} {ratio:>17} {target:>8}", kind.name, median(own));
+        println!("{:20} {:14.0} {bare:>13} {aes128:>19} {target:>8}", kind.name, median(own));
     }
 }

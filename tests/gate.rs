@@ -76,6 +76,7 @@ fn limits() -> gate::Limits {
         audit_required: true,
         database_grace: Duration::from_secs(300),
         clock_skew: Duration::from_secs(60),
+        public_url: None,
     }
 }
 

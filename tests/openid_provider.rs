@@ -4,80 +4,13 @@
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, Stdio},
-    sync::mpsc::{Receiver, channel},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use support::{
-    ANN, APP, Gate, Setup,
-    program::{self, Home},
+    ANN, Gate, program,
+    provider::Provider,
     wire::{Imap, Pop, oauthbearer, xoauth2},
 };
-
-/// The provider, in a process of its own.
-struct Provider {
-    issuer: String,
-    child: Child,
-    says: ChildStdin,
-    hears: Receiver<String>,
-    _home: Home,
-}
-
-impl Provider {
-    fn start() -> Self {
-        let home = Home::new();
-        let mut command = home.node("openid_provider.js");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (said, hears) = channel();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line)));
-        let says = child.stdin.take().unwrap();
-        let mut provider = Self { issuer: String::new(), child, says, hears, _home: home };
-        provider.issuer = provider.next("ready ");
-        provider
-    }
-
-    /// A token by authorization code.
-    fn token(&mut self, user: &str) -> String {
-        self.ask(&format!("token {user}"), "token ")
-    }
-
-    fn ask(&mut self, command: &str, answer: &str) -> String {
-        writeln!(self.says, "{command}").unwrap();
-        self.next(answer)
-    }
-
-    fn next(&mut self, start: &str) -> String {
-        let line = self.hears.recv_timeout(Duration::from_secs(30)).expect("the provider says nothing");
-        line.strip_prefix(start).unwrap_or_else(|| panic!("the provider says {line}")).to_owned()
-    }
-
-    fn gate(&self) -> Gate {
-        let issuer = format!(
-            r#"[[issuer]]
-url = "{}"
-audience = ["portcullis"]
-event_audience = ["{APP}"]
-token_type = "at+jwt"
-scope = {{ imap = ["mail"], pop = ["mail"] }}
-"#,
-            self.issuer
-        );
-        let more = "[jwks]\nforced_refresh_gap_s = 1\nrefresh_s = 10\n".to_owned();
-        let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned();
-        Gate::with(Setup { listen, issuer: Some(issuer), more, ..Setup::default() })
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn sign_in(gate: &Gate, token: &str) -> String {
     Imap::connect(gate).command(&format!("AUTHENTICATE XOAUTH2 {}", xoauth2(ANN, token))).status

@@ -34,6 +34,7 @@ async fn second(first: &support::Gate) -> Arc<Gate> {
         audit_required: true,
         database_grace: Duration::from_secs(300),
         clock_skew: Duration::from_secs(60),
+        public_url: None,
     };
     let gate = Gate::new(Arc::clone(&store), issuers, limits);
     let stop = CancellationToken::new();

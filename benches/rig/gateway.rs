@@ -33,11 +33,27 @@ pub struct Place {
 impl Place {
     /// Makes everything but users and mail.
     pub fn new() -> anyhow::Result<Self> {
+        Self::made(SigningKey::generate(&SystemRandom::new())?, &format!("{CONFIG}{POLICY_FILE}"))
+    }
+
+    /// The same with this database (an URL; none: SQLite).
+    pub fn on(database: Option<&str>) -> anyhow::Result<Self> {
+        let config = format!("{CONFIG}{POLICY_FILE}{}", database_section(database));
+        Self::made(SigningKey::generate(&SystemRandom::new())?, &config)
+    }
+
+    /// So many nodes on one database, told by HTTP what the policy is. They have one issuer.
+    pub fn nodes(count: usize, database: Option<&str>) -> anyhow::Result<Vec<Self>> {
+        let key = SigningKey::generate(&SystemRandom::new())?;
+        let config = format!("{CONFIG}{}", database_section(database)).replace("[tls]", HTTP);
+        (0..count).map(|_| Self::made(SigningKey::from_pem(key.to_pem().reveal())?, &config)).collect()
+    }
+
+    fn made(key: SigningKey, config: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("portcullis-bench-").tempdir()?;
         tls::make_certificate(dir.path())?;
-        let key = SigningKey::generate(&SystemRandom::new())?;
         fs::write(dir.path().join("jwks.json"), key.jwks())?;
-        fs::write(dir.path().join("portcullis.toml"), CONFIG)?;
+        fs::write(dir.path().join("portcullis.toml"), config)?;
         Ok(Self { dir, key })
     }
 
@@ -91,16 +107,19 @@ impl Place {
         // Not beside the config: that folder is watched, and each line would wake the watcher.
         let log = self.path().join("log");
         fs::create_dir_all(&log)?;
-        command.env_remove("RUST_LOG").stderr(File::create(log.join("gateway.log"))?);
-        Process::start(command)
+        let log = log.join("gateway.log");
+        command.env_remove("RUST_LOG").stderr(File::create(&log)?);
+        Process::start(command).with_context(|| fs::read_to_string(&log).unwrap_or_default())
     }
 }
 
 /// A server under measurement. Told to stop, and waited for, when dropped.
 pub struct Process {
     child: Child,
-    /// Where it listens.
+    /// Where it listens, for mail programs where it does for others too.
     pub address: SocketAddr,
+    /// Where it listens for HTTP, if it does.
+    pub http: Option<SocketAddr>,
 }
 
 impl Process {
@@ -109,16 +128,18 @@ impl Process {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting a server")?;
         let output = child.stdout.take().context("a server without output")?;
-        let mut address = None;
+        let (mut address, mut http) = (None, None);
         for line in BufReader::new(output).lines() {
             let line = line?;
             if line == "ready" {
                 break;
             }
-            address = line.rsplit(' ').next().and_then(|word| word.parse().ok());
+            let (name, at) = line.rsplit_once(' ').unwrap_or_default();
+            let into = if name.ends_with("http") { &mut http } else { &mut address };
+            *into = at.parse().ok();
         }
         match address {
-            Some(address) => Ok(Self { child, address }),
+            Some(address) => Ok(Self { child, address, http }),
             None => {
                 let _ = child.kill();
                 bail!("a server did not start: {}", child.wait()?)
@@ -158,9 +179,15 @@ audience = ["portcullis"]
 jwks_file = "jwks.json"
 user_claim = "email"
 scope = { imap = ["mail"], pop = ["mail"] }
-[policy]
-file = "policy.toml"
 [limits]
-connections_per_address = 10000
+connections = 12000
+connections_per_address = 12000
 sessions_per_user = 10000
 "#;
+/// Stands before what `[tls]` says.
+const HTTP: &str = "http = [\"127.0.0.1:0\"]\n[http]\nrequests_per_minute = 1000000\n[tls]";
+const POLICY_FILE: &str = "[policy]\nfile = \"policy.toml\"\n";
+
+fn database_section(url: Option<&str>) -> String {
+    url.map_or_else(String::new, |url| format!("[database]\nurl = \"{url}\"\n"))
+}

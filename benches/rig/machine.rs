@@ -18,6 +18,21 @@ pub fn cpu(process: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs(1) * ticks / TICKS_PER_S)
 }
 
+/// CPU time of a process and of its children that run now.
+pub fn family_cpu(process: u32) -> anyhow::Result<Duration> {
+    let mut sum = cpu(process)?;
+    for entry in fs::read_dir("/proc")? {
+        let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // One that has just ended counts no more.
+        let text = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = text.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(1)?.parse().ok());
+        if parent == Some(process) {
+            sum += cpu(child).unwrap_or_default();
+        }
+    }
+    Ok(sum)
+}
+
 /// Memory of a process, in KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {

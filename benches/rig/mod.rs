@@ -4,16 +4,24 @@
 
 #![allow(dead_code)] // Each program uses its part.
 
+pub mod control;
 pub mod gateway;
 pub mod machine;
 pub mod program;
+pub mod sessions;
 pub mod tls;
 
 /// The middle one; zero of none.
 pub fn median(values: &[f64]) -> f64 {
+    rank(values, 0.5)
+}
+
+/// The one below which this share of them lies: 0.0 is the least, 1.0 the greatest; zero of none.
+pub fn rank(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 
 /// Prints the line that made these figures and what they were made on.

@@ -5,7 +5,7 @@ use std::{fs, io::Read, path::Path, sync::Arc};
 
 use anyhow::Context;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -38,15 +38,21 @@ pub fn connector(dir: &Path, tickets: bool) -> anyhow::Result<TlsConnector> {
 
 /// The other side of the comparison, in a process of its own: accepts, handshakes, says goodbye to TLS, closes. The
 /// code is what tokio-rustls shows in its own example, the settings are the library's own but for the tickets, which
-/// are given as the gateway gives them (`src/tls/server.rs`).
+/// are given as the gateway gives them (`src/tls/server.rs`). With `aes128` it also takes AES-128 with SHA-256 whatever the
+/// client puts first, as the gateway does.
 /// Runs until standard input ends.
-pub fn bare(dir: &Path) -> anyhow::Result<()> {
+pub fn bare(dir: &Path, aes128: bool) -> anyhow::Result<()> {
     let chain = vec![CertificateDer::from_pem_file(dir.join("server.pem"))?];
     let key = PrivateKeyDer::from_pem_file(dir.join("server.key"))?;
-    let mut settings = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut provider = aws_lc_rs::default_provider();
+    if aes128 {
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    }
+    let mut settings = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
+    settings.ignore_client_order = aes128;
     settings.ticketer = aws_lc_rs::Ticketer::new()?;
     settings.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     settings.send_tls13_tickets = 1;

@@ -173,7 +173,7 @@ async fn recent(
 }
 
 /// By where the user is now; a row without a user that anybody knows goes by the unit it names.
-fn sees(actor: &Actor, event: &AuditEvent, directory: &Directory) -> bool {
+pub(super) fn sees(actor: &Actor, event: &AuditEvent, directory: &Directory) -> bool {
     if actor.sees_all() {
         return true;
     }

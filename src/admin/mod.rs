@@ -21,6 +21,7 @@ mod page;
 mod problem;
 mod seen;
 mod sessions;
+mod setup;
 mod time;
 mod why;
 
@@ -28,6 +29,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 pub use actor::{Actor, Area};
 pub use problem::{Problem, ProblemKind};
+pub use setup::{
+    AddOn, AddOnError, Guide, MailServer, Package, Program, Record, SetupSettings, SignIn, Smtp, SmtpSignIn,
+    Unnumbered, prepare,
+};
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -51,6 +56,8 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// Requests with a token that is not good, of one address in a minute.
     pub failures_per_minute: u32,
+    /// What people are told about setting up their mail programs.
+    pub setup: SetupSettings,
 }
 
 /// What every resource has at hand.
@@ -100,6 +107,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(seen::routes())
         .merge(cutoffs::routes())
         .merge(events::routes())
+        .merge(setup::routes())
 }
 
 /// All paths of the listener.

@@ -11,6 +11,7 @@ mod manual;
 mod policy;
 mod remote;
 mod serve;
+mod setup;
 mod token;
 
 use std::{
@@ -57,6 +58,7 @@ enum Command {
     Audit(audit::Arguments),
     Legacy(legacy::Arguments),
     Policy(policy::Arguments),
+    Setup(setup::Arguments),
     Directory(directory::Arguments),
     Grants(remote::grants::Arguments),
     Sessions(remote::sessions::Arguments),
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => arguments.run(),
         Command::Legacy(arguments) => arguments.run(),
         Command::Policy(arguments) => arguments.run(),
+        Command::Setup(arguments) => arguments.run(),
         Command::Directory(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
         Command::Sessions(arguments) => arguments.run(),

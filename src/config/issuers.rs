@@ -235,7 +235,7 @@ fn service_account(reader: &mut Reader<'_>, table: Section<'_, '_>) -> Option<Cl
 }
 
 /// An https address; http too for this machine itself, where a development issuer runs.
-fn address(reader: &mut Reader<'_>, section: Section<'_, '_>, key: &str) -> Option<String> {
+pub(super) fn address(reader: &mut Reader<'_>, section: Section<'_, '_>, key: &str) -> Option<String> {
     let At { value, span } = reader.string(section, key)?;
     let url = match reqwest::Url::parse(&value) {
         Ok(url) => url,

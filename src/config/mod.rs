@@ -12,6 +12,7 @@ mod notify;
 mod read;
 mod rooms;
 mod sections;
+mod setup;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits, NotifyLimits};
 pub use notify::{Notify, NotifySecretError, Smtp, Webhook};
 pub use rooms::SecretFileError;
 
+use crate::admin::SetupSettings;
 use crate::issuer::KeySource;
 use crate::model::Secret;
 use crate::policy::file::FileError;
@@ -68,6 +70,8 @@ pub struct Config {
     pub tls: Vec<PemFiles>,
     /// Who may issue tokens. At least one; no two have the same address.
     pub issuers: Vec<Issuer>,
+    /// What people are told about setting up their mail programs.
+    pub setup: SetupSettings,
     /// How signing keys are fetched.
     pub jwks: Jwks,
     /// Where state is kept.
@@ -108,6 +112,8 @@ pub struct Http {
     pub tls: bool,
     /// Names by which it may be asked, beside `hostname` and, on loopback, this machine's own.
     pub hosts: Vec<String>,
+    /// Where it is reached from outside, without a slash at the end.
+    pub public_url: Option<String>,
     /// An access token needs one of these scopes to be taken by the API; none: API tokens alone are taken.
     pub scope: Vec<String>,
     /// Its bounds.

@@ -108,6 +108,7 @@ impl Config {
             audit_required: self.audit.required,
             database_grace: Duration::from_secs(self.database.grace_s),
             clock_skew: Duration::from_secs(self.limits.clock_skew_s),
+            public_url: self.http.public_url.as_deref().map(Into::into),
         }
     }
 
@@ -116,15 +117,25 @@ impl Config {
         let limits = &self.http.limits;
         let count = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         admin::Settings {
-            hosts: std::iter::once(self.hostname.to_ascii_lowercase())
-                .chain(self.http.hosts.iter().cloned())
-                .collect(),
+            hosts: self.web_hosts(),
             scope: self.http.scope.clone(),
             body_bytes: size(limits.body_bytes),
             request_limit: Duration::from_secs(limits.request_s),
             requests_per_minute: count(limits.requests_per_minute),
             failures_per_minute: count(limits.failures_per_minute),
+            setup: self.setup.clone(),
         }
+    }
+
+    /// The names by which the HTTP listener is asked: ours, and where mail programs look for their settings.
+    fn web_hosts(&self) -> Vec<String> {
+        let public = self.http.public_url.as_deref().and_then(|url| reqwest::Url::parse(url).ok());
+        let public = public.and_then(|url| url.host_str().map(str::to_owned));
+        std::iter::once(self.hostname.to_ascii_lowercase())
+            .chain(self.http.hosts.iter().cloned())
+            .chain(public)
+            .chain(self.setup.domains.iter().map(|domain| format!("autoconfig.{domain}")))
+            .collect()
     }
 
     /// For `Lobby::new`.

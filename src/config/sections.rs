@@ -11,13 +11,14 @@ use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
     base_of, issuers, notify,
     read::{At, Reader, Section},
+    setup,
 };
 use crate::model::Secret;
 use crate::policy::file::Problem;
 
-const TOP: [&str; 15] = [
+const TOP: [&str; 16] = [
     "hostname", "data_dir", "listen", "http", "tls", "issuer", "jwks", "database", "policy", "mail", "audit",
-    "notify", "limits", "log", "upstream",
+    "notify", "limits", "log", "upstream", "setup",
 ];
 
 /// Reads the text of `file`.
@@ -55,6 +56,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     let http = http(reader, top, &listen);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
+    let setup = setup::read(reader, top, hostname.as_deref(), &listen, &http, &issuers);
     let jwks = reader.section(top, "jwks", "jwks");
     let jwks = Jwks::read(reader, jwks, &[]);
     let database = database(reader, top);
@@ -78,6 +80,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         http,
         tls,
         issuers,
+        setup,
         jwks,
         database,
         policy_file,
@@ -96,13 +99,7 @@ fn hostname(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Option<String> {
         return reader.missing(top, "hostname", remedy);
     }
     let At { value, span } = reader.string(top, "hostname")?;
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if value.len() > 253 || !value.split('.').all(label) {
+    if !setup::is_host_name(&value) {
         return reader.wrong(span, format!("hostname = {value:?} is no host name"), remedy);
     }
     Some(value.to_ascii_lowercase())
@@ -143,7 +140,7 @@ fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
 
 fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http {
     let section = reader.section(top, "http", "http");
-    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope"]);
+    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url"]);
     let hosts = reader.parsed(section, "hosts", |text| {
         let host = text.to_ascii_lowercase();
         let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
@@ -160,7 +157,8 @@ fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http 
         let what = format!("http.tls = false, but listen.http has {open}, which others can reach");
         reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
     }
-    Http { tls: tls.unwrap_or(false), hosts, scope, limits }
+    let public_url = setup::public_url(reader, section);
+    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, limits }
 }
 
 /// `192.0.2.0/24`, or one address.

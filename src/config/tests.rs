@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 
 use super::*;
+use crate::admin::MailServer;
 use crate::model::UnixTime;
 use crate::token::{Algorithm, ClaimRule, Rules};
 
@@ -69,40 +70,66 @@ fn every_example_in_the_shipped_file_works() {
         });
         let text = lines.map(|(_, l)| l).collect::<Vec<_>>().join("\n");
         // Half of something: tested as a whole elsewhere.
-        let half = [
-            "certificate",
-            "private_key",
-            "endpoint",
-            "client_id",
-            "client_secret_file",
-            "needs_audience",
-            "remember_s",
-            "remember_refusal_s",
-        ];
-        // Further in: the lines of a block that is tested as a whole elsewhere.
-        if !half.contains(&key) && !example.starts_with(['[', ' ']) {
+        let half = ["certificate", "private_key"].contains(&key);
+        let mut block = SHIPPED.lines().take(line + 1).collect::<Vec<_>>().into_iter().rev();
+        let in_block = block.by_ref().map_while(|line| line.strip_prefix("#   ")).any(|line| line.starts_with('['));
+        if !half && !in_block {
             parse(&text).unwrap_or_else(|error| panic!("{error}"));
         }
     }
 }
 
+/// The lines from this header on, without their marks.
+fn block(header: &str) -> String {
+    let lines = SHIPPED.lines().skip_while(|line| line.strip_prefix("#   ") != Some(header));
+    lines.map_while(|line| line.strip_prefix("#   ")).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_introspection_block_of_the_shipped_file_works_when_its_marks_are_removed() {
-    let block =
-        SHIPPED.lines().skip_while(|line| !line.contains("[issuer.introspection]") || !line.starts_with("#   "));
-    let block = block.map_while(|line| line.strip_prefix("#   ")).collect::<Vec<_>>().join("\n");
+    let block = block("[issuer.introspection]");
     let config = parse(&format!("{LEAST}{block}")).unwrap_or_else(|error| panic!("{error}"));
     assert!(config.issuers[0].introspection.is_some() && config.issuers[0].rules.introspection_needs_audience);
 }
 
 #[test]
 fn the_blocks_for_notices_of_the_shipped_file_work_when_their_marks_are_removed() {
-    let lines = SHIPPED.lines().skip_while(|line| *line != "#   [notify.smtp]");
-    let block: Vec<&str> =
-        lines.take_while(|line| !line.starts_with("# --")).filter_map(|l| l.strip_prefix("#   ")).collect();
-    let config = parse(&format!("{LEAST}{}", block.join("\n"))).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.notify.channels().len(), 2, "{block:?}");
+    let (smtp, webhook) = (block("[notify.smtp]"), block("[[notify.webhook]]"));
+    let config = parse(&format!("{LEAST}{smtp}\n{webhook}")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.notify.channels().len(), 2, "{smtp}{webhook}");
     assert!(config.notify.smtp.is_some_and(|smtp| smtp.login.is_some()));
+}
+
+#[test]
+fn the_thunderbird_block_of_the_shipped_file_works_when_its_marks_are_removed() {
+    let config =
+        parse(&format!("{LEAST}{}", block("[setup.thunderbird]"))).unwrap_or_else(|error| panic!("{error}"));
+    let [add_on] = config.setup.add_ons.as_slice() else { panic!("{:?}", config.setup) };
+    assert_eq!((add_on.issuer.as_str(), add_on.scopes.len(), add_on.pkce), ("https://id.example.com", 3, true));
+    assert_eq!(add_on.token_endpoint.as_deref(), Some("https://id.example.com/token"));
+}
+
+#[test]
+fn people_are_told_what_the_config_implies_unless_it_says_otherwise() {
+    let setup = parse(LEAST).unwrap().setup;
+    let at = |server: &Option<MailServer>| server.as_ref().map(ToString::to_string);
+    assert_eq!((at(&setup.imaps), at(&setup.pop3s)), (Some("mail.example.com:993".into()), None));
+    assert!(setup.add_ons.is_empty() && setup.public_url.is_none() && setup.domains.is_empty());
+
+    let config = parse(&format!(
+        "{LEAST}scope = {{ imap = [\"mail\", \"imap\"], pop = [\"mail\"] }}\n[http]\npublic_url = \"https://Web.example.com/\"\n\
+         [setup]\nimaps = \"IMAP.example.com:10993\"\nsmtp = \"smtp.example.com\"\ndomains = [\"Example.com\"]\n\
+         [setup.thunderbird]\nclient_id = \"tb\"\n"
+    ));
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let setup = &config.setup;
+    assert_eq!(at(&setup.imaps).as_deref(), Some("imap.example.com:10993"));
+    assert_eq!(at(&setup.smtp.as_ref().map(|smtp| smtp.server.clone())).as_deref(), Some("smtp.example.com:465"));
+    assert_eq!(setup.public_url.as_deref(), Some("https://web.example.com"));
+    assert_eq!(setup.add_ons[0].scopes, ["openid", "mail", "imap", "offline_access"]);
+    assert_eq!(setup.add_ons[0].redirect, "http://127.0.0.1/");
+    let hosts = config.admin_settings().hosts;
+    assert_eq!(hosts, ["mail.example.com", "web.example.com", "autoconfig.example.com"]);
 }
 
 #[test]
@@ -315,6 +342,34 @@ fn each_mistake_is_told_with_its_remedy() {
         ("[limits]\nconnections = 10", "connections_without_login is 4000, more than connections, which is 10"),
         ("[limits]\ntoken_bytes = 65536", "more than line_before_login_bytes, which is 32768"),
         ("[jwks]\ntimeout_s = 61", "jwks.timeout_s is out of range"),
+        ("[setup]\nimap = \"a\"", "there is no key setup.imap: did you mean imaps?"),
+        ("[setup]\nimaps = \"a b\"", "setup.imaps = \"a b\" is no server: write name and port"),
+        ("[setup]\nimaps = \"a.example.com:0\"", "setup.imaps = \"a.example.com:0\" is no server"),
+        ("[setup]\npop3s = \"a.example.com\"", "setup.pop3s = \"a.example.com\", but listen.pop3s is off"),
+        ("[setup]\nsmtp = \"smtp:x\"", "setup.smtp = \"smtp:x\" is no server"),
+        ("[setup]\nsmtp_sign_in = \"plain\"", "setup.smtp_sign_in = \"plain\": write \"oauth\""),
+        ("[setup]\ndomains = [\"ann@example.com\"]", "in setup.domains: write mail domains"),
+        ("[setup.thunderbird]\nname = \"x\"", "setup.thunderbird.client_id is missing"),
+        ("[setup.thunderbird]\nclient_id = \"a b\"", "write the client ID that the issuer gave"),
+        ("[setup]\nthunderbird = 7", "setup.thunderbird is of type integer: write a table"),
+        (
+            "[setup.thunderbird]\nclient_id = \"a\"\nissuer = \"https://x.example.com\"",
+            "is none of the [[issuer]]s",
+        ),
+        ("[setup.thunderbird]\nclient_id = \"a\"\nredirect = \"nowhere\"", "redirect = \"nowhere\" is no address"),
+        (
+            "[setup.thunderbird]\nclient_id = \"a\"\ntoken_endpoint = \"https://x.example.com/\"",
+            "setup.thunderbird.authorization_endpoint is missing: write authorization_endpoint too, or remove",
+        ),
+        (
+            "[[setup.thunderbird]]\nclient_id = \"a\"\n[[setup.thunderbird]]\nclient_id = \"b\"",
+            "the issuer https://id.example.com has two Thunderbird add-ons",
+        ),
+        ("[http]\npublic_url = \"http://a.example.com\"", "is not https"),
+        (
+            "[http]\npublic_url = \"https://a.example.com/gate\"",
+            "has a path or a query: write scheme and host alone",
+        ),
         ("[console]\na = 1", "there is no key console: known here: hostname"),
         ("policy = \"config/policy.toml\"", "there is no key issuer.policy"),
         ("[policy]\nfile = 'a\u{0}b'", "no TOML"),

@@ -194,7 +194,8 @@ impl Gate {
 
     pub(super) fn denial(&self, cause: Cause, service: Service, who: Option<&Identity>) -> Denial {
         let (scope, discovery) = self.issuers.hint(who, service);
-        let hint = Hint { scope, discovery: discovery.map(str::to_owned) };
+        let help = self.limits.public_url.clone();
+        let hint = Hint { scope, discovery: discovery.map(str::to_owned), help };
         Denial { cause, reference: fresh_reference(), service, hint }
     }
 }

@@ -1,6 +1,6 @@
 //! A "no" and how each protocol says it: the table of product.md section 5, in one place.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::imap::write::Code;
 use crate::issuer::Unidentified;
@@ -39,7 +39,13 @@ pub struct Hint {
     pub scope: String,
     /// Where the issuer describes itself (OpenID discovery).
     pub discovery: Option<String>,
+    /// Where this gateway's own pages are: `https://mail.example.com`.
+    pub help: Option<Arc<str>>,
 }
+
+/// Longest text that an address is added to, in bytes: a POP3 reply ends at 512, with its code in front (RFC 2449
+/// section 4), and what is cut off an address leads nowhere.
+const MOST_WITH_HELP: usize = 480;
 
 /// The cause word of a session that somebody ended by name, in the row of its end (`session.ended`). No login has it.
 const ENDED_BY_ADMIN: &str = "ended_by_admin";
@@ -236,7 +242,10 @@ impl Denial {
                 "Passwords are not accepted; sign in with OAuth (XOAUTH2 or OAUTHBEARER).".into()
             }
         };
-        format!("{text} (ref {})", self.reference)
+        let text = format!("{text} (ref {})", self.reference);
+        let Some(help) = &self.hint.help else { return text };
+        let whole = format!("{text} See {help}/help/ref/{}", self.reference);
+        if whole.len() <= MOST_WITH_HELP { whole } else { text }
     }
 
     fn policy_text(&self, refusal: &Refusal, service: &str) -> String {
@@ -293,5 +302,45 @@ impl Denial {
                 app()
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::ClientId;
+    use crate::pop3::reply::MAX_REPLY;
+
+    fn denial(app: &str, help: Option<&str>) -> Denial {
+        let refusal = Refusal::AppNotListed {
+            app: ClientId::parse(app).unwrap(),
+            name: Some("Some Mail".into()),
+            service: Service::Pop,
+            at: Place::Unit(crate::model::UnitPath::root()),
+        };
+        let hint = Hint { help: help.map(Into::into), ..Hint::default() };
+        let reference = Reference::parse("7F3K2Q").unwrap();
+        Denial { cause: Cause::Policy(refusal), reference, service: Service::Pop, hint }
+    }
+
+    #[test]
+    fn a_refusal_ends_with_the_page_that_explains_it_where_there_is_room() {
+        let help = "https://mail.example.com";
+        let (_, bare) = denial("app", None).imap();
+        assert!(bare.starts_with("Some Mail (app) is not allowed to use POP here."), "{bare}");
+        assert!(bare.ends_with("(ref 7F3K2Q)"), "{bare}");
+        let (_, told) = denial("app", Some(help)).imap();
+        assert_eq!(told, format!("{bare} See https://mail.example.com/help/ref/7F3K2Q"));
+
+        for length in 1..=255 {
+            let (code, text) = denial(&"a".repeat(length), Some(help)).pop();
+            let whole = format!("-ERR [{code}] {text}\r\n");
+            assert!(whole.len() <= MAX_REPLY, "{length}: {} bytes", whole.len());
+            assert!(text.ends_with("(ref 7F3K2Q)") || text.ends_with("/help/ref/7F3K2Q"), "{length}: {text}");
+        }
+        let far = format!("https://{}example.com", "long.".repeat(30));
+        let (_, text) = denial(&"a".repeat(255), Some(&far)).pop();
+        assert!(text.ends_with("(ref 7F3K2Q)"), "{text}");
     }
 }

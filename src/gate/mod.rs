@@ -55,6 +55,8 @@ pub struct Limits {
     pub database_grace: Duration,
     /// How far our clock may be behind the time of the last committed change.
     pub clock_skew: Duration,
+    /// Where a refusal's reader finds help: `https://mail.example.com`; none: its text names no address.
+    pub public_url: Option<Arc<str>>,
 }
 
 /// The gate of one process.

@@ -3,6 +3,7 @@
 //! what they say. Called by `gate` and built by `serve`. Imports `model` and `token`.
 
 mod ask;
+mod endpoints;
 mod events;
 mod flight;
 mod http;
@@ -18,12 +19,14 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     ask::Asker,
+    endpoints::Finder,
     memory::{Believed, Memory},
     ring::{Keys, OnWithdrawal, Ring, Search},
 };
 use crate::model::{Blame, Secret, Service, UnixTime};
 use crate::token::{self, Diagnosis, Fingerprint, Identity, JsonError, KeySet, Rules, TokenError, peek_issuer};
 
+pub use endpoints::Endpoints;
 pub use http::FetchError;
 pub use settings::{Introspection, IssuerError, KeySource, Limits, Settings};
 
@@ -45,6 +48,7 @@ struct Issuer {
     openid_configuration: Option<String>,
     ring: Option<Arc<Ring>>,
     asker: Option<Arc<Asker>>,
+    finder: Arc<Finder>,
 }
 
 /// How one issuer stands: without usable keys its people cannot come in.
@@ -403,6 +407,7 @@ impl Issuer {
             openid_configuration: settings.openid_configuration.clone().or(discovered),
             ring: ring.map(Arc::new),
             asker: asker.map(Arc::new),
+            finder: Finder::new(&settings),
             settings,
         })
     }

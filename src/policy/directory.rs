@@ -12,6 +12,7 @@ use std::{
 use super::{
     Cutoff, CutoffKey, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Unit, User,
     cutoffs::Cutoffs,
+    domains::Domains,
     groups::{Groups, NO_GROUPS},
     rule::{Apps, Ends, Rules},
     tree::Tree,
@@ -36,6 +37,7 @@ pub struct Directory {
     next_user: u32,
     next_mailbox: u32,
     listed_users: usize,
+    domains: Domains,
     version: i64,
 }
 
@@ -225,7 +227,10 @@ impl Directory {
         let old = *row;
         *row = UserRow { unit_and_bits: bits | old.unit_and_bits & UserRow::GRANTS, groups, ..old };
         self.groups.leave_set(old.groups);
-        self.listed_users += usize::from(!old.has(UserRow::LISTED));
+        if !old.has(UserRow::LISTED) {
+            self.listed_users += 1;
+            self.domains.add(id);
+        }
         self.put_exception(old, rules);
     }
 
@@ -239,7 +244,10 @@ impl Directory {
             self.users.remove(id);
         }
         self.groups.leave_set(old.groups);
-        self.listed_users -= usize::from(old.has(UserRow::LISTED));
+        if old.has(UserRow::LISTED) {
+            self.listed_users -= 1;
+            self.domains.take(id);
+        }
         self.put_exception(old, Rules::default());
     }
 
@@ -350,6 +358,7 @@ impl Directory {
             next_user: self.next_user,
             next_mailbox: self.next_mailbox,
             listed_users: self.listed_users,
+            domains: Domains::default(),
             version: self.version,
         }
     }
@@ -432,6 +441,11 @@ impl Directory {
     /// Whether a user of this name is listed.
     pub fn knows(&self, user: &UserId) -> bool {
         self.user(user).is_some()
+    }
+
+    /// Whether a listed user has an address in this mail domain, which is in lower case.
+    pub fn has_domain(&self, domain: &str) -> bool {
+        self.domains.has(domain)
     }
 
     /// The unit of a listed user.

@@ -6,6 +6,7 @@ mod catalogue;
 mod cutoffs;
 mod decide;
 mod directory;
+mod domains;
 mod effective;
 mod explain;
 mod facts;

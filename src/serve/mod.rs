@@ -149,8 +149,10 @@ impl Server {
                 doors.push((door, listeners));
             }
         }
-        let control =
-            Control::new(Arc::clone(&gate), Arc::clone(&issuers), Arc::clone(&lobby), config.admin_settings());
+        let mut settings = config.admin_settings();
+        let port = |name| bound.iter().find(|bound| bound.name == name).map(|bound| bound.address.port());
+        settings.setup.bound(port("imaps"), port("pop3s"));
+        let control = Control::new(Arc::clone(&gate), Arc::clone(&issuers), Arc::clone(&lobby), settings);
         let webs = webs(config, &resolver, &control, &mut bound)?;
         let drain_limit = Duration::from_secs(config.limits.drain_s);
         log_limits(config);

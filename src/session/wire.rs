@@ -128,7 +128,8 @@ impl Wire {
             return;
         }
         let goodbye = async {
-            // The last words and the end of TLS leave in one packet where they fit.
+            // The last words, the end of TLS and that of TCP leave in one packet where they fit.
+            let _ = socket2::SockRef::from(self.stream.get_ref().0).set_tcp_cork(true);
             let taken = self.stream.get_mut().1.writer().write(&self.out)?;
             self.out.advance(taken);
             self.sent += taken as u64;

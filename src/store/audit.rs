@@ -337,17 +337,19 @@ type Texts = [Arc<str>; ROWS.len()];
 
 /// The insertions of so many rows as [`ROWS`] says, for SQLite and for PostgreSQL. Only the latter's places have numbers:
 /// SQLite keeps numbered ones by name in a list and searches it for each, which took as long as the rest of the statement.
+/// `OR FAIL`, because a failure undoes the whole transaction here anyway: without it SQLite writes a copy of every page that
+/// a statement touches to a file, so that it could undo that statement alone.
 static STATEMENTS: LazyLock<(Texts, Texts)> = LazyLock::new(|| {
-    let statement = |rows: usize, place: &dyn Fn(usize) -> String| {
+    let statement = |insert: &str, rows: usize, place: &dyn Fn(usize) -> String| {
         // Beside the columns, `number` and `hash`.
         let width = WIDTH + 2;
         let row = |row| (1..=width).map(|column| place(row * width + column)).collect::<Vec<_>>().join(", ");
         let places = (0..rows).map(|number| format!("({})", row(number))).collect::<Vec<_>>().join(", ");
-        Arc::from(format!("INSERT INTO audit (number, {COLUMNS}, hash) VALUES {places}"))
+        Arc::from(format!("{insert} INTO audit (number, {COLUMNS}, hash) VALUES {places}"))
     };
     (
-        ROWS.map(|rows| statement(rows, &|_| "?".to_owned())),
-        ROWS.map(|rows| statement(rows, &|place| format!("${place}"))),
+        ROWS.map(|rows| statement("INSERT OR FAIL", rows, &|_| "?".to_owned())),
+        ROWS.map(|rows| statement("INSERT", rows, &|place| format!("${place}"))),
     )
 });
 

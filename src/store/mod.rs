@@ -11,6 +11,7 @@
 //! - [`Store::role_of`] a person (a [`Role`]), [`Store::set_role`], [`Store::admins`];
 //! - [`Store::make_bootstrap`] at start, [`Store::exchange_bootstrap`] once.
 
+mod add_ons;
 mod apply;
 mod audit;
 mod bootstrap;

@@ -51,6 +51,8 @@ const SERVER_SESSION: [&str; 3] = [
 pub(super) async fn open(settings: &Settings) -> Result<(AnyPool, Location), StoreError> {
     sqlx::any::install_default_drivers();
     let location = Location::of(settings)?;
+    // Others keep things there too, also when the database is a server.
+    make_dir(&settings.data_dir)?;
     if let Location::File(path) = &location {
         make(path)?;
     }
@@ -118,15 +120,17 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Makes a directory for its owner alone, if there is none.
+fn make_dir(path: &Path) -> Result<(), StoreError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| StoreError::File { doing: "create", path: path.to_owned(), source })
+}
+
 /// Makes the directory and the file for their owner alone. An existing file is not touched: to open and close it here
 /// would drop the locks SQLite holds on it elsewhere in this process (POSIX `fcntl` locks).
 fn make(path: &Path) -> Result<(), StoreError> {
     if let Some(above) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(above).map_err(|source| StoreError::File {
-            doing: "create",
-            path: above.to_owned(),
-            source,
-        })?;
+        make_dir(above)?;
     }
     if path.is_dir() {
         return Err(StoreError::NotADatabase { path: Location::File(path.to_owned()) });

@@ -150,6 +150,11 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_by_turn ON deliveries (channel, state, next_at);
 ";
 
+/// The last content of each Thunderbird add-on, by its SHA-256, and how many different ones there were.
+const ADD_ONS: &str = "
+CREATE TABLE thunderbird_add_ons (id TEXT PRIMARY KEY, digest TEXT NOT NULL, version BIGINT NOT NULL);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -160,6 +165,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
         (61, "notices", OUTBOX),
+        (62, "versions of Thunderbird add-ons", ADD_ONS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

@@ -1,6 +1,7 @@
 //! The store on real SQLite files and on a real PostgreSQL server.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
+mod add_ons;
 mod audit;
 pub(super) mod ground;
 mod seen;

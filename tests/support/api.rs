@@ -137,6 +137,18 @@ impl Api {
         self.finish(request.header("content-type", kind))
     }
 
+    /// A body that is no text, of an answer that is good, and its headers.
+    pub fn bytes(&self, path: &str) -> (Vec<u8>, reqwest::header::HeaderMap) {
+        let request = self.client.get(format!("{}{path}", self.base));
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            let body = answer.bytes().await.unwrap().to_vec();
+            assert_eq!(status, StatusCode::OK, "{path}: {}", String::from_utf8_lossy(&body));
+            (body, headers)
+        })
+    }
+
     fn finish(&self, request: reqwest::RequestBuilder) -> Answer {
         self.runtime.block_on(async {
             let answer = request.send().await.unwrap();

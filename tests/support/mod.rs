@@ -1,6 +1,7 @@
 //! What the integration tests share: a real `portcullis serve` in a temporary directory (`Gate`), tokens for it
 //! (`token`), a small TLS client and the transcript runner (`wire`, `transcript`), messages (`mail`) and other
-//! people's programs with a time limit (`program`).
+//! people's programs with a time limit (`program`), an OpenID provider (`provider`) and Thunderbird (`thunderbird`)
+//! among them.
 //!
 //! Used by `mod support;` in each test crate; none uses all of it, hence the `dead_code` allowance.
 #![allow(dead_code)]
@@ -10,6 +11,8 @@ pub mod api;
 pub mod mail;
 pub mod postgres;
 pub mod program;
+pub mod provider;
+pub mod thunderbird;
 pub mod token;
 pub mod transcript;
 pub mod wire;
@@ -146,7 +149,6 @@ impl Gate {
         fs::write(dir.path().join("jwks.json"), token::jwks(&[&key])).unwrap();
         fs::write(dir.path().join("policy.toml"), &setup.policy).unwrap();
         fs::write(dir.path().join("portcullis.toml"), config(dir.path(), &setup)).unwrap();
-        fs::create_dir(dir.path().join("data")).unwrap();
 
         let (child, listening, log) = launch(dir.path(), &setup.environment);
         let port =

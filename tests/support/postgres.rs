@@ -120,6 +120,12 @@ impl Server {
         end(guard);
     }
 
+    /// The process id of the server; those that serve one connection each are its children.
+    pub fn id(&self) -> u32 {
+        let file = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
+        file.lines().next().and_then(|line| line.trim().parse().ok()).unwrap()
+    }
+
     /// A new and empty database; its URL.
     pub fn database(&self) -> String {
         let name = format!("test{}", self.next.fetch_add(1, Ordering::Relaxed));

@@ -31,6 +31,7 @@ function provider(issuer, key) {
                 application_type: 'native',
                 token_endpoint_auth_method: 'none',
                 redirect_uris: [REDIRECT],
+                grant_types: ['authorization_code', 'refresh_token'],
                 backchannel_logout_uri: logoutAddress,
                 backchannel_logout_session_required: true,
                 id_token_signed_response_alg: 'ES256'
@@ -39,12 +40,14 @@ function provider(issuer, key) {
         jwks: { keys: [key] },
         cookies: { keys: ['not a secret: tests only'] },
         scopes: ['openid', 'mail'],
+        // Mail programs ask for no offline_access where it is not granted in so many words.
+        issueRefreshToken: async () => true,
         claims: { openid: ['sub', 'email'] },
         findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, email: id }) }),
         extraTokenClaims: (_, token) => ({ email: token.accountId }),
         // Without the provider's guard against addresses on loopback: the gateway is there.
         fetch: (address, { dispatcher: _, ...options }) => fetch(address, options),
-        ttl: { AccessToken: 3600, IdToken: 3600, Grant: 3600, Session: 3600, Interaction: 600 },
+        ttl: { AccessToken: 3600, RefreshToken: 3600, IdToken: 3600, Grant: 3600, Session: 3600, Interaction: 600 },
         features: {
             devInteractions: { enabled: true },
             backchannelLogout: { enabled: true },

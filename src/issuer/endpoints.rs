@@ -1,0 +1,160 @@
+//! Where an issuer's people sign in, as its configuration document says (OpenID Connect Discovery 1.0 section 3): for
+//! mail programs that are told, not for the gateway itself, which never goes there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::Url;
+use serde::Deserialize;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    FetchError, IssuerError, Issuers, Settings,
+    flight::Flights,
+    http::{Http, check_address, is_loopback},
+};
+use crate::model::UnixTime;
+
+/// What a mail program needs to know to sign people in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Where the browser is sent.
+    pub authorization: String,
+    /// Where the code is exchanged for tokens.
+    pub token: String,
+    /// Whether the issuer names itself in what it sends back (RFC 9207).
+    pub names_itself: bool,
+}
+
+/// The endpoints of one issuer: asked for when somebody wants them, then remembered as long as keys are.
+pub(super) struct Finder {
+    settings: Settings,
+    last: Mutex<Option<(UnixTime, Answer)>>,
+    flights: Arc<Flights<(), Answer>>,
+}
+
+type Answer = Result<Endpoints, FetchError>;
+
+impl Issuers {
+    /// The endpoints of the issuer at this address. Errors: its configuration document cannot be had or used; that too is
+    /// remembered for `forced_gap`, so that many who ask do not become many questions.
+    pub async fn endpoints(&self, url: &str, now: UnixTime) -> Result<Endpoints, FetchError> {
+        let unknown = || FetchError::Address { url: url.to_owned(), problem: "it is none of the issuers" };
+        let issuer = self.issuer(url).ok_or_else(unknown)?;
+        issuer.finder.find(&self.tasks, now).await
+    }
+}
+
+impl Finder {
+    /// Fetches nothing yet, and needs nothing of what it takes to fetch: few issuers are ever asked.
+    pub(super) fn new(settings: &Settings) -> Arc<Self> {
+        Arc::new(Self { settings: settings.clone(), last: Mutex::default(), flights: Flights::new() })
+    }
+
+    async fn find(self: &Arc<Self>, tasks: &TaskTracker, now: UnixTime) -> Answer {
+        if let Some(answer) = self.remembered(now) {
+            return answer;
+        }
+        let question = || {
+            let finder = Arc::clone(self);
+            Some(async move {
+                let answer = finder.ask().await;
+                if let Err(error) = &answer {
+                    let issuer = &finder.settings.rules.url;
+                    tracing::warn!(%issuer, %error, "the issuer's endpoints could not be read");
+                }
+                *finder.last() = Some((now, answer.clone()));
+                answer
+            })
+        };
+        let url = self.settings.rules.url.clone();
+        let gone = FetchError::NoAnswer { url, problem: "the question was given up".into() };
+        self.flights.join((), tasks, question).await.unwrap_or(Err(gone))
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<(UnixTime, Answer)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self, now: UnixTime) -> Option<Answer> {
+        let last = self.last();
+        let (at, answer) = last.as_ref()?;
+        let good_for = if answer.is_ok() { self.settings.refresh } else { self.settings.forced_gap };
+        (*at <= now && now < *at + good_for).then(|| answer.clone())
+    }
+
+    async fn ask(&self) -> Answer {
+        let own = self.settings.openid_configuration.clone();
+        let document = check_address(&own.unwrap_or_else(|| self.settings.well_known()))?;
+        let no_client =
+            |error: IssuerError| FetchError::NoAnswer { url: document.to_string(), problem: error.to_string() };
+        let http = Http::new(&self.settings, is_loopback(&document)).map_err(no_client)?;
+        read(&http.get(&document).await?, &document, &self.settings.rules.url)
+    }
+}
+
+/// The members that matter here. A member that stands twice is an error.
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+fn read(body: &[u8], document: &Url, issuer: &str) -> Answer {
+    let bad = |problem: String| FetchError::Content { url: document.to_string(), problem };
+    let read: Document = serde_json::from_slice(body).map_err(|_| {
+        bad("it is not a JSON object with \"issuer\", \"authorization_endpoint\" and \"token_endpoint\", each once".into())
+    })?;
+    if read.issuer != issuer {
+        let found: String = read.issuer.chars().take(100).collect();
+        return Err(bad(format!("its issuer is {found:?}, not {issuer:?}")));
+    }
+    check_address(&read.authorization_endpoint)?;
+    check_address(&read.token_endpoint)?;
+    Ok(Endpoints {
+        authorization: read.authorization_endpoint,
+        token: read.token_endpoint,
+        names_itself: read.authorization_response_iss_parameter_supported,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ISSUER: &str = "https://id.example.com";
+
+    fn read_text(text: &str) -> Answer {
+        read(
+            text.as_bytes(),
+            &Url::parse("https://id.example.com/.well-known/openid-configuration").unwrap(),
+            ISSUER,
+        )
+    }
+
+    #[test]
+    fn endpoints_come_from_the_issuers_own_document_alone() {
+        let good = r#"{"issuer": "https://id.example.com", "authorization_endpoint": "https://login.example.com/auth",
+            "token_endpoint": "https://id.example.com/token", "jwks_uri": "x"}"#;
+        let found = read_text(good).unwrap();
+        let (authorization, token) = (found.authorization.as_str(), found.token.as_str());
+        assert_eq!((authorization, token), ("https://login.example.com/auth", "https://id.example.com/token"));
+        assert!(!found.names_itself);
+        let names = good.replace("\"jwks_uri\": \"x\"", "\"authorization_response_iss_parameter_supported\": true");
+        assert!(read_text(&names).unwrap().names_itself);
+        for (what, text) in [
+            ("another issuer", good.replace("\"https://id.example.com\"", "\"https://evil.example.com\"")),
+            ("no token endpoint", good.replace("token_endpoint", "other")),
+            ("plain http", good.replace("https://login", "http://login")),
+            ("a script", good.replace("https://login.example.com/auth", "javascript:alert(1)")),
+            ("issuer twice", good.replace("\"jwks_uri\"", "\"issuer\"")),
+            ("no JSON", "<html>".to_owned()),
+            ("a list", "[]".to_owned()),
+        ] {
+            assert!(read_text(&text).is_err(), "{what}");
+        }
+    }
+}

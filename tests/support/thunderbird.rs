@@ -1,0 +1,195 @@
+//! Debian's Thunderbird without a screen, driven through Marionette, the remote control that it has for tests: JSON with its
+//! length in front, over TCP. What it is told to do stands in `tests/clients/thunderbird.js`.
+//!
+//! Source of the protocol: Firefox source docs, remote/marionette/doc/Protocol.md.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    Gate,
+    program::{self, Home},
+};
+
+/// For one command, and for one thing to come about.
+const LIMIT: Duration = Duration::from_secs(30);
+/// What Thunderbird does with each command.
+const COMMANDS: &str = include_str!("../clients/thunderbird.js");
+
+/// No questions, no updates, nothing from the network but what the test is about.
+const SETTINGS: &[(&str, &str)] = &[
+    ("marionette.port", "0"),
+    ("app.donation.eoy.version.viewed", "999"),
+    ("app.update.enabled", "false"),
+    ("browser.safebrowsing.downloads.enabled", "false"),
+    ("browser.safebrowsing.malware.enabled", "false"),
+    ("browser.safebrowsing.phishing.enabled", "false"),
+    ("datareporting.policy.dataSubmissionEnabled", "false"),
+    ("extensions.getAddons.cache.enabled", "false"),
+    ("extensions.update.enabled", "false"),
+    ("mail.provider.suppress_dialog_on_startup", "true"),
+    ("mail.rights.version", "1"),
+    ("mail.shell.checkDefaultClient", "false"),
+    ("mail.spotlight.firstRunDone", "true"),
+    ("mailnews.start_page.enabled", "false"),
+    ("network.captive-portal-service.enabled", "false"),
+    ("network.connectivity-service.enabled", "false"),
+    ("services.settings.server", "\"data:,\""),
+    ("toolkit.telemetry.server", "\"data:,\""),
+];
+
+/// A running Thunderbird with a profile of its own; killed when dropped.
+pub struct Thunderbird {
+    child: Child,
+    stream: TcpStream,
+    heard: Vec<u8>,
+    number: u64,
+    home: Home,
+}
+
+/// Whether this machine has what it takes.
+pub fn have() -> bool {
+    program::have("thunderbird") && program::have("certutil")
+}
+
+impl Thunderbird {
+    /// Starts it; it trusts the gate's certificate authority, and finds each of `names` on this machine.
+    pub fn start(gate: &Gate, names: &[&str]) -> Self {
+        let home = Home::new();
+        let profile = home.path().join("profile");
+        fs::create_dir(&profile).unwrap();
+        let database = format!("sql:{}", profile.display());
+        program::run(home.command("certutil").args(["-N", "--empty-password", "-d", &database]))
+            .expect_good("certutil");
+        let ca = gate.ca();
+        let trust = ["-A", "-n", "tests", "-t", "C,,", "-d", &database, "-i", ca.to_str().unwrap()];
+        program::run(home.command("certutil").args(trust)).expect_good("certutil");
+        let mut settings: String =
+            SETTINGS.iter().map(|(name, value)| format!("user_pref(\"{name}\", {value});\n")).collect();
+        settings.push_str(&format!("user_pref(\"network.dns.localDomains\", {:?});\n", names.join(",")));
+        fs::write(profile.join("user.js"), settings).unwrap();
+
+        let log = fs::File::create(home.path().join("log")).unwrap();
+        let mut command = home.command("thunderbird");
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
+            .args(["--headless", "--no-remote", "--marionette", "--remote-allow-system-access", "--profile"])
+            .arg(&profile)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let child = command.spawn().unwrap();
+        let started = Instant::now();
+        let port = loop {
+            let port = fs::read_to_string(profile.join("MarionetteActivePort")).ok();
+            if let Some(port) = port.and_then(|text| text.trim().parse::<u16>().ok()) {
+                break port;
+            }
+            assert!(started.elapsed() < LIMIT, "Thunderbird does not start: {}", said(&home));
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut thunderbird = Self { child, stream, heard: Vec::new(), number: 0, home };
+        thunderbird.hear(); // its greeting
+        thunderbird.command("WebDriver:NewSession", json!({}));
+        thunderbird.command("Marionette:SetContext", json!({ "value": "chrome" }));
+        thunderbird.until("Thunderbird is up", "isUp", json!([]), |up| up == true);
+        thunderbird.call("listenToAlerts", json!([]));
+        thunderbird
+    }
+
+    /// Calls a function of `thunderbird.js` with these arguments.
+    pub fn call(&mut self, function: &str, arguments: Value) -> Value {
+        let script = format!(
+            "{COMMANDS}
+            const done = arguments[arguments.length - 1];
+            (async () => {function}(...arguments[0]))().then(
+                (value) => done({{ value: value ?? null }}),
+                (error) => done({{ error: `${{error}} ${{error?.stack ?? ''}}` }})
+            );"
+        );
+        let answer = self.command(
+            "WebDriver:ExecuteAsyncScript",
+            json!({
+                "script": script, "args": [arguments], "sandbox": "system", "newSandbox": true,
+                "scriptTimeout": u64::try_from(LIMIT.as_millis()).unwrap(),
+            }),
+        );
+        let answer = &answer["value"];
+        assert!(answer["error"].is_null(), "{function}: {answer}\n{}", said(&self.home));
+        answer["value"].clone()
+    }
+
+    /// Calls it until what it gives is what is waited for.
+    pub fn until(&mut self, what: &str, function: &str, arguments: Value, good: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let value = self.call(function, arguments.clone());
+            if good(&value) {
+                return value;
+            }
+            assert!(began.elapsed() < LIMIT, "never: {what}; {function} gives {value}\n{}", said(&self.home));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Answers the provider's two pages, sign-in and consent, in Thunderbird's own window.
+    pub fn sign_in(&mut self, user: &str) {
+        let form = json!(["Sign-in", { "login": user, "password": "x" }]);
+        self.until("the sign-in page", "answerSignIn", form, |answered| answered == true);
+        self.until("the consent page", "answerSignIn", json!(["Authorize", {}]), |answered| answered == true);
+        self.until("the sign-in is over", "isSigningIn", json!([]), |open| open == false);
+    }
+
+    fn command(&mut self, name: &str, parameters: Value) -> Value {
+        self.number += 1;
+        let text = json!([0, self.number, name, parameters]).to_string();
+        self.stream.write_all(format!("{}:{text}", text.len()).as_bytes()).unwrap();
+        let answer = self.hear();
+        assert!(answer[2].is_null(), "{name}: {}\n{}", answer[2], said(&self.home));
+        answer[3].clone()
+    }
+
+    /// The next message: its length in bytes, a colon, JSON.
+    fn hear(&mut self) -> Value {
+        loop {
+            if let Some(colon) = self.heard.iter().position(|byte| *byte == b':') {
+                let length: usize = std::str::from_utf8(&self.heard[..colon]).unwrap().parse().unwrap();
+                let end = colon + 1 + length;
+                if self.heard.len() >= end {
+                    let message = serde_json::from_slice(&self.heard[colon + 1..end]).unwrap();
+                    self.heard.drain(..end);
+                    return message;
+                }
+            }
+            let mut chunk = [0; 16 * 1024];
+            let count = self.stream.read(&mut chunk).unwrap_or(0);
+            assert!(count > 0, "Thunderbird says nothing: {}", said(&self.home));
+            self.heard.extend_from_slice(&chunk[..count]);
+        }
+    }
+}
+
+impl Drop for Thunderbird {
+    fn drop(&mut self) {
+        program::end_group(self.child.id());
+        let _ = self.child.wait();
+    }
+}
+
+/// The end of what Thunderbird wrote, without what its toolkit says of the missing screen.
+fn said(home: &Home) -> String {
+    let text = fs::read(home.path().join("log")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.is_empty() && !line.to_lowercase().contains("gtk")).collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
