@@ -11,13 +11,14 @@ use std::{
     collections::BTreeSet,
     fs,
     process::{Command, Output},
+    sync::Arc,
     thread,
     time::{Duration, SystemTime},
 };
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use post::{Mood, Posted, Receiver, Smtp, wait};
+use post::{Cover, Mood, Posted, Receiver, Smtp, certificate, wait};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::{ANN, APP, Gate, OTHER_APP, POLICY, Setup, api::Api, database, postgres, token};
@@ -413,6 +414,68 @@ fn a_plan_can_warn_people_ahead_and_applying_it_can_tell_them() {
     let refused = notices(&["retry", "1"]);
     assert_eq!(refused.status.code(), Some(1), "{}", out(&refused));
     assert!(out(&refused).contains("only what has failed is sent again"), "{}", out(&refused));
+}
+
+#[test]
+fn mail_and_password_go_through_tls_to_the_server_that_was_named_or_nowhere() {
+    let (pem, tls) = certificate(&["localhost"]);
+    let (_, stranger) = certificate(&["localhost"]);
+    let (other_pem, other) = certificate(&["smtp.example.com"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let (ca, other_ca, password) = (file("ca", &pem), file("other", &other_pem), file("password", "hush\n"));
+    for (name, cover, mode, ca, taken) in [
+        ("TLS", Cover::Tls(Arc::clone(&tls)), "implicit", &ca, true),
+        ("STARTTLS", Cover::StartTls(Arc::clone(&tls)), "starttls", &ca, true),
+        ("no STARTTLS there", Cover::Plain, "starttls", &ca, false),
+        ("a certificate of somebody else", Cover::Tls(stranger), "implicit", &ca, false),
+        ("a certificate for another name", Cover::Tls(other), "implicit", &other_ca, false),
+    ] {
+        let smtp = Smtp::start_with(cover);
+        let mut setup = setup(&dir, None, None);
+        setup.more.push_str(&format!(
+            "[notify.smtp]\nhost = \"localhost\"\nport = {}\ntls = \"{mode}\"\nfrom = \"gate@example.com\"\n\
+             user = \"gate\"\npassword_file = \"{password}\"\nca_file = \"{ca}\"\n",
+            smtp.address.port()
+        ));
+        let gate = Gate::with(setup);
+        let first = Api::first(&gate);
+        cut(&gate, &first, ANN, APP);
+        wait_for_state(&first, 1, if taken { "sent" } else { "failed" });
+        let commands = smtp.commands();
+        let login = format!("AUTH PLAIN {} (tls)", STANDARD.encode("\0gate\0hush"));
+        assert_eq!(commands.contains(&login), taken, "{name}: {commands:?}");
+        let open = commands.iter().find(|command| {
+            let harmless = command.starts_with("EHLO") || *command == "STARTTLS" || *command == "QUIT";
+            !harmless && !command.ends_with(" (tls)")
+        });
+        assert_eq!(open, None, "{name}: {commands:?}");
+        assert_eq!(smtp.letters().len(), usize::from(taken), "{name}");
+        assert!(!gate.log().contains("hush"), "{name}");
+    }
+}
+
+#[test]
+fn a_gate_that_is_stopped_finishes_what_it_is_sending_and_sends_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let smtp = Smtp::start();
+    let mut gate = Gate::with(setup(&dir, Some(&smtp), None));
+    let first = Api::first(&gate);
+    let token = token_of(&first);
+    smtp.set(Mood::Hesitates(Duration::from_secs(1)));
+    cut(&gate, &first, ANN, APP);
+    smtp.wait_for(1);
+    gate.signal("TERM");
+    assert!(gate.wait(Duration::from_secs(10)).success());
+    gate.crash_and_restart();
+    let first = Api::with(&gate, &token);
+    assert_eq!(state(&first, 1), "sent");
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(smtp.letters().len(), 1);
 }
 
 #[test]

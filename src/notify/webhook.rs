@@ -223,13 +223,18 @@ impl Hook {
                 found.map_err(|error| format!("{host} cannot be resolved: {error}"))?.collect()
             }
         };
-        let may = |address: &SocketAddr| self.allow_private || is_public(address.ip());
-        let usable: Vec<SocketAddr> = found.iter().copied().filter(may).take(ADDRESSES).collect();
-        if usable.is_empty() {
-            return Err(format!("{host} has no public address; allow_private is not set"));
-        }
-        Ok(usable)
+        usable(&host, &found, self.allow_private)
     }
+}
+
+/// Of the addresses of a name those that may be asked.
+fn usable(host: &str, found: &[SocketAddr], allow_private: bool) -> Result<Vec<SocketAddr>, String> {
+    let may = |address: &SocketAddr| allow_private || is_public(address.ip());
+    let usable: Vec<SocketAddr> = found.iter().copied().filter(may).take(ADDRESSES).collect();
+    if usable.is_empty() {
+        return Err(format!("{host} has no public address; allow_private is not set"));
+    }
+    Ok(usable)
 }
 
 /// 2xx is a yes; 410 says that nobody is there any more; everything else, redirects included, may change.
@@ -299,6 +304,22 @@ mod tests {
             assert_eq!(check(url, false).is_ok(), usual, "{url}");
             assert_eq!(check(url, true).is_ok(), private, "{url}, allow_private");
         }
+    }
+
+    #[test]
+    fn a_name_that_leads_to_private_addresses_is_asked_at_its_public_ones_alone() {
+        let at = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let mixed =
+            at(&["10.0.0.1:443", "8.8.8.8:443", "[::1]:443", "[2606:4700::1111]:443", "169.254.169.254:443"]);
+        let public = at(&["8.8.8.8:443", "[2606:4700::1111]:443"]);
+        assert_eq!(usable("hooks.example.com", &mixed, false), Ok(public));
+        assert_eq!(usable("hooks.example.com", &mixed, true), Ok(mixed));
+        for found in [&[][..], &["127.0.0.1:443"], &["10.0.0.1:443", "[::ffff:10.0.0.1]:443"]] {
+            let problem = usable("hooks.example.com", &at(found), false).unwrap_err();
+            assert_eq!(problem, "hooks.example.com has no public address; allow_private is not set");
+        }
+        let many = vec![SocketAddr::from(([8, 8, 8, 8], 443)); ADDRESSES + 1];
+        assert_eq!(usable("hooks.example.com", &many, false).unwrap().len(), ADDRESSES);
     }
 
     #[test]

@@ -71,9 +71,61 @@ impl Letter {
     }
 }
 
-/// An SMTP server on loopback, without TLS.
+/// How the SMTP server protects its connections.
+#[derive(Clone)]
+pub enum Cover {
+    /// Not at all.
+    Plain,
+    /// TLS from the first byte.
+    Tls(Arc<rustls::ServerConfig>),
+    /// STARTTLS.
+    StartTls(Arc<rustls::ServerConfig>),
+}
+
+/// Either side of TLS.
+trait Wire: Read + Write + Send {}
+impl<T: Read + Write + Send> Wire for T {}
+
+/// Nothing, for the moment in which a connection is being covered.
+struct Nothing;
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Ok(0)
+    }
+}
+impl Write for Nothing {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Ok(0)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn covered(stream: TcpStream, tls: &Arc<rustls::ServerConfig>) -> Box<dyn Wire> {
+    let connection = rustls::ServerConnection::new(Arc::clone(tls)).unwrap();
+    Box::new(rustls::StreamOwned::new(connection, stream))
+}
+
+/// A certificate for these names, to be trusted as it is (PEM), and a TLS server with it.
+pub fn certificate(names: &[&str]) -> (String, Arc<rustls::ServerConfig>) {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (made.cert.pem(), Arc::new(config))
+}
+
+/// An SMTP server on loopback.
 pub struct Smtp {
     pub address: SocketAddr,
+    commands: Arc<Mutex<Vec<String>>>,
     mood: Arc<Mutex<Mood>>,
     letters: Arc<Mutex<Vec<Letter>>>,
     tries: Arc<AtomicUsize>,
@@ -81,8 +133,14 @@ pub struct Smtp {
 
 impl Smtp {
     pub fn start() -> Self {
+        Self::start_with(Cover::Plain)
+    }
+
+    pub fn start_with(cover: Cover) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let commands = Arc::new(Mutex::new(Vec::new()));
+        let own_commands = Arc::clone(&commands);
         let mood = Arc::new(Mutex::new(Mood::Takes));
         let letters = Arc::new(Mutex::new(Vec::new()));
         let tries = Arc::new(AtomicUsize::new(0));
@@ -91,10 +149,11 @@ impl Smtp {
             for stream in listener.incoming().map_while(Result::ok) {
                 own_tries.fetch_add(1, Ordering::SeqCst);
                 let (mood, letters) = (Arc::clone(&own_mood), Arc::clone(&own_letters));
-                thread::spawn(move || talk(&stream, &mood, &letters));
+                let (cover, commands) = (cover.clone(), Arc::clone(&own_commands));
+                thread::spawn(move || talk(stream, &cover, &mood, &letters, &commands));
             }
         });
-        Self { address, mood, letters, tries }
+        Self { address, commands, mood, letters, tries }
     }
 
     pub fn set(&self, mood: Mood) {
@@ -104,6 +163,11 @@ impl Smtp {
     /// What was taken so far, what the sender was not told of included.
     pub fn letters(&self) -> Vec<Letter> {
         self.letters.lock().unwrap().clone()
+    }
+
+    /// Every command so far, each with whether it came through TLS: `MAIL FROM:<..> (tls)`.
+    pub fn commands(&self) -> Vec<String> {
+        self.commands.lock().unwrap().clone()
     }
 
     /// Connections so far.
@@ -132,44 +196,75 @@ pub fn wait<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
     }
 }
 
-fn talk(stream: &TcpStream, mood: &Mutex<Mood>, letters: &Mutex<Vec<Letter>>) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut writer = stream;
-    let mut say = |line: &str| writer.write_all(format!("{line}\r\n").as_bytes()).ok();
-    say("220 post.test ESMTP")?;
+fn say(wire: &mut BufReader<Box<dyn Wire>>, line: &str) -> Option<()> {
+    wire.get_mut().write_all(format!("{line}\r\n").as_bytes()).ok()?;
+    wire.get_mut().flush().ok()
+}
+
+fn talk(
+    stream: TcpStream,
+    cover: &Cover,
+    mood: &Mutex<Mood>,
+    letters: &Mutex<Vec<Letter>>,
+    commands: &Mutex<Vec<String>>,
+) -> Option<()> {
+    let again = stream.try_clone().ok()?;
+    let mut is_covered = matches!(cover, Cover::Tls(_));
+    let wire: Box<dyn Wire> = match cover {
+        Cover::Tls(tls) => covered(stream, tls),
+        Cover::Plain | Cover::StartTls(_) => Box::new(stream),
+    };
+    let mut wire = BufReader::new(wire);
+    say(&mut wire, "220 post.test ESMTP")?;
     let (mut from, mut to) = (String::new(), Vec::new());
     loop {
         let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
+        if wire.read_line(&mut line).ok()? == 0 {
             return None;
         }
         let line = line.trim_end();
+        commands.lock().unwrap().push(format!("{line}{}", if is_covered { " (tls)" } else { "" }));
         let now = mood.lock().unwrap().clone();
         match line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase().as_str() {
-            "EHLO" => say("250-post.test\r\n250 8BITMIME")?,
+            "EHLO" => {
+                let offer = matches!(cover, Cover::StartTls(_)) && !is_covered;
+                let offer = if offer { "250-STARTTLS\r\n" } else { "" };
+                say(&mut wire, &format!("250-post.test\r\n{offer}250-AUTH PLAIN\r\n250 8BITMIME"))?;
+            }
+            "STARTTLS" => {
+                let Cover::StartTls(tls) = cover else {
+                    say(&mut wire, "502 no")?;
+                    continue;
+                };
+                say(&mut wire, "220 go on")?;
+                drop(std::mem::replace(&mut wire, BufReader::new(Box::new(Nothing))));
+                wire = BufReader::new(covered(again.try_clone().ok()?, tls));
+                is_covered = true;
+            }
+            "AUTH" => say(&mut wire, "235 ok")?,
             "MAIL" => {
                 if let Mood::RefusesSender(answer) = now {
-                    say(answer)?;
+                    say(&mut wire, answer)?;
                     continue;
                 }
                 line.clone_into(&mut from);
                 to.clear();
-                say("250 ok")?;
+                say(&mut wire, "250 ok")?;
             }
             "RCPT" => {
                 if let Mood::RefusesRecipient(answer) = now {
-                    say(answer)?;
+                    say(&mut wire, answer)?;
                     continue;
                 }
                 to.push(line.to_owned());
-                say("250 ok")?;
+                say(&mut wire, "250 ok")?;
             }
             "DATA" => {
-                say("354 go on")?;
+                say(&mut wire, "354 go on")?;
                 let mut text = String::new();
                 loop {
                     let mut line = String::new();
-                    if reader.read_line(&mut line).ok()? == 0 {
+                    if wire.read_line(&mut line).ok()? == 0 {
                         return None;
                     }
                     assert!(line.ends_with("\r\n"), "a bare LF: {line:?}");
@@ -181,7 +276,7 @@ fn talk(stream: &TcpStream, mood: &Mutex<Mood>, letters: &Mutex<Vec<Letter>>) ->
                     text.push('\n');
                 }
                 if let Mood::RefusesMessage(answer) = now {
-                    say(answer)?;
+                    say(&mut wire, answer)?;
                     continue;
                 }
                 letters.lock().unwrap().push(Letter { envelope: (from.clone(), to.clone()), text });
@@ -190,10 +285,10 @@ fn talk(stream: &TcpStream, mood: &Mutex<Mood>, letters: &Mutex<Vec<Letter>>) ->
                     Mood::Hesitates(time) => thread::sleep(time),
                     _ => {}
                 }
-                say("250 taken")?;
+                say(&mut wire, "250 taken")?;
             }
-            "QUIT" => return say("221 bye"),
-            _ => say("250 ok")?,
+            "QUIT" => return say(&mut wire, "221 bye"),
+            _ => say(&mut wire, "250 ok")?,
         }
     }
 }

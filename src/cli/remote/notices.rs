@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Access, fields, table};
+use super::{Access, Outcome, Remote, fields, table};
 
 /// List and show notices, send again those that failed
 ///
@@ -20,6 +20,7 @@ Examples:
     portcullis notices list --state failed
     portcullis notices show 17
     portcullis notices retry 17
+    portcullis notices retry --failed
     portcullis notices list --mine")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
@@ -56,7 +57,11 @@ enum What {
     /// Send a notice again over the channels that did not take it
     Retry {
         /// Its number
-        id: i64,
+        #[arg(required_unless_present = "failed")]
+        id: Option<i64>,
+        /// Every notice that has failed, up to 1,000 at a time
+        #[arg(long, conflicts_with = "id")]
+        failed: bool,
     },
 }
 
@@ -85,15 +90,35 @@ impl Arguments {
                 let id = id.to_string();
                 self.access.run(async |remote| remote.send(Method::GET, &["notices", &id], &[], None).await, whole)
             }
-            What::Retry { id } => {
+            What::Retry { id: Some(id), .. } => {
                 let id = id.to_string();
-                let send = async |remote: super::Remote<'_>| {
-                    remote.send(Method::POST, &["notices", &id, "retry"], &[], None).await
-                };
-                self.access.run(send, whole)
+                self.access.run(async |remote| again(&remote, &id).await, whole)
             }
+            What::Retry { id: None, .. } => self.access.run(async |remote| all_again(&remote).await, fields),
         }
     }
+}
+
+async fn again(remote: &Remote<'_>, id: &str) -> anyhow::Result<Outcome> {
+    remote.send(Method::POST, &["notices", id, "retry"], &[], None).await
+}
+
+/// Each that has failed; one that somebody else has queued meanwhile is no error.
+async fn all_again(remote: &Remote<'_>) -> anyhow::Result<Outcome> {
+    let list = match remote.list(&["notices"], &[("state", "failed".to_owned())], 1_000).await? {
+        Outcome::Done(list) => list,
+        refused @ Outcome::Refused(_) => return Ok(refused),
+    };
+    let items = list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let ids = items.iter().filter_map(|item| item.get("id")?.as_i64());
+    let (mut queued, mut left) = (0, 0);
+    for id in ids {
+        match again(remote, &id.to_string()).await? {
+            Outcome::Done(_) => queued += 1,
+            Outcome::Refused(_) => left += 1,
+        }
+    }
+    Ok(Outcome::Done(json!({ "queued": queued, "left": left, "more": list.get("more") })))
 }
 
 /// The notice's own fields, then what is lost, then each channel.
@@ -102,7 +127,7 @@ fn whole(notice: &Value) -> Vec<String> {
     let mut lists = Vec::new();
     if let Some(map) = head.as_object_mut() {
         for key in ["lost", "deliveries"] {
-            lists.push(serde_json::json!({ "items": map.remove(key) }));
+            lists.push(json!({ "items": map.remove(key) }));
         }
     }
     let mut lines = fields(&head);

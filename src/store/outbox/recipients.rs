@@ -1,7 +1,10 @@
 //! Who is told that grants were cut: the person who connected, and for a shared mailbox whoever looks after it. Called in
 //! the transaction that cuts them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use sqlx::{AnyConnection, Row};
 
@@ -11,6 +14,10 @@ use crate::store::{
     Role,
     rows::{self, Failed},
 };
+
+/// Cuts of a member's own team grants that are told to others in an hour.
+const TOLD_AN_HOUR: i64 = 20;
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A grant that lets its app in no more.
 #[derive(Debug)]
@@ -56,6 +63,9 @@ impl Sum {
 }
 
 /// The notices of these cuts, one for each recipient and kind; what somebody does to their own mailbox they know already.
+///
+/// A member of a shared mailbox may cut and enable their own grant as often as they like: the first 20 cuts in an hour are
+/// told to others, so that it is no way to fill their mailboxes. The audit log has all of them.
 pub(in crate::store) async fn cut_drafts(
     tx: &mut AnyConnection,
     cuts: &[Cut],
@@ -67,7 +77,10 @@ pub(in crate::store) async fn cut_drafts(
     for cut in cuts.iter().filter(|cut| !cut.is_team() && cut.user.as_str() != by) {
         own.entry(&cut.user).or_default().add(cut);
     }
-    let keepers = if cuts.iter().any(Cut::is_team) { keepers(tx).await? } else { Vec::new() };
+    let by_member = cuts.iter().any(|cut| cut.is_team() && cut.user.as_str() == by);
+    let is_team = cuts.iter().any(Cut::is_team) && !(by_member && has_told_enough(tx, by, now).await?);
+    let cuts: &[Cut] = if is_team { cuts } else { &[] };
+    let keepers = if is_team { keepers(tx).await? } else { Vec::new() };
     let units = units(tx, cuts).await?;
     let mut by_unit: BTreeMap<Option<&UnitPath>, Vec<&Cut>> = BTreeMap::new();
     for cut in cuts.iter().filter(|cut| cut.is_team()) {
@@ -75,16 +88,15 @@ pub(in crate::store) async fn cut_drafts(
     }
     let mut team: BTreeMap<&UserId, Sum> = BTreeMap::new();
     for (unit, cuts) in &by_unit {
-        for keeper in keepers.iter().filter(|keeper| keeper.looks_after(*unit)) {
-            let sum = team.entry(&keeper.user).or_default();
+        let here: BTreeSet<&UserId> =
+            keepers.iter().filter(|keeper| keeper.looks_after(*unit)).map(|keeper| &keeper.user).collect();
+        for keeper in &here {
+            let sum = team.entry(*keeper).or_default();
             cuts.iter().take(MOST_LOST).for_each(|cut| sum.add(cut));
             sum.count += cuts.len().saturating_sub(MOST_LOST);
         }
-        for cut in cuts {
-            let told = keepers.iter().any(|keeper| keeper.user == cut.user && keeper.looks_after(*unit));
-            if !told {
-                team.entry(&cut.user).or_default().add(cut);
-            }
+        for cut in cuts.iter().filter(|cut| !here.contains(&cut.user)) {
+            team.entry(&cut.user).or_default().add(cut);
         }
     }
     let own = own.into_iter().map(|(user, sum)| (NoticeKind::AccessChange, user, sum));
@@ -102,6 +114,16 @@ pub(in crate::store) async fn cut_drafts(
         },
     };
     Ok(own.chain(team).map(draft).collect())
+}
+
+/// Whether the last hour's cuts of this member have been told to others often enough. Each was told to the member too.
+async fn has_told_enough(tx: &mut AnyConnection, member: &str, now: UnixTime) -> Result<bool, Failed> {
+    let query = sqlx::query(
+        "SELECT count(*) FROM notices WHERE recipient = $1 AND kind = $2 AND made_by = $1 AND made_at > $3",
+    );
+    let query = query.bind(member.to_owned()).bind(NoticeKind::TeamGrantCut.word()).bind((now - HOUR).0);
+    let told: i64 = query.fetch_one(tx).await?.try_get(0)?;
+    Ok(told >= TOLD_AN_HOUR)
 }
 
 /// Somebody who is told of shared mailboxes.

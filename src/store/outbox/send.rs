@@ -1,10 +1,7 @@
 //! Deliveries as `notify` works on them: taken by one node at a time, for the time of a lease, and settled by what came of
 //! it.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
@@ -80,9 +77,8 @@ impl Store {
         let mut tx = self.begin_quietly().await.map_err(|error| failed(error.into()))?;
         let mut taken = Vec::new();
         for id in due {
-            let holder = self.holder();
-            let lease_until = now + lease;
-            if let Some(found) = take(&mut tx, (id, channel), (&holder, lease_until), now).await.map_err(failed)? {
+            let holder = (self.node().as_str(), now + lease);
+            if let Some(found) = take(&mut tx, (id, channel), holder, now).await.map_err(failed)? {
                 taken.push(found);
             }
         }
@@ -108,12 +104,6 @@ impl Store {
         due.truncate(most as usize);
         due.sort_unstable();
         Ok(due)
-    }
-
-    /// Names one taking of one delivery.
-    fn holder(&self) -> String {
-        static COUNT: AtomicU64 = AtomicU64::new(1);
-        format!("{}.{}", self.node(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Notes what came of a try; a delivery that is over gets an audit row. False where the lease had run out and somebody
@@ -167,7 +157,7 @@ impl Store {
 async fn take(
     tx: &mut AnyConnection,
     (id, channel): (NoticeId, &str),
-    (holder, until): (&str, UnixTime),
+    (node, until): (&str, UnixTime),
     now: UnixTime,
 ) -> Result<Option<Taken>, Failed> {
     hold(tx, id).await?;
@@ -176,19 +166,20 @@ async fn take(
         return Ok(None);
     };
     let (state, attempts): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let holder = format!("{node}.{}", attempts + 1);
     let query = sqlx::query(
         "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, lease = $1, lease_until = $2, \
          changed_at = $3 WHERE notice = $4 AND channel = $5 AND state = $6 AND attempts = $7 \
          AND ((state = 'queued' AND next_at <= $3) OR (state = 'sending' AND lease_until < $3))",
     );
-    let query = query.bind(holder.to_owned()).bind(until.0).bind(now.0).bind(id.0).bind(channel.to_owned());
+    let query = query.bind(holder.clone()).bind(until.0).bind(now.0).bind(id.0).bind(channel.to_owned());
     if query.bind(state.clone()).bind(attempts).execute(&mut *tx).await?.rows_affected() == 0 {
         return Ok(None);
     }
     settle(tx, id).await?;
     let sql = format!("SELECT {COLUMNS} FROM notices WHERE number = $1");
     let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_one(&mut *tx).await?;
-    let lease = Lease { notice: id, channel: channel.to_owned(), holder: holder.to_owned() };
+    let lease = Lease { notice: id, channel: channel.to_owned(), holder };
     Ok(Some(Taken { lease, notice: notice(&row)?, attempt: attempts + 1, again: state == "sending" }))
 }
 
@@ -240,7 +231,7 @@ async fn remove(tx: &mut AnyConnection, oldest: UnixTime, most: i64) -> Result<b
     let Some(last) = rows.last() else { return Ok(false) };
     let last: i64 = last.try_get(0)?;
     // Numbers grow with time; where a clock ran ahead, a few go before their day.
-    for sql in ["DELETE FROM deliveries WHERE notice <= $1", "DELETE FROM notices WHERE number <= $1"] {
+    for sql in ["DELETE FROM notices WHERE number <= $1", "DELETE FROM deliveries WHERE notice <= $1"] {
         sqlx::query(sql).bind(last).execute(&mut *tx).await?;
     }
     Ok(rows.len() == SLICE as usize)

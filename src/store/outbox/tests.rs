@@ -14,6 +14,7 @@ use crate::store::{
 on_both! {
     a_team_grant_that_is_cut_is_told_to_super_admins_admins_of_its_unit_and_who_connected_it;
     what_somebody_does_to_their_own_mailbox_they_are_not_told;
+    a_member_who_cuts_their_team_grant_again_and_again_fills_nobodys_mailbox;
     a_revocation_of_many_grants_is_one_notice_for_each_person;
     a_change_that_is_refused_leaves_no_notice_and_one_that_is_made_tells_whoever_loses;
     a_warning_changes_nothing_but_the_outbox;
@@ -23,6 +24,7 @@ on_both! {
     without_channels_notices_are_for_the_console_and_old_ones_go;
     a_notice_is_read_by_its_recipient_alone;
     more_people_than_may_be_told_at_once_is_an_error_and_nothing_is_changed;
+    a_hundred_thousand_people_are_told_in_one_transaction_well_within_the_time_of_a_request;
 }
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -144,6 +146,27 @@ async fn what_somebody_does_to_their_own_mailbox_they_are_not_told(ground: Groun
     // A grant that nobody ever made took nothing from anybody.
     cut(&store, "bea", "bea", GrantState::Disabled, "root@example.com").await;
     assert_eq!(told(&store).await.len(), 1);
+}
+
+async fn a_member_who_cuts_their_team_grant_again_and_again_fills_nobodys_mailbox(ground: Ground) {
+    let store = store(&ground, &["email"]).await;
+    store.set_role(&user("root"), &Role::Super, "test", NOW).await.unwrap();
+    grant(&store, "ann", "team", "old-mail").await;
+    for _ in 0..25 {
+        cut(&store, "ann", "team", GrantState::Disabled, "ann@example.com").await;
+        cut(&store, "ann", "team", GrantState::Active, "ann@example.com").await;
+    }
+    let to = |found: &[(String, &str)], who: &str| found.iter().filter(|(to, _)| to == who).count();
+    let found = told(&store).await;
+    assert_eq!((to(&found, "root"), to(&found, "ann"), found.len()), (20, 20, 40));
+    // Somebody else's doing is told all the same, and an hour later hers is again.
+    cut(&store, "ann", "team", GrantState::Disabled, "root@example.com").await;
+    assert_eq!(to(&told(&store).await, "root"), 21);
+    let (ann, team, app) = (user("ann"), user("team"), app("old-mail"));
+    let later = NOW + Duration::from_secs(3601);
+    let by = (ann.as_str(), None);
+    store.set_grant(&ann, &team, &app, GrantState::Removed, by, later).await.unwrap();
+    assert_eq!(to(&told(&store).await, "root"), 22);
 }
 
 async fn a_revocation_of_many_grants_is_one_notice_for_each_person(ground: Ground) {
@@ -426,4 +449,15 @@ async fn more_people_than_may_be_told_at_once_is_an_error_and_nothing_is_changed
     // A side that does not name everybody must not leave some of them untold.
     let side = crate::policy::Side { user_count: 1, pair_count: 2, ..Default::default() };
     assert!(store.drafts_to(&side, telling).is_err());
+}
+
+async fn a_hundred_thousand_people_are_told_in_one_transaction_well_within_the_time_of_a_request(ground: Ground) {
+    let store = store(&ground, &["email", "webhook:x"]).await;
+    let began = std::time::Instant::now();
+    post(&store, MOST_NOTICES).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(store.deliveries_waiting("webhook:x").await.unwrap(), 100_000);
+    let began = std::time::Instant::now();
+    assert_eq!(store.take_deliveries("email", 8, LEASE, NOW).await.unwrap().len(), 8);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
