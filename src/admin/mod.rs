@@ -1,4 +1,5 @@
-//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource. Called by `serve`, which
+//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource;
+//! `signin` has the few pages for a browser. Called by `serve`, which
 //! binds the sockets and gives each request the address it came from ([`Peer`]).
 //!
 //! A request goes: [`guard`] (host, rate, size, time) -> [`actor`] (whose token, which role) -> a resource, which asks the
@@ -15,6 +16,7 @@ mod grants;
 mod guard;
 mod health;
 mod me;
+mod notices;
 mod openapi;
 mod page;
 mod problem;
@@ -22,6 +24,7 @@ mod scim;
 mod seen;
 mod sessions;
 mod setup;
+mod signin;
 mod time;
 mod why;
 
@@ -34,13 +37,14 @@ pub use setup::{
     AddOn, AddOnError, Guide, MailServer, Package, Program, Record, SetupSettings, SignIn, Smtp, SmtpSignIn,
     Unnumbered, prepare,
 };
+pub use signin::watch_sign_ins;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::gate::{Gate, Lobby};
 use crate::issuer::Issuers;
-use crate::store::Store;
+use crate::store::{Lifetime, Store};
 
 /// What the operator says about the HTTP listeners: `[http]`, `hostname` and the limits.
 #[derive(Clone, Debug)]
@@ -61,6 +65,8 @@ pub struct Settings {
     pub scim: ScimSettings,
     /// What people are told about setting up their mail programs.
     pub setup: SetupSettings,
+    /// How long somebody who signed in at the console stays so.
+    pub sign_in: Lifetime,
 }
 
 /// What every resource has at hand.
@@ -80,6 +86,8 @@ pub struct Peer {
     pub from: SocketAddr,
     /// Ours.
     pub at: SocketAddr,
+    /// Whether the connection is TLS, to us.
+    pub tls: bool,
 }
 
 impl Control {
@@ -102,6 +110,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(access::routes())
         .merge(grants::routes())
         .merge(me::routes())
+        .merge(notices::routes())
         .merge(audit::routes())
         .merge(why::routes())
         .merge(directory::routes())
@@ -111,6 +120,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(events::routes())
         .merge(scim::routes())
         .merge(setup::routes())
+        .merge(signin::routes())
 }
 
 /// All paths of the listener.

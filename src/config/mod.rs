@@ -8,10 +8,12 @@
 mod certificates;
 mod issuers;
 mod limits;
+mod notify;
 mod read;
 mod rooms;
 mod sections;
 mod setup;
+mod signin;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,10 @@ use std::{
 
 pub use certificates::{PemFileError, PemWarning};
 pub use issuers::{Introspection, Issuer};
-pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits};
+pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits, NotifyLimits};
+pub use notify::{Notify, NotifySecretError, Smtp, Webhook};
 pub use rooms::SecretFileError;
+pub use signin::SignIn;
 
 use crate::admin::{ScimSettings, SetupSettings};
 use crate::issuer::KeySource;
@@ -80,6 +84,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// The audit trail.
     pub audit: Audit,
+    /// Where notices go.
+    pub notify: Notify,
     /// Every limit.
     pub limits: Limits,
     /// Networks whose addresses have no limit of connections.
@@ -104,7 +110,7 @@ pub struct Listen {
 }
 
 /// `[http]`: what holds for every address of `listen.http`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Http {
     /// TLS on loopback addresses too; beyond loopback there is nothing else.
     pub tls: bool,
@@ -114,6 +120,8 @@ pub struct Http {
     pub public_url: Option<String>,
     /// An access token needs one of these scopes to be taken by the API; none: API tokens alone are taken.
     pub scope: Vec<String>,
+    /// Where people sign in at the console, if they can.
+    pub signin: Option<SignIn>,
     /// Its bounds.
     pub limits: HttpLimits,
 }
@@ -193,7 +201,10 @@ impl Config {
             let secret = issuer.introspection.as_ref().and_then(|i| i.client_secret_file.as_deref());
             paths.extend(secret.map(|file| ("issuer.introspection.client_secret_file", file)));
         }
+        let secret = self.http.signin.as_ref().and_then(|signin| signin.client_secret_file.as_deref());
+        paths.extend(secret.map(|file| ("http.signin.client_secret_file", file)));
         paths.extend(self.policy_file.iter().map(|file| ("policy.file", &**file)));
+        paths.extend(self.notify.paths());
         paths
     }
 }

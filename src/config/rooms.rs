@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, Introspection};
+use super::{Config, Introspection, SignIn};
 use crate::admin;
 use crate::gate;
 use crate::imap;
@@ -20,11 +20,13 @@ use crate::store;
 
 /// A file with a secret that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: the introspection secret of {issuer} cannot be read ({source}): put it there, readable by the gateway's user only, or correct client_secret_file", file.display())]
+#[error("{}: the {what} secret of {issuer} cannot be read ({source}): put it there, readable by the gateway's user only, or correct client_secret_file", file.display())]
 pub struct SecretFileError {
     /// Which file.
     pub file: PathBuf,
-    /// Whose secret.
+    /// `introspection` or `sign-in`.
+    pub what: &'static str,
+    /// At which issuer.
     pub issuer: String,
     /// Why.
     pub source: io::Error,
@@ -42,6 +44,8 @@ impl Config {
             let mut settings = issuer::Settings::new(rules, own.keys.clone());
             settings.introspection =
                 own.introspection.as_ref().map(|asked| introspection(asked, &own.rules.url)).transpose()?;
+            let signin = self.http.signin.as_ref().filter(|signin| signin.issuer == own.rules.url);
+            settings.sign_in = signin.map(sign_in).transpose()?;
             settings.openid_configuration = own.openid_configuration.clone();
             settings.ca_file = own.ca_file.clone();
             settings.refresh = Duration::from_secs(self.jwks.refresh_s);
@@ -77,6 +81,9 @@ impl Config {
             cutoff_days: self.limits.cutoff_days,
             cutoffs: self.limits.cutoffs,
             audit_days: self.audit.limits.keep_days,
+            channels: self.notify.channels(),
+            notice_days: self.notify.limits.keep_days,
+            notices: self.notify.limits.keep,
         }
     }
 
@@ -122,6 +129,10 @@ impl Config {
             failures_per_minute: count(limits.failures_per_minute),
             scim: self.scim.clone(),
             setup: self.setup.clone(),
+            sign_in: store::Lifetime {
+                idle: Duration::from_secs(self.http.signin.as_ref().map_or(0, |signin| signin.idle_s)),
+                most: Duration::from_secs(self.http.signin.as_ref().map_or(0, |signin| signin.most_s)),
+            },
         }
     }
 
@@ -207,23 +218,43 @@ impl Config {
     }
 }
 
+fn sign_in(own: &SignIn) -> Result<issuer::SignInClient, SecretFileError> {
+    let SignIn { client_id, client_secret, client_secret_file, scope, token_endpoint, issuer, .. } = own;
+    Ok(issuer::SignInClient {
+        client_id: client_id.clone(),
+        client_secret: secret(client_secret.as_ref(), client_secret_file.as_deref(), "sign-in", issuer)?,
+        scope: scope.clone(),
+        token_endpoint: token_endpoint.clone(),
+    })
+}
+
 fn introspection(own: &Introspection, issuer: &str) -> Result<issuer::Introspection, SecretFileError> {
-    let secret = match (&own.client_secret, &own.client_secret_file) {
-        (Some(secret), _) => secret.clone(),
-        (None, Some(file)) => read_secret(file).map_err(|source| SecretFileError {
-            file: file.clone(),
-            issuer: issuer.to_owned(),
-            source,
-        })?,
-        (None, None) => Secret::new(""),
-    };
+    let secret = secret(own.client_secret.as_ref(), own.client_secret_file.as_deref(), "introspection", issuer)?;
+    let secret = secret.unwrap_or_else(|| Secret::new(""));
     let mut settings = issuer::Introspection::new(&own.endpoint, &own.client_id, secret);
     settings.remember = Duration::from_secs(own.remember_s);
     settings.remember_refusal = Duration::from_secs(own.remember_refusal_s);
     Ok(settings)
 }
 
-fn read_secret(file: &Path) -> io::Result<Secret> {
+/// A secret out of the config itself, or out of the file it names.
+fn secret(
+    own: Option<&Secret>,
+    file: Option<&Path>,
+    what: &'static str,
+    issuer: &str,
+) -> Result<Option<Secret>, SecretFileError> {
+    match (own, file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(file)) => {
+            let wrong = |source| SecretFileError { file: file.to_owned(), what, issuer: issuer.to_owned(), source };
+            read_secret(file).map(Some).map_err(wrong)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+pub(super) fn read_secret(file: &Path) -> io::Result<Secret> {
     let text = zeroize::Zeroizing::new(fs::read_to_string(file)?);
     match text.trim() {
         "" => Err(io::Error::other("it is empty")),
@@ -279,10 +310,11 @@ mod tests {
     /// Everything the rooms are told, as text. The handshake's limit is `serve`'s own, read where it holds.
     fn told(config: &Config) -> String {
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
             config.issuer_settings().unwrap(),
             config.issuer_limits(),
             config.store_settings(),
+            config.notify_settings().unwrap(),
             config.maildir_settings(),
             config.gate_limits(),
             config.lobby_limits(),
@@ -297,6 +329,7 @@ mod tests {
             ("limits", super::super::Limits::ALL),
             ("jwks", super::super::Jwks::ALL),
             ("audit", super::super::AuditLimits::ALL),
+            ("notify", super::super::NotifyLimits::ALL),
         ];
         let usual = told(&config(""));
         for (section, limits) in sections {

@@ -9,17 +9,17 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
-    base_of, issuers,
+    base_of, issuers, notify,
     read::{At, Reader, Section},
-    setup,
+    setup, signin,
 };
 use crate::admin::{ScimSettings, UnitAttribute};
 use crate::model::{Secret, UnitPath};
 use crate::policy::file::Problem;
 
-const TOP: [&str; 16] = [
+const TOP: [&str; 17] = [
     "hostname", "data_dir", "listen", "http", "scim", "tls", "issuer", "jwks", "database", "policy", "mail",
-    "audit", "limits", "log", "upstream", "setup",
+    "audit", "notify", "limits", "log", "upstream", "setup",
 ];
 
 /// Reads the text of `file`.
@@ -54,10 +54,10 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         );
     }
     let listen = listen(reader, top);
-    let http = http(reader, top, &listen);
     let scim = scim(reader, top);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
+    let http = http(reader, top, &listen, &issuers, base);
     let setup = setup::read(reader, top, hostname.as_deref(), &listen, &http, &issuers);
     let jwks = reader.section(top, "jwks", "jwks");
     let jwks = Jwks::read(reader, jwks, &[]);
@@ -67,6 +67,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     let policy_file = reader.string(policy, "file").map(|at| base.join(at.value));
     mail(reader, top);
     let audit = audit(reader, top);
+    let notify = notify::read(reader, top, base);
     let section = reader.section(top, "limits", "limits");
     let limits = Limits::read(reader, section, &["trusted_networks", "sessions_end_with_token"]);
     limits.check(reader, section);
@@ -87,6 +88,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         database,
         policy_file,
         audit,
+        notify,
         limits,
         trusted_networks,
         sessions_end_with_token,
@@ -139,9 +141,15 @@ fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
     Listen { imaps, pop3s, http, proxy_protocol_from: networks(reader, section, "proxy_protocol_from") }
 }
 
-fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http {
+fn http(
+    reader: &mut Reader<'_>,
+    top: Section<'_, '_>,
+    listen: &Listen,
+    known: &[issuers::Issuer],
+    base: &Path,
+) -> Http {
     let section = reader.section(top, "http", "http");
-    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url"]);
+    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url", "signin"]);
     let hosts = reader.parsed(section, "hosts", |text| {
         let host = text.to_ascii_lowercase();
         let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
@@ -159,7 +167,8 @@ fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http 
         reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
     }
     let public_url = setup::public_url(reader, section);
-    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, limits }
+    let signin = signin::read(reader, section, known, base);
+    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, signin, limits }
 }
 
 fn scim(reader: &mut Reader<'_>, top: Section<'_, '_>) -> ScimSettings {

@@ -49,7 +49,7 @@ fn the_shipped_file_works_and_every_default_it_prints_is_the_default() {
         format!("{all_written:?}"),
         "a default in a comment differs from the code's"
     );
-    for limit in Limits::ALL.iter().chain(Jwks::ALL) {
+    for limit in Limits::ALL.iter().chain(Jwks::ALL).chain(NotifyLimits::ALL) {
         let line = format!("# {} = {}", limit.key, limit.default);
         assert!(SHIPPED.lines().any(|l| l == line), "config/portcullis.toml lacks the line {line:?}");
     }
@@ -93,6 +93,14 @@ fn the_introspection_block_of_the_shipped_file_works_when_its_marks_are_removed(
 }
 
 #[test]
+fn the_blocks_for_notices_of_the_shipped_file_work_when_their_marks_are_removed() {
+    let (smtp, webhook) = (block("[notify.smtp]"), block("[[notify.webhook]]"));
+    let config = parse(&format!("{LEAST}{smtp}\n{webhook}")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.notify.channels().len(), 2, "{smtp}{webhook}");
+    assert!(config.notify.smtp.is_some_and(|smtp| smtp.login.is_some()));
+}
+
+#[test]
 fn the_thunderbird_block_of_the_shipped_file_works_when_its_marks_are_removed() {
     let config =
         parse(&format!("{LEAST}{}", block("[setup.thunderbird]"))).unwrap_or_else(|error| panic!("{error}"));
@@ -122,6 +130,23 @@ fn people_are_told_what_the_config_implies_unless_it_says_otherwise() {
     assert_eq!(setup.add_ons[0].redirect, "http://127.0.0.1/");
     let hosts = config.admin_settings().hosts;
     assert_eq!(hosts, ["mail.example.com", "web.example.com", "autoconfig.example.com"]);
+}
+
+#[test]
+fn the_sign_in_block_of_the_shipped_file_works_when_its_marks_are_removed() {
+    let block = block("[http.signin]");
+    let read = |text: &str| parse(text).unwrap_or_else(|error| panic!("{error}")).http.signin.unwrap();
+    let all = read(&format!("{LEAST}{block}"));
+    assert_eq!((all.issuer.as_str(), all.client_id.as_str()), ("https://id.example.com", "portcullis-console"));
+    assert_eq!(all.client_secret_file.as_deref(), Some(Path::new("/srv/gate/config/signin.secret")));
+    let least = read(&format!("{LEAST}[http.signin]\nclient_id = \"c\"\n"));
+    assert_eq!((&least.issuer, &least.scope), (&all.issuer, &all.scope));
+    assert_eq!(
+        (least.idle_s, least.most_s),
+        (all.idle_s, all.most_s),
+        "a default in a comment differs from the code's"
+    );
+    assert_eq!((least.token_endpoint, least.client_secret_file), (None, None));
 }
 
 #[test]
@@ -266,6 +291,23 @@ fn each_mistake_is_told_with_its_remedy() {
         ("[tls]", "[http]\nscope = [\"a b\"]\n[tls]", "\"a b\" in http.scope: write scopes"),
         ("[tls]", "[http]\nhost = [\"a.test\"]\n[tls]", "there is no key http.host: did you mean hosts?"),
         ("[tls]", "[http]\nbody_bytes = 1\n[tls]", "http.body_bytes"),
+        ("[tls]", "[http.signin]\n[tls]", "http.signin.client_id is missing: write the client ID"),
+        (
+            "[tls]",
+            "[http.signin]\nclient_id = \"c\"\nissuer = \"https://a.test\"\n[tls]",
+            "http.signin.issuer = \"https://a.test\" is none of [[issuer]]: write one of https://id.example.com",
+        ),
+        (
+            "[tls]",
+            "[http.signin]\nclient_id = \"c\"\nscope = \"email\"\n[tls]",
+            "http.signin.scope = \"email\" cannot be asked for: write scopes between spaces, openid among them",
+        ),
+        (
+            "[tls]",
+            "[http.signin]\nclient_id = \"c\"\nclient_secret = \"s\"\nclient_secret_file = \"f\"\n[tls]",
+            "http.signin has client_secret and client_secret_file: keep client_secret_file",
+        ),
+        ("[tls]", "[http.signin]\nclient_id = \"c\"\nidle_s = 0\n[tls]", "http.signin.idle_s is out of range"),
         ("[tls]", "[scim]\nunit = \"Staff\"\n[tls]", "scim.unit: unit path \"Staff\" must start with /"),
         ("[tls]", "[scim]\nunit_attribute = \"title\"\n[tls]", "scim.unit_attribute"),
         ("[tls]", "[scim]\nunits = \"/\"\n[tls]", "there is no key scim.units: did you mean unit?"),

@@ -9,7 +9,9 @@
 //! - [`Store::find_api_token`] (the bearer's [`ApiToken`]), [`Store::make_api_token`] from a [`NewApiToken`],
 //!   [`Store::api_tokens`], [`Store::revoke_api_token`];
 //! - [`Store::role_of`] a person (a [`Role`]), [`Store::set_role`], [`Store::admins`];
-//! - [`Store::make_bootstrap`] at start, [`Store::exchange_bootstrap`] once.
+//! - [`Store::make_bootstrap`] at start, [`Store::exchange_bootstrap`] or [`Store::bootstrap_admin`] once;
+//! - [`Store::web_session`] (a [`WebSession`] of somebody who signed in at the console), [`Store::open_web_session`],
+//!   [`Store::end_web_sessions`].
 
 mod add_ons;
 mod apply;
@@ -31,6 +33,7 @@ mod listen;
 mod location;
 mod nodes;
 mod open;
+mod outbox;
 mod roles;
 mod rows;
 mod schema;
@@ -39,6 +42,7 @@ mod seen;
 mod tokens;
 mod trim;
 mod verify;
+mod web_sessions;
 
 use std::{
     path::PathBuf,
@@ -71,11 +75,16 @@ pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
 pub use legacy::{LegacyFilter, LegacySignIn, PasswordTry};
 pub use location::Location;
 pub use nodes::{Answer, Node, NodeId, Request, RequestKind};
+pub use outbox::{
+    Attempt, Deed, Delivery, Lease, Lost, MOST_NOTICES, Notice, NoticeBody, NoticeFilter, NoticeId, NoticeKind,
+    NoticeState, Retried, Taken,
+};
 pub use roles::{AccessError, Admin, Role};
 pub use scim::{ScimGroup, ScimId, ScimKeys, ScimPage, ScimUser};
 pub use seen::{AppSeen, Knock, SeenCursor, SeenFilter, Verdicts};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 pub use verify::{Fault, Verified};
+pub use web_sessions::{Lifetime, WebSession};
 
 use crate::model::{Secret, UnixTime};
 use crate::policy::Directory;
@@ -104,6 +113,12 @@ pub struct Settings {
     pub cutoffs: u64,
     /// Days for which audit rows are kept; 0: however old.
     pub audit_days: u64,
+    /// The channels over which each notice goes; none: notices are for the console and the API alone.
+    pub channels: Vec<String>,
+    /// Days for which notices are kept.
+    pub notice_days: u64,
+    /// Notices kept; the oldest go first.
+    pub notices: u64,
 }
 
 impl Settings {
@@ -128,6 +143,9 @@ impl Settings {
             cutoff_days: 30,
             cutoffs: 100_000,
             audit_days: 0,
+            channels: Vec::new(),
+            notice_days: 90,
+            notices: 1_000_000,
         }
     }
 }
@@ -153,6 +171,8 @@ pub struct Store {
     audit: audit::Queue,
     seen: seen::Seen,
     legacy: legacy::Legacy,
+    /// There are new notices.
+    outbox: Notify,
     roll: nodes::Roll,
     started: Instant,
     /// Milliseconds after `started` at which the database last answered.
@@ -189,6 +209,7 @@ impl Store {
             seen: seen::Seen::new(),
             roll: nodes::Roll::new(),
             legacy: legacy::Legacy::default(),
+            outbox: Notify::new(),
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),

@@ -63,7 +63,7 @@ fn read(report: &Value) -> anyhow::Result<Imported> {
     };
     let line = |item: &Value| {
         let what = item.get("what").and_then(Value::as_str).unwrap_or_default();
-        Ok((number(item, "line")?, super::cell(Some(&Value::from(what)))))
+        Ok((number(item, "line")?, super::show::cell(Some(&Value::from(what)))))
     };
     Ok(Imported {
         made: number(report, "made")?,
