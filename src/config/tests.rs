@@ -93,23 +93,6 @@ fn the_introspection_block_of_the_shipped_file_works_when_its_marks_are_removed(
 }
 
 #[test]
-fn the_sign_in_block_of_the_shipped_file_works_when_its_marks_are_removed() {
-    let block = block("[http.signin]");
-    let read = |text: &str| parse(text).unwrap_or_else(|error| panic!("{error}")).http.signin.unwrap();
-    let all = read(&format!("{LEAST}{block}"));
-    assert_eq!((all.issuer.as_str(), all.client_id.as_str()), ("https://id.example.com", "portcullis-console"));
-    assert_eq!(all.client_secret_file.as_deref(), Some(Path::new("/srv/gate/config/signin.secret")));
-    let least = read(&format!("{LEAST}[http.signin]\nclient_id = \"c\"\n"));
-    assert_eq!((&least.issuer, &least.scope), (&all.issuer, &all.scope));
-    assert_eq!(
-        (least.idle_s, least.most_s),
-        (all.idle_s, all.most_s),
-        "a default in a comment differs from the code's"
-    );
-    assert_eq!((least.token_endpoint, least.client_secret_file), (None, None));
-}
-
-#[test]
 fn the_thunderbird_block_of_the_shipped_file_works_when_its_marks_are_removed() {
     let config =
         parse(&format!("{LEAST}{}", block("[setup.thunderbird]"))).unwrap_or_else(|error| panic!("{error}"));
@@ -139,6 +122,23 @@ fn people_are_told_what_the_config_implies_unless_it_says_otherwise() {
     assert_eq!(setup.add_ons[0].redirect, "http://127.0.0.1/");
     let hosts = config.admin_settings().hosts;
     assert_eq!(hosts, ["mail.example.com", "web.example.com", "autoconfig.example.com"]);
+}
+
+#[test]
+fn the_sign_in_block_of_the_shipped_file_works_when_its_marks_are_removed() {
+    let block = block("[http.signin]");
+    let read = |text: &str| parse(text).unwrap_or_else(|error| panic!("{error}")).http.signin.unwrap();
+    let all = read(&format!("{LEAST}{block}"));
+    assert_eq!((all.issuer.as_str(), all.client_id.as_str()), ("https://id.example.com", "portcullis-console"));
+    assert_eq!(all.client_secret_file.as_deref(), Some(Path::new("/srv/gate/config/signin.secret")));
+    let least = read(&format!("{LEAST}[http.signin]\nclient_id = \"c\"\n"));
+    assert_eq!((&least.issuer, &least.scope), (&all.issuer, &all.scope));
+    assert_eq!(
+        (least.idle_s, least.most_s),
+        (all.idle_s, all.most_s),
+        "a default in a comment differs from the code's"
+    );
+    assert_eq!((least.token_endpoint, least.client_secret_file), (None, None));
 }
 
 #[test]
@@ -300,6 +300,9 @@ fn each_mistake_is_told_with_its_remedy() {
             "http.signin has client_secret and client_secret_file: keep client_secret_file",
         ),
         ("[tls]", "[http.signin]\nclient_id = \"c\"\nidle_s = 0\n[tls]", "http.signin.idle_s is out of range"),
+        ("[tls]", "[scim]\nunit = \"Staff\"\n[tls]", "scim.unit: unit path \"Staff\" must start with /"),
+        ("[tls]", "[scim]\nunit_attribute = \"title\"\n[tls]", "scim.unit_attribute"),
+        ("[tls]", "[scim]\nunits = \"/\"\n[tls]", "there is no key scim.units: did you mean unit?"),
         ("[::]:993", "localhost:1993", "write a number for the host: \"[::]:1993\""),
         ("[::]:993", "993", "\"993\" in listen.imaps: write address and port"),
         ("[\"[::]:993\"]", "[\"[::]:993\"]\npop3s = [\"[::]:993\"]", "[::]:993 is in imaps and in pop3s"),

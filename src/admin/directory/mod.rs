@@ -6,6 +6,7 @@
 mod apps;
 mod bulk;
 mod groups;
+mod import;
 mod mailboxes;
 mod preview;
 mod reach;
@@ -41,6 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
         .merge(mailboxes::routes())
         .merge(apps::routes())
         .merge(bulk::routes())
+        .merge(import::routes())
 }
 
 /// How a change is to be made.
