@@ -37,12 +37,14 @@ pub enum Area {
     Access,
     /// Metrics.
     Metrics,
+    /// Users and groups, as identity providers see them.
+    Scim,
 }
 
 impl Area {
     /// Every word a scope may be, without `:read`.
-    pub const ALL: [Self; 6] =
-        [Self::Directory, Self::Grants, Self::Sessions, Self::Audit, Self::Access, Self::Metrics];
+    pub const ALL: [Self; 7] =
+        [Self::Directory, Self::Grants, Self::Sessions, Self::Audit, Self::Access, Self::Metrics, Self::Scim];
 
     /// Its word in a scope.
     pub const fn word(self) -> &'static str {
@@ -53,6 +55,7 @@ impl Area {
             Self::Audit => "audit",
             Self::Access => "access",
             Self::Metrics => "metrics",
+            Self::Scim => "scim",
         }
     }
 }
@@ -128,7 +131,7 @@ impl Actor {
     pub fn sees_unit(&self, unit: &UnitPath) -> bool {
         match &self.role {
             Role::Super | Role::Auditor => true,
-            Role::Admin(own) => covers(own, unit),
+            Role::Admin(own) => unit.is_within(own),
             Role::User => false,
         }
     }
@@ -151,12 +154,6 @@ impl Actor {
     pub fn sees_user(&self, user: &UserId, directory: &Directory) -> bool {
         self.sees_all() || directory.unit_of(user).is_some_and(|unit| self.sees_unit(&unit))
     }
-}
-
-/// Whether `unit` is `top` or below it.
-fn covers(top: &UnitPath, unit: &UnitPath) -> bool {
-    let below = unit.as_str().strip_prefix(top.as_str());
-    *top == UnitPath::root() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl FromRequestParts<Arc<Control>> for Actor {

@@ -23,6 +23,7 @@ use tracing::{debug, error};
 use super::{
     Control, Peer,
     problem::{Problem, ProblemKind},
+    scim::in_scim_form,
 };
 
 /// Requests, and tokens that were not good, of each address. An IPv6 address stands for its /64.
@@ -108,6 +109,7 @@ async fn pass(
             Problem::new(ProblemKind::TimedOut, detail).into_response()
         }),
     };
+    let answer = if path.starts_with("/scim/") { in_scim_form(answer) } else { answer };
     let (status, took_ms) = (answer.status(), began.elapsed().as_millis());
     if status.is_server_error() {
         error!(%method, path, %status, took_ms, from = %peer.from, "answered");

@@ -19,6 +19,7 @@ mod me;
 mod openapi;
 mod page;
 mod problem;
+mod scim;
 mod seen;
 mod sessions;
 mod setup;
@@ -30,6 +31,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 pub use actor::{Actor, Area};
 pub use problem::{Problem, ProblemKind};
+pub use scim::{Settings as ScimSettings, UnitAttribute};
 pub use setup::{
     AddOn, AddOnError, Guide, MailServer, Package, Program, Record, SetupSettings, SignIn, Smtp, SmtpSignIn,
     Unnumbered, prepare,
@@ -58,6 +60,8 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// Requests with a token that is not good, of one address in a minute.
     pub failures_per_minute: u32,
+    /// What identity providers may say.
+    pub scim: ScimSettings,
     /// What people are told about setting up their mail programs.
     pub setup: SetupSettings,
     /// How long somebody who signed in at the console stays so.
@@ -112,6 +116,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(seen::routes())
         .merge(cutoffs::routes())
         .merge(events::routes())
+        .merge(scim::routes())
         .merge(setup::routes())
         .merge(signin::routes())
 }

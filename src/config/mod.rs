@@ -28,7 +28,7 @@ pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits};
 pub use rooms::SecretFileError;
 pub use signin::SignIn;
 
-use crate::admin::SetupSettings;
+use crate::admin::{ScimSettings, SetupSettings};
 use crate::issuer::KeySource;
 use crate::model::Secret;
 use crate::policy::file::FileError;
@@ -66,6 +66,8 @@ pub struct Config {
     pub listen: Listen,
     /// How the HTTP listeners behave.
     pub http: Http,
+    /// What identity providers may say.
+    pub scim: ScimSettings,
     /// Certificate chains and keys; the first is the default. At least one.
     pub tls: Vec<PemFiles>,
     /// Who may issue tokens. At least one; no two have the same address.

@@ -124,6 +124,7 @@ impl Config {
             request_limit: Duration::from_secs(limits.request_s),
             requests_per_minute: count(limits.requests_per_minute),
             failures_per_minute: count(limits.failures_per_minute),
+            scim: self.scim.clone(),
             setup: self.setup.clone(),
             sign_in: store::Lifetime {
                 idle: Duration::from_secs(self.http.signin.as_ref().map_or(0, |signin| signin.idle_s)),
@@ -357,6 +358,13 @@ mod tests {
             (issuer.timeout, issuer.rules.skew_s, issuer.rules.max_token),
             (Duration::from_secs(7), 5, 2048)
         );
+    }
+
+    #[test]
+    fn what_providers_may_say_reaches_the_api() {
+        assert_eq!(config("").admin_settings().scim, admin::ScimSettings::default());
+        let scim = config("[scim]\nunit = \"/Staff\"\nunit_attribute = \"organization\"\n").admin_settings().scim;
+        assert_eq!((scim.unit.as_str(), scim.unit_attribute), ("/Staff", Some(admin::UnitAttribute::Organization)));
     }
 
     #[test]

@@ -13,12 +13,13 @@ use super::{
     read::{At, Reader, Section},
     setup, signin,
 };
-use crate::model::Secret;
+use crate::admin::{ScimSettings, UnitAttribute};
+use crate::model::{Secret, UnitPath};
 use crate::policy::file::Problem;
 
-const TOP: [&str; 15] = [
-    "hostname", "data_dir", "listen", "http", "tls", "issuer", "jwks", "database", "policy", "mail", "audit",
-    "limits", "log", "upstream", "setup",
+const TOP: [&str; 16] = [
+    "hostname", "data_dir", "listen", "http", "scim", "tls", "issuer", "jwks", "database", "policy", "mail",
+    "audit", "limits", "log", "upstream", "setup",
 ];
 
 /// Reads the text of `file`.
@@ -53,6 +54,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         );
     }
     let listen = listen(reader, top);
+    let scim = scim(reader, top);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
     let http = http(reader, top, &listen, &issuers, base);
@@ -77,6 +79,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         data_dir: data_dir?,
         listen,
         http,
+        scim,
         tls,
         issuers,
         setup,
@@ -164,6 +167,20 @@ fn http(
     let public_url = setup::public_url(reader, section);
     let signin = signin::read(reader, section, known, base);
     Http { tls: tls.unwrap_or(false), hosts, public_url, scope, signin, limits }
+}
+
+fn scim(reader: &mut Reader<'_>, top: Section<'_, '_>) -> ScimSettings {
+    let section = reader.section(top, "scim", "scim");
+    reader.only(section, &["unit", "unit_attribute"]);
+    let unit = reader.string(section, "unit").and_then(|At { value, span }| {
+        let parsed = UnitPath::parse(&value);
+        parsed.map_or_else(|bad| reader.wrong(span, format!("scim.unit: {bad}"), "write a unit: \"/Staff\""), Some)
+    });
+    let words = [("organization", UnitAttribute::Organization), ("department", UnitAttribute::Department)];
+    ScimSettings {
+        unit: unit.unwrap_or_else(UnitPath::root),
+        unit_attribute: reader.word(section, "unit_attribute", &words),
+    }
 }
 
 /// `192.0.2.0/24`, or one address.

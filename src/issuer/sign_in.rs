@@ -3,25 +3,18 @@
 //! Source: OpenID Connect Core 1.0 section 3.1, Discovery 1.0, RP-Initiated Logout 1.0; RFC 7636 (PKCE), RFC 9207 (`iss`),
 //! RFC 9700 section 2.1.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-
 use reqwest::Url;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::{
-    FetchError, IssuerError, Issuers, Outage, Settings, SignInClient, Unidentified,
+    Endpoints, FetchError, IssuerError, Issuers, Outage, Settings, SignInClient, Unidentified,
     ask::{basic, form_encoded},
     http::{Http, check_address, is_loopback},
 };
 use crate::model::{Secret, UnixTime};
 use crate::token::{Asked, SignIn, TokenError, Vouched, examine_id_token, peek_issuer};
 
-/// How long a configuration document is believed.
-const FRESH: Duration = Duration::from_secs(300);
 /// Codes being exchanged at once; beyond it people are told to come back.
 const AT_ONCE: usize = 16;
 
@@ -29,20 +22,8 @@ const AT_ONCE: usize = 16;
 pub(super) struct Desk {
     client: SignInClient,
     http: Http,
-    document: Url,
     issuer: Url,
     places: Semaphore,
-    known: Mutex<Option<(UnixTime, Arc<Endpoints>)>>,
-}
-
-/// Where the issuer wants people and codes to go.
-struct Endpoints {
-    authorization: Url,
-    token: Url,
-    userinfo: Option<Url>,
-    end_session: Option<Url>,
-    /// The secret goes into the form, because the issuer takes no HTTP Basic.
-    secret_in_form: bool,
 }
 
 /// Why nobody is signed in.
@@ -135,7 +116,7 @@ impl Issuers {
     /// The address to send a person to.
     pub async fn sign_in_address(&self, asked: Question<'_>, now: UnixTime) -> Result<Url, SignInError> {
         let (issuer, desk) = self.desk()?;
-        let mut url = desk.endpoints(&issuer.settings, now).await?.authorization.clone();
+        let mut url = check_address(&issuer.finder.find(&self.tasks, now).await?.authorization)?;
         url.query_pairs_mut()
             .append_pair("response_type", "code")
             .append_pair("client_id", &desk.client.client_id)
@@ -154,14 +135,15 @@ impl Issuers {
         let rules = &issuer.settings.rules;
         let busy = || Unidentified::Unavailable { issuer: rules.url.clone(), outage: Outage::Busy };
         let _place = desk.places.try_acquire().map_err(|_| busy())?;
-        let endpoints = desk.endpoints(&issuer.settings, now).await?;
+        let endpoints = issuer.finder.find(&self.tasks, now).await?;
         let answer = desk.exchange(&endpoints, returned).await?;
         let asked = Asked { client_id: &desk.client.client_id, nonce: returned.nonce };
         let vouched = self.vouched(issuer, &answer.id_token, asked, now).await?;
-        match (vouched.sign_in(), &endpoints.userinfo) {
+        let userinfo = endpoints.userinfo.as_deref().and_then(|text| desk.near(text));
+        match (vouched.sign_in(), userinfo) {
             (Ok(sign_in), _) => Ok(sign_in),
             (Err(vouched), Some(userinfo)) => {
-                let body = desk.http.get_with(userinfo, &answer.access_token).await?;
+                let body = desk.http.get_with(&userinfo, &answer.access_token).await?;
                 Ok(vouched.with_userinfo(&body, rules)?)
             }
             (Err(_), None) => Err(TokenError::ClaimMissing { claim: rules.user_claim.clone() }.into()),
@@ -191,8 +173,8 @@ impl Issuers {
     /// does not answer. Source: OpenID Connect RP-Initiated Logout 1.0 section 2.
     pub async fn sign_out_address(&self, back: &str, now: UnixTime) -> Option<Url> {
         let (issuer, desk) = self.desk().ok()?;
-        let endpoints = desk.endpoints(&issuer.settings, now).await.ok()?;
-        let mut url = endpoints.end_session.clone()?;
+        let endpoints = issuer.finder.find(&self.tasks, now).await.ok()?;
+        let mut url = check_address(&endpoints.end_session?).ok()?;
         url.query_pairs_mut()
             .append_pair("client_id", &desk.client.client_id)
             .append_pair("post_logout_redirect_uri", back);
@@ -230,7 +212,7 @@ impl Desk {
         let address = |text: &str| {
             check_address(text).map_err(|source| IssuerError::Address { issuer: name.clone(), source })
         };
-        let (document, issuer) = (address(&settings.well_known())?, address(name)?);
+        let issuer = address(name)?;
         client.token_endpoint.as_deref().map(address).transpose()?;
         if settings.keys.is_none() {
             return Err(IssuerError::Settings {
@@ -241,53 +223,24 @@ impl Desk {
         }
         Ok(Self {
             client: client.clone(),
-            http: Http::new(settings, is_loopback(&document))?,
-            document,
+            http: Http::new(settings, is_loopback(&issuer))?,
             issuer,
             places: Semaphore::new(AT_ONCE),
-            known: Mutex::new(None),
         })
     }
 
-    async fn endpoints(&self, settings: &Settings, now: UnixTime) -> Result<Arc<Endpoints>, FetchError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, endpoints)) = known.filter(|(read_at, _)| *read_at <= now && now < *read_at + FRESH) {
-            return Ok(endpoints);
+    /// Where codes go: what the config says, or the document if that stays at the issuer's origin, so that a document cannot
+    /// send us, with a secret, to an address inside our own network.
+    fn token_endpoint(&self, endpoints: &Endpoints) -> Result<Url, FetchError> {
+        match &self.client.token_endpoint {
+            Some(own) => check_address(own),
+            None => self.near(&endpoints.token).ok_or_else(|| FetchError::Content {
+                url: self.issuer.to_string(),
+                problem: "its token_endpoint is at another origin than the issuer; if that is right, set \
+                          http.signin.token_endpoint to it"
+                    .into(),
+            }),
         }
-        let body = self.http.get(&self.document).await?;
-        let read = Arc::new(self.read(&body, &settings.rules.url)?);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&read)));
-        Ok(read)
-    }
-
-    /// People go where the document says. What we ask ourselves has to be at the issuer's origin, so that a document cannot
-    /// send us, with a secret, to an address inside our own network; `token_endpoint` of the config may name another.
-    fn read(&self, body: &[u8], name: &str) -> Result<Endpoints, FetchError> {
-        let bad = |problem: String| FetchError::Content { url: self.document.to_string(), problem };
-        let document: Document = serde_json::from_slice(body).map_err(|_| {
-            bad("it is not a JSON object with \"issuer\", \"authorization_endpoint\" and \"token_endpoint\", each once".into())
-        })?;
-        if document.issuer != name {
-            let found: String = document.issuer.chars().take(100).collect();
-            return Err(bad(format!("its issuer is {found:?}, not {name:?}")));
-        }
-        let token = match &self.client.token_endpoint {
-            Some(own) => check_address(own)?,
-            None => self.near(&document.token_endpoint).ok_or_else(|| {
-                bad("its token_endpoint is at another origin than the issuer; if that is right, set \
-                     http.signin.token_endpoint to it"
-                    .into())
-            })?,
-        };
-        let methods = document.token_endpoint_auth_methods_supported.unwrap_or_default();
-        let takes = |method: &str| methods.iter().any(|own| own == method);
-        Ok(Endpoints {
-            authorization: check_address(&document.authorization_endpoint)?,
-            token,
-            userinfo: document.userinfo_endpoint.as_deref().and_then(|text| self.near(text)),
-            end_session: document.end_session_endpoint.as_deref().and_then(|text| check_address(text).ok()),
-            secret_in_form: takes("client_secret_post") && !takes("client_secret_basic"),
-        })
     }
 
     fn near(&self, text: &str) -> Option<Url> {
@@ -311,9 +264,9 @@ impl Desk {
                 None
             }
         };
-        let (status, body) = self.http.post_any(&endpoints.token, form, login.as_ref()).await?;
-        let content =
-            |problem: &str| FetchError::Content { url: endpoints.token.to_string(), problem: problem.into() };
+        let url = self.token_endpoint(endpoints)?;
+        let (status, body) = self.http.post_any(&url, form, login.as_ref()).await?;
+        let content = |problem: &str| FetchError::Content { url: url.to_string(), problem: problem.into() };
         match status {
             200 => Granted::read(&body)
                 .ok_or_else(|| content("it is no JSON object with id_token and access_token, each once").into()),
@@ -324,18 +277,7 @@ impl Desk {
                 let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
                 Err(SignInError::Code { error: refused.error.chars().filter(plain).take(60).collect() })
             }
-            status => Err(FetchError::Status { url: endpoints.token.to_string(), status }.into()),
+            status => Err(FetchError::Status { url: url.to_string(), status }.into()),
         }
     }
-}
-
-/// The members of a configuration document that matter here (OpenID Connect Discovery 1.0 section 3).
-#[derive(Deserialize)]
-struct Document {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    userinfo_endpoint: Option<String>,
-    end_session_endpoint: Option<String>,
-    token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }

@@ -131,6 +131,12 @@ impl UnitPath {
         Ok(Self(text.into()))
     }
 
+    /// Whether it is `top` or below it.
+    pub fn is_within(&self, top: &Self) -> bool {
+        let below = self.0.strip_prefix(&*top.0);
+        &*top.0 == "/" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The unit above, none for the root.
     pub fn parent(&self) -> Option<Self> {
         match self.0.rsplit_once('/') {

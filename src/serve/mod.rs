@@ -308,6 +308,7 @@ fn log_limits(config: &Config) {
         http.hosts,
         http.scope
     );
+    info!("[scim] unit={} unit_attribute={:?}", config.scim.unit, config.scim.unit_attribute);
     info!("[jwks] {}", list(&mut config.jwks.values()));
     info!("[database] grace_s={}", config.database.grace_s);
     info!("[audit] required={} {}", config.audit.required, list(&mut config.audit.limits.values()));

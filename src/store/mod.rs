@@ -36,6 +36,7 @@ mod open;
 mod roles;
 mod rows;
 mod schema;
+mod scim;
 mod seen;
 mod tokens;
 mod trim;
@@ -64,7 +65,7 @@ pub use audit::{AuditFilter, AuditFull, AuditLog, NumberedEvent};
 pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use edit::{
     Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, Imported, MOST_CHANGES, MailboxPatch,
-    MailboxValue, Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+    MailboxValue, Page, Provision, ScimRecord, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
 };
 pub use error::StoreError;
 pub use event::AuditEvent;
@@ -74,6 +75,7 @@ pub use legacy::{LegacyFilter, LegacySignIn, PasswordTry};
 pub use location::Location;
 pub use nodes::{Answer, Node, NodeId, Request, RequestKind};
 pub use roles::{AccessError, Admin, Role};
+pub use scim::{ScimGroup, ScimId, ScimKeys, ScimPage, ScimUser};
 pub use seen::{AppSeen, Knock, SeenCursor, SeenFilter, Verdicts};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 pub use verify::{Fault, Verified};

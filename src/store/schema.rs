@@ -133,6 +133,18 @@ CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
 INSERT INTO counters (name, number) VALUES ('policy', 0);
 ";
 
+/// What identity providers say of users and groups, as JSON, under an id of ours that is never used again. Rows live and
+/// die with their user or group.
+const SCIM: &str = "
+CREATE TABLE scim_users (
+    id TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+CREATE INDEX scim_users_by_external_id ON scim_users (external_id);
+CREATE TABLE scim_groups (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+";
+
 /// The last content of each Thunderbird add-on, by its SHA-256, and how many different ones there were.
 const ADD_ONS: &str = "
 CREATE TABLE thunderbird_add_ons (id TEXT PRIMARY KEY, digest TEXT NOT NULL, version BIGINT NOT NULL);
@@ -156,6 +168,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
+        (60, "what identity providers say of users and groups", SCIM),
         (62, "versions of Thunderbird add-ons", ADD_ONS),
         (63, "sessions of the console", WEB_SESSIONS),
     ];

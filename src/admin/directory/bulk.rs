@@ -19,7 +19,7 @@ use super::{
         extract::{Asked, Given},
         problem::{Problem, ProblemKind},
     },
-    How, Outcome,
+    Answered, How, Outcome,
     apps::AppWish,
     groups::GroupWish,
     mailboxes::MailboxWish,
@@ -96,7 +96,7 @@ struct Done {
 ///
 /// In one transaction and in their order. With `preview=true` the answer tells what they would come to together.
 #[utoipa::path(post, path = "/api/v1/changes", tag = "directory", params(How), request_body = Changes, responses(
-    (status = 200, body = Done, description = "All are made; with `preview=true` what they would come to"),
+    (status = 200, body = Answered<Done>, description = "All are made; with `preview=true` what they would come to"),
     (status = 409, body = Problem, content_type = "application/problem+json",
         description = "A row is not of the `version` that its change names, or something else stands in the way; none is made"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem; none is made")))]

@@ -21,7 +21,7 @@ use super::{
         problem::Problem,
         problem::ProblemKind,
     },
-    How, Outcome, absent, expected, page, part,
+    Answered, How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
     reach::top,
     versioned,
@@ -224,7 +224,7 @@ async fn one(
 #[utoipa::path(patch, path = "/api/v1/mailboxes/{address}", tag = "directory", request_body = MailboxWish, params(How,
     ("address" = String, Path, description = "Its address"),
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
-    (status = 200, body = MailboxItem, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 200, body = Answered<MailboxItem>, description = "As it stands now; with `preview=true` what the change would come to"),
     (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn change(

@@ -21,7 +21,7 @@ use super::{
         page::{Page, PageQuery},
         problem::Problem,
     },
-    How, Outcome, absent, expected, page, part,
+    Answered, How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
     reach::top,
     versioned,
@@ -210,7 +210,7 @@ async fn one(
 #[utoipa::path(patch, path = "/api/v1/users/{address}", tag = "directory", request_body = UserWish, params(How,
     ("address" = String, Path, description = "The address"),
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
-    (status = 200, body = UserItem, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 200, body = Answered<UserItem>, description = "As it stands now; with `preview=true` what the change would come to"),
     (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn change(

@@ -130,7 +130,7 @@ async fn endpoints(add_on: &AddOn, issuers: &Issuers) -> Result<Endpoints, Fetch
     match (&add_on.authorization_endpoint, &add_on.token_endpoint) {
         (Some(authorization), Some(token)) => {
             let (authorization, token) = (authorization.clone(), token.clone());
-            Ok(Endpoints { authorization, token, names_itself: false })
+            Ok(Endpoints { authorization, token, ..Endpoints::default() })
         }
         _ => issuers.endpoints(&add_on.issuer, now()).await,
     }
@@ -344,7 +344,14 @@ mod tests {
 
     fn made(setup: &SetupSettings, authorization: &str) -> Result<Unnumbered, AddOnError> {
         let (authorization, token) = (authorization.to_owned(), "https://id.example.com/token".to_owned());
-        let endpoints = Endpoints { authorization, token, names_itself: false };
+        let endpoints = Endpoints {
+            authorization,
+            token,
+            names_itself: false,
+            userinfo: None,
+            end_session: None,
+            secret_in_form: false,
+        };
         Unnumbered::new(setup, 0, setup.add_ons.first().unwrap(), &endpoints)
     }
 

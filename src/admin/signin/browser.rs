@@ -11,6 +11,7 @@ use axum::{
 };
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::Url;
 use subtle::ConstantTimeEq;
 
 use crate::admin::{
@@ -29,7 +30,7 @@ pub(in crate::admin) const CSRF: &str = "x-portcullis-csrf";
 pub(in crate::admin) struct Site {
     /// Over TLS, here or at a proxy on this machine; only a loopback name is plain.
     secure: bool,
-    authority: Authority,
+    origin: String,
 }
 
 /// Which cookie.
@@ -42,7 +43,7 @@ pub(super) enum Jar {
 }
 
 impl Site {
-    pub(in crate::admin) fn of(parts: &Parts) -> Result<Self, Problem> {
+    pub(in crate::admin) fn of(parts: &Parts, public_url: Option<&str>) -> Result<Self, Problem> {
         let named = parts.uri.authority().cloned().or_else(|| {
             let host = parts.headers.get(header::HOST)?;
             Authority::try_from(host.as_bytes()).ok()
@@ -50,13 +51,18 @@ impl Site {
         // `guard` has let through none but our own names.
         let authority =
             named.ok_or_else(|| Problem::new(ProblemKind::WrongHost, "the request names no host: send `Host`"))?;
+        let public = public_url.and_then(|url| Url::parse(url).ok());
+        if let Some(public) = public.filter(|url| url.host_str() == Some(authority.host())) {
+            return Ok(Self { secure: public.scheme() == "https", origin: public.origin().ascii_serialization() });
+        }
         let tls = parts.extensions.get::<Peer>().is_some_and(|peer| peer.tls);
-        Ok(Self { secure: tls || !is_loopback(authority.host()), authority })
+        let secure = tls || !is_loopback(authority.host());
+        Ok(Self { secure, origin: format!("{}://{authority}", if secure { "https" } else { "http" }) })
     }
 
     /// `https://mail.example.com`, as `Origin` says it.
-    pub(super) fn origin(&self) -> String {
-        format!("{}://{}", if self.secure { "https" } else { "http" }, self.authority)
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     fn cookie(&self, jar: Jar) -> &'static str {
@@ -133,8 +139,8 @@ impl Site {
 impl FromRequestParts<Arc<Control>> for Site {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Control>) -> Result<Self, Problem> {
-        Self::of(parts)
+    async fn from_request_parts(parts: &mut Parts, control: &Arc<Control>) -> Result<Self, Problem> {
+        Self::of(parts, control.settings.setup.public_url.as_deref())
     }
 }
 
@@ -160,7 +166,7 @@ mod tests {
     fn site(authority: &str, tls: bool) -> Site {
         let peer = Peer { from: ([127, 0, 0, 1], 1).into(), at: ([127, 0, 0, 1], 2).into(), tls };
         let request = axum::http::Request::builder().header("host", authority).extension(peer).body(()).unwrap();
-        Site::of(&request.into_parts().0).unwrap()
+        Site::of(&request.into_parts().0, Some("https://web.example.com:8443")).unwrap()
     }
 
     #[test]
@@ -173,6 +179,8 @@ mod tests {
             // A proxy on this machine has taken the TLS off.
             ("mail.example.com", false, "https://mail.example.com"),
             ("mail.example.com", true, "https://mail.example.com"),
+            // http.public_url says how the world sees us, whatever a proxy made of it.
+            ("web.example.com", false, "https://web.example.com:8443"),
         ] {
             assert_eq!(site(authority, tls).origin(), origin, "{authority} {tls}");
         }

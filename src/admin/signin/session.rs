@@ -43,7 +43,7 @@ impl Control {
 
     /// The person whose cookie came with a request of the API; none without a cookie.
     pub(in crate::admin) async fn person_by_cookie(&self, parts: &Parts) -> Result<Option<Actor>, Problem> {
-        let site = Site::of(parts)?;
+        let site = Site::of(parts, self.settings.setup.public_url.as_deref())?;
         if site.read(Jar::Session, &parts.headers).is_none() {
             return Ok(None);
         }

@@ -8,6 +8,7 @@ pub(super) mod cutoffs;
 mod directory;
 pub(super) mod grants;
 pub(super) mod groups;
+pub(super) mod import;
 pub(super) mod mailboxes;
 pub(super) mod me;
 pub(super) mod reports;
@@ -20,7 +21,7 @@ pub(super) mod users;
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use reqwest::{Certificate, Client, Method, StatusCode, Url, header::IF_MATCH};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, header::IF_MATCH};
 use serde_json::Value;
 use show::{fields, table};
 
@@ -156,6 +157,18 @@ impl Remote<'_> {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> anyhow::Result<Outcome> {
+        let mut request = self.request(method, path, query);
+        if let Some(seen) = seen {
+            request = request.header(IF_MATCH, seen);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let (status, value) = self.answer(request).await?;
+        self.outcome(status, value)
+    }
+
+    fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
         let mut url = self.access.url.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(["api", "v1"]).extend(path);
@@ -163,22 +176,24 @@ impl Remote<'_> {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query.iter().map(|(key, value)| (*key, value.as_str())));
         }
-        let mut request = self.client.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        let request = self.client.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
-        if let Some(seen) = seen {
-            request = request.header(IF_MATCH, seen);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+    }
+
+    /// Status and body; a body that is no JSON is null.
+    async fn answer(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, Value)> {
         let unreachable =
             || format!("{} does not answer: is `portcullis serve` running, with listen.http?", self.access.url);
         let answer = request.send().await.with_context(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.with_context(unreachable)?;
-        let value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    fn outcome(&self, status: StatusCode, value: Value) -> anyhow::Result<Outcome> {
         if status.is_success() {
             return Ok(Outcome::Done(value));
         }

@@ -55,6 +55,7 @@ pub(super) fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) if list.is_empty() => "-".to_owned(),
         Some(Value::Array(list)) => list.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
         Some(other) => words(other).unwrap_or_else(|| other.to_string()),
     };
@@ -66,9 +67,11 @@ pub(super) fn cell(value: Option<&Value>) -> String {
 fn words(value: &Value) -> Option<String> {
     let part = |key: &str| value.get(key).map(|part| cell(Some(part)));
     if let Some(apps) = part("apps") {
+        // An empty list admits nobody.
+        let apps = if apps == "-" { "no app".to_owned() } else { apps };
         let until = part("until").map(|until| format!(" until {until}")).unwrap_or_default();
         let from = part("from").map(|from| format!(" (from {from})")).unwrap_or_default();
-        return Some(format!("{}{until}{from}", if apps.is_empty() { "no app".to_owned() } else { apps }));
+        return Some(format!("{apps}{until}{from}"));
     }
     Some(format!("{}={}", part("user")?, part("rights")?))
 }

@@ -12,6 +12,7 @@ mod error;
 mod find;
 mod import;
 mod people;
+mod provision;
 pub(super) mod put;
 mod read;
 mod units;
@@ -20,10 +21,13 @@ mod work;
 use std::time::SystemTime;
 
 pub use error::EditError;
+pub(super) use find::below;
 pub use import::Imported;
+pub(super) use provision::fresh_id;
+pub use provision::{Provision, ScimRecord};
 pub use read::{MailboxValue, Page, Stored, UserFilter};
 
-use super::{Store, apply, audit, feed::Write};
+use super::{AuditEvent, Store, apply, audit, feed::Write};
 use crate::model::{ClientId, GroupId, UnitPath, UnixTime, UserId};
 use crate::policy::{LiveSeat, Preview, Rights, Setting, Trust};
 use work::Work;
@@ -177,11 +181,7 @@ impl Store {
         if events.is_empty() {
             return Ok(Changed { number: self.number(), version });
         }
-        let noted = apply::note_policy_version(&mut write.tx, version).await;
-        noted.map_err(|error| write.failed(error))?;
-        let inserted = audit::insert(&mut write.tx, events).await;
-        inserted.map_err(|error| write.failed(error))?;
-        let number = write.commit(now).await?;
+        let number = finish(write, events, version, now).await?;
         Ok(Changed { number, version })
     }
 
@@ -210,11 +210,28 @@ pub(super) async fn make_user(
         Err(EditError::Exists { .. }) => return Ok(false),
         made => made?,
     };
+    record(write, events, version).await?;
+    Ok(true)
+}
+
+/// The end of every change: it is recorded and committed.
+async fn finish(
+    mut write: Write<'_>,
+    events: Vec<AuditEvent>,
+    version: i64,
+    now: UnixTime,
+) -> Result<i64, EditError> {
+    record(&mut write, events, version).await?;
+    Ok(write.commit(now).await?)
+}
+
+/// The policy has a new version, and the audit log has the rows.
+async fn record(write: &mut Write<'_>, events: Vec<AuditEvent>, version: i64) -> Result<(), EditError> {
     let noted = apply::note_policy_version(&mut write.tx, version).await;
     noted.map_err(|error| write.failed(error))?;
     let inserted = audit::insert(&mut write.tx, events).await;
     inserted.map_err(|error| write.failed(error))?;
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]
