@@ -21,6 +21,7 @@ pub mod store;
 pub mod gate;
 
 pub mod admin;
+pub mod notify;
 pub mod session;
 
 pub mod config;

@@ -34,10 +34,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
 /// A role, and the unit of an `admin`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct RoleWords {
-    /// `super`, `admin` of a unit and all below it, or `auditor`.
+    /// `super`, `admin` or `account_access` of a unit and all below it, or `auditor`.
     #[schema(example = "admin")]
     role: String,
-    /// The unit of an `admin`.
+    /// The unit of an `admin` or `account_access`.
     #[schema(example = "/Sales")]
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<String>,
@@ -68,7 +68,8 @@ impl RoleWish {
         let unit = unit.map_err(|error| Problem::new(ProblemKind::BadRequest, format!("unit: {error}")))?;
         let role = Role::from_word(&self.role, unit).filter(|role| *role != Role::User);
         role.ok_or_else(|| {
-            let detail = "role: write super, auditor, or admin with a unit; no role is what everybody has";
+            let detail =
+                "role: write super, auditor, or admin or account_access with a unit; no role is what everybody has";
             Problem::new(ProblemKind::BadRequest, detail)
         })
     }
@@ -151,13 +152,13 @@ struct TokenWish {
     /// What people call it.
     #[schema(min_length = 1, max_length = 100, example = "nightly report")]
     name: String,
-    /// `super`, `admin` or `auditor`.
+    /// `super`, `admin`, `account_access` or `auditor`.
     #[schema(example = "auditor")]
     role: String,
     /// The unit of an `admin`.
     #[serde(default)]
     unit: Option<String>,
-    /// `directory`, `grants`, `sessions`, `audit`, `access`, `metrics`, each alone or with `:read`; empty: all that the role may.
+    /// `directory`, `grants`, `sessions`, `audit`, `access`, `metrics`, `notices`, each alone or with `:read`; empty: all that the role may.
     #[serde(default)]
     #[schema(example = json!(["audit:read"]))]
     scopes: Vec<String>,

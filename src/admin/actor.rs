@@ -39,12 +39,27 @@ pub enum Area {
     Metrics,
     /// Users and groups, as identity providers see them.
     Scim,
+    /// Notices.
+    Notices,
 }
 
 impl Area {
     /// Every word a scope may be, without `:read`.
-    pub const ALL: [Self; 7] =
-        [Self::Directory, Self::Grants, Self::Sessions, Self::Audit, Self::Access, Self::Metrics, Self::Scim];
+    pub const ALL: [Self; 8] = [
+        Self::Directory,
+        Self::Grants,
+        Self::Sessions,
+        Self::Audit,
+        Self::Access,
+        Self::Metrics,
+        Self::Scim,
+        Self::Notices,
+    ];
+
+    /// What an account-access admin looks after.
+    const fn is_account_access(self) -> bool {
+        matches!(self, Self::Grants | Self::Notices)
+    }
 
     /// Its word in a scope.
     pub const fn word(self) -> &'static str {
@@ -56,6 +71,7 @@ impl Area {
             Self::Access => "access",
             Self::Metrics => "metrics",
             Self::Scim => "scim",
+            Self::Notices => "notices",
         }
     }
 }
@@ -100,13 +116,21 @@ impl Actor {
 
     /// May read this area, at least where its unit reaches.
     pub fn may_read(&self, area: Area) -> Result<(), Problem> {
-        let role = !matches!(self.role, Role::User);
+        let role = match self.role {
+            Role::User => false,
+            Role::AccountAccess(_) => area.is_account_access(),
+            Role::Super | Role::Admin(_) | Role::Auditor => true,
+        };
         self.allowed(role, area, &[area.word(), &format!("{}:read", area.word())], "read")
     }
 
     /// May change this area, at least where its unit reaches.
     pub fn may_write(&self, area: Area) -> Result<(), Problem> {
-        let role = matches!(self.role, Role::Super | Role::Admin(_));
+        let role = match self.role {
+            Role::Super | Role::Admin(_) => true,
+            Role::AccountAccess(_) => area.is_account_access(),
+            Role::Auditor | Role::User => false,
+        };
         self.allowed(role, area, &[area.word()], "change")
     }
 
@@ -131,7 +155,7 @@ impl Actor {
     pub fn sees_unit(&self, unit: &UnitPath) -> bool {
         match &self.role {
             Role::Super | Role::Auditor => true,
-            Role::Admin(own) => unit.is_within(own),
+            Role::Admin(own) | Role::AccountAccess(own) => unit.is_within(own),
             Role::User => false,
         }
     }
@@ -284,5 +308,12 @@ mod tests {
             assert_eq!(actor.may_write(Area::Grants).is_ok(), write, "{role} {scopes:?}");
         }
         assert!(actor(Role::Admin(unit("/Sales")), &[]).may_write_all(Area::Access).is_err());
+        let keeper = actor(Role::AccountAccess(unit("/Sales")), &[]);
+        for area in Area::ALL {
+            let its_own = matches!(area, Area::Grants | Area::Notices);
+            assert_eq!(keeper.may_read(area).is_ok(), its_own, "{}", area.word());
+            assert_eq!(keeper.may_write(area).is_ok(), its_own, "{}", area.word());
+        }
+        assert!(keeper.sees_unit(&unit("/Sales/Field")) && !keeper.sees_unit(&unit("/Staff")));
     }
 }

@@ -54,7 +54,7 @@ async fn me(State(control): State<Arc<Control>>, actor: Actor) -> Json<Me> {
     Json(Me { name: actor.name().to_owned(), role: RoleWords::of(actor.role()), user_unit, csrf })
 }
 
-fn person(actor: &Actor) -> Result<&UserId, Problem> {
+pub(super) fn person(actor: &Actor) -> Result<&UserId, Problem> {
     actor.user().ok_or_else(|| {
         let detail = format!("{} is no person: this page takes a person's own access token", actor.name());
         Problem::new(ProblemKind::Forbidden, detail)

@@ -16,6 +16,7 @@ mod grants;
 mod guard;
 mod health;
 mod me;
+mod notices;
 mod openapi;
 mod page;
 mod problem;
@@ -109,6 +110,7 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(access::routes())
         .merge(grants::routes())
         .merge(me::routes())
+        .merge(notices::routes())
         .merge(audit::routes())
         .merge(why::routes())
         .merge(directory::routes())

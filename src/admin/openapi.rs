@@ -83,7 +83,7 @@ pub(super) fn route(mut document: utoipa::openapi::OpenApi) -> Router<Arc<Contro
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use std::collections::HashSet;
 
     #[test]

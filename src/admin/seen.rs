@@ -18,7 +18,7 @@ use super::{
 use crate::model::{ClientId, Service, UnitPath, UnixTime};
 use crate::policy::{Access, Setting};
 use crate::store::{
-    self, Action, AppSeen, Directive, LegacyFilter, LegacySignIn, Role, SeenCursor, SeenFilter, UnitPatch, Wish,
+    self, Action, AppSeen, Directive, LegacyFilter, LegacySignIn, SeenCursor, SeenFilter, UnitPatch, Wish,
 };
 
 /// Most apps on a page.
@@ -122,7 +122,7 @@ fn reach(actor: &Actor, asked: Option<&str>) -> Result<Option<UnitPath>, Problem
         (Some(unit), _) if !actor.sees_unit(&unit) => {
             Err(Problem::new(ProblemKind::NotFound, format!("there is no unit {unit}")))
         }
-        (None, Role::Admin(own)) => Ok(Some(own.clone())),
+        (None, role) => Ok(role.unit().cloned()),
         (asked, _) => Ok(asked),
     }
 }

@@ -19,7 +19,6 @@ use super::{
 };
 use crate::gate::{EndError, SessionFilter, SessionInfo, SessionKey};
 use crate::model::{ClientId, Service, UnitPath, UnixTime};
-use crate::store::Role;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one, end_one)).routes(routes!(end))
@@ -124,7 +123,7 @@ impl Which {
             (Some(unit), _) if !actor.sees_unit(&unit) => {
                 return Err(Problem::new(ProblemKind::NotFound, format!("there is no unit {unit}")));
             }
-            (None, Role::Admin(own)) => Some(own.clone()),
+            (None, role) => role.unit().cloned(),
             (unit, _) => unit,
         };
         let app = self.app.as_deref().map(ClientId::parse).transpose().map_err(|error| bad(error.to_string()))?;

@@ -205,6 +205,28 @@ limits! {
     }
 }
 
+limits! {
+    /// The numbers of `[notify]`.
+    NotifyLimits {
+        /// Days for which notices are kept.
+        keep_days: 90, 1, 36_500;
+        /// Notices kept; the oldest go first, looked at once an hour.
+        keep: 1_000_000, 1_000, 100_000_000;
+        /// Tries of one delivery.
+        attempts: 30, 1, 1_000;
+        /// From the first try to the second; doubled with each one.
+        retry_s: 30, 1, DAY_S;
+        /// Longest such wait.
+        retry_most_s: 3_600, 1, DAY_S;
+        /// Time for one try, in all.
+        answer_s: 30, 1, 600;
+        /// For so long a node keeps the others from what it is sending.
+        lease_s: 150, 2, 3_600;
+        /// Tries of one channel that are under way at once on a node.
+        at_once: 8, 1, 100;
+    }
+}
+
 impl Limits {
     /// Limits that contradict each other.
     pub(super) fn check(&self, reader: &mut Reader<'_>, section: Section<'_, '_>) {

@@ -8,6 +8,7 @@
 mod certificates;
 mod issuers;
 mod limits;
+mod notify;
 mod read;
 mod rooms;
 mod sections;
@@ -24,7 +25,8 @@ use std::{
 
 pub use certificates::{PemFileError, PemWarning};
 pub use issuers::{Introspection, Issuer};
-pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits};
+pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits, NotifyLimits};
+pub use notify::{Notify, NotifySecretError, Smtp, Webhook};
 pub use rooms::SecretFileError;
 pub use signin::SignIn;
 
@@ -82,6 +84,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// The audit trail.
     pub audit: Audit,
+    /// Where notices go.
+    pub notify: Notify,
     /// Every limit.
     pub limits: Limits,
     /// Networks whose addresses have no limit of connections.
@@ -200,6 +204,7 @@ impl Config {
         let secret = self.http.signin.as_ref().and_then(|signin| signin.client_secret_file.as_deref());
         paths.extend(secret.map(|file| ("http.signin.client_secret_file", file)));
         paths.extend(self.policy_file.iter().map(|file| ("policy.file", &**file)));
+        paths.extend(self.notify.paths());
         paths
     }
 }

@@ -81,6 +81,9 @@ impl Config {
             cutoff_days: self.limits.cutoff_days,
             cutoffs: self.limits.cutoffs,
             audit_days: self.audit.limits.keep_days,
+            channels: self.notify.channels(),
+            notice_days: self.notify.limits.keep_days,
+            notices: self.notify.limits.keep,
         }
     }
 
@@ -251,7 +254,7 @@ fn secret(
     }
 }
 
-fn read_secret(file: &Path) -> io::Result<Secret> {
+pub(super) fn read_secret(file: &Path) -> io::Result<Secret> {
     let text = zeroize::Zeroizing::new(fs::read_to_string(file)?);
     match text.trim() {
         "" => Err(io::Error::other("it is empty")),
@@ -307,10 +310,11 @@ mod tests {
     /// Everything the rooms are told, as text. The handshake's limit is `serve`'s own, read where it holds.
     fn told(config: &Config) -> String {
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
             config.issuer_settings().unwrap(),
             config.issuer_limits(),
             config.store_settings(),
+            config.notify_settings().unwrap(),
             config.maildir_settings(),
             config.gate_limits(),
             config.lobby_limits(),
@@ -325,6 +329,7 @@ mod tests {
             ("limits", super::super::Limits::ALL),
             ("jwks", super::super::Jwks::ALL),
             ("audit", super::super::AuditLimits::ALL),
+            ("notify", super::super::NotifyLimits::ALL),
         ];
         let usual = told(&config(""));
         for (section, limits) in sections {

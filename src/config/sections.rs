@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
-    base_of, issuers,
+    base_of, issuers, notify,
     read::{At, Reader, Section},
     setup, signin,
 };
@@ -17,9 +17,9 @@ use crate::admin::{ScimSettings, UnitAttribute};
 use crate::model::{Secret, UnitPath};
 use crate::policy::file::Problem;
 
-const TOP: [&str; 16] = [
+const TOP: [&str; 17] = [
     "hostname", "data_dir", "listen", "http", "scim", "tls", "issuer", "jwks", "database", "policy", "mail",
-    "audit", "limits", "log", "upstream", "setup",
+    "audit", "notify", "limits", "log", "upstream", "setup",
 ];
 
 /// Reads the text of `file`.
@@ -67,6 +67,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     let policy_file = reader.string(policy, "file").map(|at| base.join(at.value));
     mail(reader, top);
     let audit = audit(reader, top);
+    let notify = notify::read(reader, top, base);
     let section = reader.section(top, "limits", "limits");
     let limits = Limits::read(reader, section, &["trusted_networks", "sessions_end_with_token"]);
     limits.check(reader, section);
@@ -87,6 +88,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         database,
         policy_file,
         audit,
+        notify,
         limits,
         trusted_networks,
         sessions_end_with_token,

@@ -49,7 +49,7 @@ fn the_shipped_file_works_and_every_default_it_prints_is_the_default() {
         format!("{all_written:?}"),
         "a default in a comment differs from the code's"
     );
-    for limit in Limits::ALL.iter().chain(Jwks::ALL) {
+    for limit in Limits::ALL.iter().chain(Jwks::ALL).chain(NotifyLimits::ALL) {
         let line = format!("# {} = {}", limit.key, limit.default);
         assert!(SHIPPED.lines().any(|l| l == line), "config/portcullis.toml lacks the line {line:?}");
     }
@@ -90,6 +90,14 @@ fn the_introspection_block_of_the_shipped_file_works_when_its_marks_are_removed(
     let block = block("[issuer.introspection]");
     let config = parse(&format!("{LEAST}{block}")).unwrap_or_else(|error| panic!("{error}"));
     assert!(config.issuers[0].introspection.is_some() && config.issuers[0].rules.introspection_needs_audience);
+}
+
+#[test]
+fn the_blocks_for_notices_of_the_shipped_file_work_when_their_marks_are_removed() {
+    let (smtp, webhook) = (block("[notify.smtp]"), block("[[notify.webhook]]"));
+    let config = parse(&format!("{LEAST}{smtp}\n{webhook}")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.notify.channels().len(), 2, "{smtp}{webhook}");
+    assert!(config.notify.smtp.is_some_and(|smtp| smtp.login.is_some()));
 }
 
 #[test]

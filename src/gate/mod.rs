@@ -27,7 +27,7 @@ pub use denial::{Cause, Denial, Hint};
 pub use events::{EventError, Heard};
 pub use live::{Live, Seat, SeatGuard};
 pub use lobby::{Lobby, LobbyFull, LobbyLimits, Spot, TurnedAway};
-pub use nodes::{EndError, Listing, attend};
+pub use nodes::{EndError, Listing, attend, sessions_elsewhere};
 pub use sessions::{SessionFilter, SessionInfo, SessionKey};
 pub use slow::network;
 pub use visitor::Visitor;

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::{Cause, Gate, SessionFilter, SessionInfo, SessionKey, now};
 use crate::model::{SessionId, UnixTime};
-use crate::store::{AuditEvent, Node, NodeId, Request, RequestKind, StoreError};
+use crate::store::{AuditEvent, Node, NodeId, Request, RequestKind, Store, StoreError};
 
 /// How often this node tells that it is alive.
 const BEAT: Duration = Duration::from_secs(3);
@@ -21,6 +21,9 @@ const POLL: Duration = Duration::from_millis(500);
 const STALE: Duration = Duration::from_secs(15 * 60);
 /// How long other nodes have for their answers.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Sessions asked for at once, and how often, by a preview.
+const PAGE: u32 = 1_000;
+const PAGES: usize = 20;
 /// How often it is looked for answers.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -95,6 +98,78 @@ enum Silence {
     Nothing,
 }
 
+/// The nodes, the sessions of all but this one that match, and the nodes that did not answer.
+async fn elsewhere(
+    store: &Store,
+    filter: &SessionFilter,
+) -> Result<(Vec<Node>, Vec<SessionInfo>, Vec<Node>), StoreError> {
+    store.look_for_nodes(now()).await?;
+    let nodes = store.nodes();
+    let beyond = |node: &Node| filter.after.as_ref().is_none_or(|after| node.id >= after.node);
+    let asked = |node: &&Node| node.alive && !node.this && beyond(node) && filter.concerns(&node.id);
+    let mut missing: Vec<Node> = nodes.iter().filter(asked).cloned().collect();
+    let mut found = Vec::new();
+    if !missing.is_empty() {
+        let number = store.ask_for_list(&filter.to_json(), now()).await?;
+        let answered = gather(store, number, &mut missing, &mut found).await;
+        // Whatever came of it, nobody reads the answers any more.
+        let cleared = store.asked_enough(number).await;
+        answered.and(cleared)?;
+    }
+    Ok((nodes, found, missing))
+}
+
+async fn gather(
+    store: &Store,
+    number: i64,
+    missing: &mut Vec<Node>,
+    found: &mut Vec<SessionInfo>,
+) -> Result<(), StoreError> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        sleep(LOOK).await;
+        let answered = store.answered(number).await?;
+        if missing.iter().all(|node| answered.contains(&node.id)) {
+            break;
+        }
+    }
+    for answer in store.answers(number).await? {
+        let sessions: Result<Vec<SessionInfo>, _> = serde_json::from_str(&answer.body);
+        match sessions {
+            Ok(sessions) => {
+                found.extend(sessions);
+                missing.retain(|node| node.id != answer.node);
+            }
+            // A newer version's: its node stays among the missing.
+            Err(error) => warn!(node = %answer.node, %error, "a node's list of sessions is not understood"),
+        }
+    }
+    Ok(())
+}
+
+/// The live sessions of all nodes but the one that `store` belongs to, if it is one: for previews, and for commands that work
+/// on the database. At most 20,000; `next` tells that there are more.
+pub async fn sessions_elsewhere(store: &Store) -> Result<Listing, StoreError> {
+    let mut filter = SessionFilter { limit: PAGE, ..SessionFilter::default() };
+    let mut all = Listing::default();
+    for _ in 0..PAGES {
+        let (_, found, missing) = elsewhere(store, &filter).await?;
+        let page = Gate::listing(&filter, found, missing);
+        all.sessions.extend(page.sessions);
+        for node in page.missing {
+            if !all.missing.iter().any(|known| known.id == node.id) {
+                all.missing.push(node);
+            }
+        }
+        all.next.clone_from(&page.next);
+        if page.next.is_none() {
+            break;
+        }
+        filter.after = page.next;
+    }
+    Ok(all)
+}
+
 impl Gate {
     async fn carry_out_all(&self, name: &str) -> Result<(), StoreError> {
         let (ends, lists): (Vec<Request>, Vec<Request>) =
@@ -155,55 +230,21 @@ impl Gate {
     ///
     /// Without other nodes nothing is written or waited for; with them it takes up to half a second.
     pub async fn sessions(&self, filter: &SessionFilter) -> Result<Listing, StoreError> {
-        self.store.look_for_nodes(now()).await?;
-        let nodes = self.store.nodes();
+        let (nodes, mut found, missing) = elsewhere(&self.store, filter).await?;
         let name = nodes.iter().find(|node| node.this).map_or("", |node| node.name.as_str());
-        let mut found = self.sessions_here(filter, name);
-        let beyond = |node: &Node| filter.after.as_ref().is_none_or(|after| node.id >= after.node);
-        let asked = |node: &&Node| node.alive && !node.this && beyond(node) && filter.concerns(&node.id);
-        let mut missing: Vec<Node> = nodes.iter().filter(asked).cloned().collect();
-        if !missing.is_empty() {
-            let number = self.store.ask_for_list(&filter.to_json(), now()).await?;
-            let answered = self.gather(number, &mut missing, &mut found).await;
-            // Whatever came of it, nobody reads the answers any more.
-            let cleared = self.store.asked_enough(number).await;
-            answered.and(cleared)?;
-        }
+        found.extend(self.sessions_here(filter, name));
+        Ok(Self::listing(filter, found, missing))
+    }
+
+    /// In their order, one page of them.
+    fn listing(filter: &SessionFilter, found: Vec<SessionInfo>, missing: Vec<Node>) -> Listing {
         let mut keyed: Vec<(SessionKey, SessionInfo)> =
             found.into_iter().filter_map(|info| Some((SessionKey::parse(&info.id)?, info))).collect();
         keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
         let more = keyed.len() > filter.most();
         keyed.truncate(filter.most());
         let next = if more { keyed.last().map(|(key, _)| key.clone()) } else { None };
-        Ok(Listing { sessions: keyed.into_iter().map(|(_, info)| info).collect(), next, missing })
-    }
-
-    async fn gather(
-        &self,
-        number: i64,
-        missing: &mut Vec<Node>,
-        found: &mut Vec<SessionInfo>,
-    ) -> Result<(), StoreError> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            sleep(LOOK).await;
-            let answered = self.store.answered(number).await?;
-            if missing.iter().all(|node| answered.contains(&node.id)) {
-                break;
-            }
-        }
-        for answer in self.store.answers(number).await? {
-            let sessions: Result<Vec<SessionInfo>, _> = serde_json::from_str(&answer.body);
-            match sessions {
-                Ok(sessions) => {
-                    found.extend(sessions);
-                    missing.retain(|node| node.id != answer.node);
-                }
-                // A newer version's: its node stays among the missing.
-                Err(error) => warn!(node = %answer.node, %error, "a node's list of sessions is not understood"),
-            }
-        }
-        Ok(())
+        Listing { sessions: keyed.into_iter().map(|(_, info)| info).collect(), next, missing }
     }
 
     /// One live session of any node; none if it is not there, or not any more.

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Gate, live::Seat};
-use crate::model::{ClientId, Service, SessionId, UnitPath, UserId};
-use crate::policy::Directory;
+use crate::model::{ClientId, Service, SessionId, UnitPath, UnixTime, UserId};
+use crate::policy::{Directory, LiveSeat};
 use crate::store::NodeId;
 
 /// Most sessions that one list holds.
@@ -98,6 +98,26 @@ pub struct SessionInfo {
     pub tls: String,
     /// The cause word, once it has been told to leave.
     pub leaving: Option<String>,
+    /// When its token was issued, in milliseconds since 1970.
+    #[serde(default)]
+    pub issued_ms: Option<i64>,
+    /// Whether the app acts as a service account.
+    #[serde(default)]
+    pub service_account: bool,
+}
+
+impl SessionInfo {
+    /// In the values that a preview takes; none if a name in it is not understood.
+    pub fn seat(&self) -> Option<LiveSeat> {
+        Some(LiveSeat {
+            user: UserId::parse(&self.user).ok()?,
+            owner: UserId::parse(&self.owner).ok()?,
+            app: ClientId::parse(&self.app).ok()?,
+            service: Service::from_word(&self.service)?,
+            issued_at: self.issued_ms.map(UnixTime),
+            service_account: self.service_account,
+        })
+    }
 }
 
 /// [`SessionFilter`] as nodes tell one another.
@@ -219,17 +239,7 @@ impl SessionFilter {
 }
 
 fn is_within(directory: &Directory, user: &UserId, unit: &UnitPath) -> bool {
-    if unit.as_str() == "/" {
-        return true;
-    }
-    let mut at = directory.unit_of(user);
-    while let Some(here) = at {
-        if here == *unit {
-            return true;
-        }
-        at = here.parent();
-    }
-    false
+    unit.as_str() == "/" || directory.unit_of(user).is_some_and(|own| own.is_within(unit))
 }
 
 impl Gate {
@@ -282,6 +292,8 @@ fn describe(seat: &Seat, node: &NodeId, node_name: &str, directory: &Directory) 
         program: said.program.map(|program| program.to_string()),
         tls: seat.tls.to_owned(),
         leaving: seat.fall().map(|denial| denial.cause.reason().to_owned()),
+        issued_ms: seat.who.issued_at().map(|at| at.0),
+        service_account: seat.who.service_account(),
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub events_refused: Counter,
     /// Identity events that could not be taken in.
     pub events_failed: Counter,
+    notices: Family<Labels<2>, Counter>,
+    notices_waiting: Family<Labels<1>, Gauge>,
     /// Audit events that wait for the database.
     pub audit_waiting: Gauge,
     /// Audit events thrown away because the queue was full.
@@ -144,6 +146,8 @@ impl Metrics {
             events_repeated: event("repeated"),
             events_refused: event("refused"),
             events_failed: event("failed"),
+            notices: Family::default(),
+            notices_waiting: Family::default(),
             audit_waiting: Gauge::default(),
             audit_dropped: Counter::default(),
             audit_full: Gauge::default(),
@@ -183,6 +187,8 @@ impl Metrics {
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
+        registry.register("notices", "Tries to send a notice, by channel and outcome", metrics.notices.clone());
+        registry.register("notices_waiting", "Notices that wait to be sent", metrics.notices_waiting.clone());
         registry.register("audit_dropped", "Audit events lost to a full queue", metrics.audit_dropped.clone());
         let help = "From a change's commit to the end of each session that fell by it";
         registry.register("change_to_end_seconds", help, metrics.change_to_end.clone());
@@ -222,6 +228,16 @@ impl Metrics {
         }
     }
 
+    /// Counts a try to send a notice over a channel of this kind: `email` or `webhook`.
+    pub fn notice(&self, channel: &'static str, outcome: NoticeOutcome) {
+        self.notices.get_or_create(&[("channel", channel), ("outcome", outcome.word())]).inc();
+    }
+
+    /// How many notices wait for a channel of this kind; of several webhooks the one that was counted last.
+    pub fn notices_waiting(&self, channel: &'static str, waiting: i64) {
+        self.notices_waiting.get_or_create(&[("channel", channel)]).set(waiting);
+    }
+
     /// All figures in the OpenMetrics text format, `application/openmetrics-text; version=1.0.0; charset=utf-8`.
     ///
     /// Gauges of other rooms show what they were last set to: `Gate::metrics_text` sets them first.
@@ -230,6 +246,27 @@ impl Metrics {
         // Writing into a string fails only if a value's own text fails, and ours are numbers.
         let _ = text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// What came of a try to send a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeOutcome {
+    /// It was taken.
+    Sent,
+    /// It is tried again.
+    Later,
+    /// It is given up.
+    Failed,
+}
+
+impl NoticeOutcome {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Later => "later",
+            Self::Failed => "failed",
+        }
     }
 }
 
@@ -282,6 +319,8 @@ mod tests {
         metrics.issuer("https://id.test", Some(3), Some(Duration::from_secs(75)));
         metrics.audit_waiting.set(7);
         metrics.events_refused.inc();
+        metrics.notice("email", NoticeOutcome::Sent);
+        metrics.notices_waiting("webhook", 4);
         let text = metrics.render();
         for line in [
             "portcullis_logins_total{service=\"imap\",outcome=\"yes\",cause=\"none\"} 1",
@@ -297,6 +336,8 @@ mod tests {
             "portcullis_issuer_keys_age_seconds{issuer=\"https://id.test\"} 75",
             "portcullis_identity_events_total{outcome=\"done\"} 0",
             "portcullis_identity_events_total{outcome=\"refused\"} 1",
+            "portcullis_notices_total{channel=\"email\",outcome=\"sent\"} 1",
+            "portcullis_notices_waiting{channel=\"webhook\"} 4",
             "portcullis_audit_waiting 7",
             "portcullis_audit_dropped_total 0",
             "portcullis_connections_turned_away_total{why=\"evicted\"} 0",

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::{ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 
-/// Most pairs that each side of an answer names.
+/// Most pairs that each side of an answer names, where nobody asks for more.
 const MOST_PAIRS: usize = 100;
 /// Most apps that each side of an answer names.
 const MOST_APPS: usize = 100;
@@ -59,7 +59,7 @@ pub struct Side {
     pub app_count: usize,
     /// The apps with most users first; at most 100.
     pub apps: Vec<AppCount>,
-    /// The first pairs by user; at most 100.
+    /// The first pairs by user; at most 100, or as many as were asked for.
     pub pairs: Vec<Pair>,
 }
 
@@ -176,14 +176,25 @@ impl Trial {
 
     /// Who would lose and gain, and which of the open sessions `seats` would fall.
     pub fn preview(&self, before: &Directory, seats: &[LiveSeat], now: UnixTime) -> Preview {
+        self.preview_naming(before, seats, now, MOST_PAIRS)
+    }
+
+    /// The same, with up to `most_pairs` of those who lose by name.
+    pub fn preview_naming(
+        &self,
+        before: &Directory,
+        seats: &[LiveSeat],
+        now: UnixTime,
+        most_pairs: usize,
+    ) -> Preview {
         let mut pass = Pass {
             trial: self,
             reach: Reach::new(self, before, now),
             before,
             now,
             known: HashMap::new(),
-            loses: Tally::default(),
-            gains: Tally::default(),
+            loses: Tally { most: most_pairs, ..Tally::default() },
+            gains: Tally { most: MOST_PAIRS, ..Tally::default() },
         };
         pass.look_at_grants();
         let (loses, gains) = (std::mem::take(&mut pass.loses), std::mem::take(&mut pass.gains));
@@ -410,6 +421,8 @@ fn fresh<'a>(user: &'a UserId, owner: &'a UserId, app: &'a ClientId, service: Se
 /// One side while it is being counted.
 #[derive(Default)]
 struct Tally {
+    /// Most pairs that are named.
+    most: usize,
     users: usize,
     imap: usize,
     pop: usize,
@@ -440,11 +453,11 @@ impl Tally {
                 Service::Imap => &mut self.imap,
                 Service::Pop => &mut self.pop,
             } += 1;
-            if self.first.len() >= MOST_PAIRS && self.first.last().is_some_and(|last| last.0 < *user) {
+            if self.first.len() >= self.most && self.first.last().is_some_and(|last| last.0 < *user) {
                 continue;
             }
             self.first.insert((user.clone(), owner.clone(), app.1.clone(), service));
-            if self.first.len() > MOST_PAIRS {
+            if self.first.len() > self.most {
                 self.first.pop_last();
             }
         }

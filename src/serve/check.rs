@@ -11,6 +11,7 @@ use super::{
 };
 use crate::config::{Config, Issuer};
 use crate::issuer::Issuers;
+use crate::notify::Channels;
 use crate::store::{Examined, examine};
 use crate::token::SigningKey;
 
@@ -36,6 +37,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     if let Some(file) = &config.policy_file {
         note(policy_document(file).map(|_| Some(format!("{}: policy is in order", file.display()))));
     }
+    note(notices(config));
     note(database(config).await);
     note(folders(config).map(|()| None));
     if !wrong.is_empty() {
@@ -61,6 +63,13 @@ fn private_key(issuer: &Issuer) -> anyhow::Result<Option<String>> {
     })?;
     SigningKey::from_pem(&pem).with_context(|| name.to_string())?;
     Ok(None)
+}
+
+/// The files that `[notify]` names; nobody is written to.
+fn notices(config: &Config) -> anyhow::Result<Option<String>> {
+    Channels::new(config.notify_settings()?)?;
+    let channels = config.notify.channels();
+    Ok((!channels.is_empty()).then(|| format!("notices go by {}", channels.join(", "))))
 }
 
 async fn database(config: &Config) -> anyhow::Result<Option<String>> {

@@ -37,6 +37,7 @@ use crate::gate::{self, Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::maildir::Mail;
 use crate::model::Service;
+use crate::notify;
 use crate::session::{self, House};
 use crate::store::Store;
 use crate::tls::{self, Acceptance, Resolver};
@@ -67,6 +68,7 @@ pub struct Server {
     store: Arc<Store>,
     issuers: Arc<Issuers>,
     reload: reload::Reload,
+    channels: notify::Channels,
     sessions: TaskTracker,
     drain: CancellationToken,
     drain_limit: Duration,
@@ -90,6 +92,7 @@ impl Server {
         let issuers =
             Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
         check::folders(config)?;
+        let channels = notify::Channels::new(config.notify_settings()?)?;
         if let Some(file) = &config.policy_file {
             // Read before anything is made: a policy that is wrong changes nothing, not even an empty data_dir.
             reload::policy_document(file)?;
@@ -162,6 +165,7 @@ impl Server {
             store,
             issuers,
             reload,
+            channels,
             sessions,
             drain,
             drain_limit,
@@ -187,6 +191,8 @@ impl Server {
         tasks.spawn(gate::watch(Arc::clone(&self.gate), stop.clone()));
         tasks.spawn(gate::attend(Arc::clone(&self.gate), self.node_name, stop.clone()));
         tasks.spawn(self.reload.run(stop.clone()));
+        let metrics = Arc::clone(self.gate.metrics());
+        tasks.spawn(notify::run(Arc::clone(&self.store), self.channels, metrics, stop.clone()));
         let mut doors = JoinSet::new();
         for (door, listeners) in self.doors {
             for (listener, worker) in listeners.into_iter().zip(self.workers.handles()) {
@@ -311,6 +317,8 @@ fn log_limits(config: &Config) {
     info!("[scim] unit={} unit_attribute={:?}", config.scim.unit, config.scim.unit_attribute);
     info!("[jwks] {}", list(&mut config.jwks.values()));
     info!("[database] grace_s={}", config.database.grace_s);
+    let channels = config.notify.channels();
+    info!("[notify] {} channels={channels:?}", list(&mut config.notify.limits.values()));
     info!("[audit] required={} {}", config.audit.required, list(&mut config.audit.limits.values()));
 }
 

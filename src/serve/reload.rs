@@ -64,7 +64,7 @@ impl Reload {
         // A file of a million users takes seconds: not on a thread that sessions wait for.
         let document = tokio::task::spawn_blocking(move || policy_document(&file)).await??;
         let applied = self.store.apply(&document, &name).await?;
-        let store::Applied { number, added, changed, removed } = applied;
+        let store::Applied { number, added, changed, removed, .. } = applied;
         info!(file = name, number, added, changed, removed, "policy applied");
         Ok(())
     }

@@ -11,18 +11,21 @@ use std::{
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    AuditEvent, Store, StoreError, audit,
+    AuditEvent, Deed, Store, StoreError, audit,
     difference::{Difference, MailboxRow, Member, Righted, Words},
     edit::put::{self, Mark},
     feed::{self, News, Touched, Write},
+    outbox::Telling,
     rows::{self, Failed},
 };
 use crate::model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId};
 use crate::policy::{
-    App, Edit, Group, LiveSeat, Preview, Rights, Trial, Unit,
+    App, Directory, Edit, Group, LiveSeat, Preview, Rights, Trial, Unit,
     file::{Document, FileError, FileUser},
 };
 
+/// What an error says was being done.
+const APPLYING: &str = "applying the policy file";
 /// Users and memberships read at a time.
 const PAGE: i64 = 5_000;
 /// Changed rows with an audit event of their own; beyond, the summary alone tells.
@@ -39,6 +42,8 @@ pub struct Applied {
     pub changed: usize,
     /// Rows removed.
     pub removed: usize,
+    /// People who are told that they lose access; 0 where nobody asked for notices.
+    pub told: usize,
 }
 
 impl Applied {
@@ -89,8 +94,32 @@ impl Store {
         by: &str,
         expect: Option<i64>,
     ) -> Result<Applied, StoreError> {
+        self.bring_in(Write::begin(self, APPLYING).await?, document, (origin, by), expect, None).await
+    }
+
+    /// The same, and queues a notice in the same transaction for everybody who loses access to something by it. For more
+    /// than 100,000 people it is an error, and nothing is changed.
+    pub async fn apply_telling(
+        &self,
+        document: &Document,
+        (origin, by): (&str, &str),
+        expect: Option<i64>,
+        reason: Option<&str>,
+    ) -> Result<Applied, StoreError> {
+        let write = self.begin_beside_snapshot(APPLYING).await?;
+        let telling = Telling { deed: Deed::Changed, from: Some(SystemTime::now().into()), reason };
+        self.bring_in(write, document, (origin, by), expect, Some(telling)).await
+    }
+
+    async fn bring_in(
+        &self,
+        mut write: Write<'_>,
+        document: &Document,
+        (origin, by): (&str, &str),
+        expect: Option<i64>,
+        telling: Option<Telling<'_>>,
+    ) -> Result<Applied, StoreError> {
         let now = UnixTime::from(SystemTime::now());
-        let mut write = Write::begin(self, "applying the policy file").await?;
         let Worked { mut done, told, version, .. } = work(&mut write, document, origin, expect).await?;
         if done.is_unchanged() {
             drop(write);
@@ -98,12 +127,19 @@ impl Store {
             self.catch_up().await?;
             return Ok(Applied { number: self.number(), ..done });
         }
+        let drafts = match telling {
+            Some(telling) => self.loss_drafts(&mut write, telling, now).await?,
+            None => Vec::new(),
+        };
         let noted = note(&mut write, version, origin).await;
         noted.map_err(|error| write.failed(error))?;
         let events = events(&done, told, by, now);
         let inserted = audit::insert(&mut write.tx, events).await;
         inserted.map_err(|error| write.failed(error))?;
+        self.post(&mut write, &drafts, by, now).await?;
         done.number = write.commit(now).await?;
+        done.told = drafts.len();
+        self.posted();
         Ok(done)
     }
 
@@ -122,14 +158,48 @@ impl Store {
         Ok(Plan { version: policy, counts: done, changes: changes.collect(), preview })
     }
 
+    /// Queues a notice for everybody who would lose access to something by [`Store::apply`], ahead of it: from `on`, if that
+    /// is known. The policy stays as it is. Returns how many are told; none where the file would change nothing.
+    pub async fn warn(
+        &self,
+        document: &Document,
+        (origin, by): (&str, &str),
+        on: Option<UnixTime>,
+        reason: Option<&str>,
+    ) -> Result<usize, StoreError> {
+        let now = UnixTime::from(SystemTime::now());
+        let mut trial = self.begin_beside_snapshot("planning the policy file").await?;
+        let Worked { done, .. } = work(&mut trial, document, origin, None).await?;
+        if done.is_unchanged() {
+            return Ok(0);
+        }
+        let telling = Telling { deed: Deed::Planned, from: on, reason };
+        let drafts = self.loss_drafts(&mut trial, telling, now).await?;
+        drop(trial);
+        let mut write = Write::begin(self, "queueing notices").await?;
+        self.post(&mut write, &drafts, by, now).await?;
+        write.commit(now).await?;
+        self.posted();
+        Ok(drafts.len())
+    }
+
     /// What rows would come to, judged beside the snapshot.
     pub(super) fn preview_of(&self, news: News, seats: &[LiveSeat], now: UnixTime) -> Preview {
+        self.try_beside(news, |trial, before| trial.preview(before, seats, now))
+    }
+
+    /// The same, with up to `most` of those who lose by name.
+    pub(super) fn preview_naming(&self, news: News, now: UnixTime, most: usize) -> Preview {
+        self.try_beside(news, |trial, before| trial.preview_naming(before, &[], now, most))
+    }
+
+    fn try_beside<T>(&self, news: News, ask: impl FnOnce(&Trial, &Directory) -> T) -> T {
         self.read(|before| {
             let trial = match news {
                 News::Edits(edits) => Trial::new(before, edits),
                 News::Everything(after) => Trial::whole(*after),
             };
-            trial.preview(before, seats, now)
+            ask(&trial, before)
         })
     }
 

@@ -122,6 +122,17 @@ pub enum StoreError {
         /// What it is.
         found: i64,
     },
+    /// More people would be told of a change than may be at once.
+    #[error(
+        "{found} people would be told of this change, in more combinations of app and mailbox than may be told at once \
+         ({most} people): change fewer units at a time, or do not ask for notices"
+    )]
+    TooManyToTell {
+        /// Who loses access.
+        found: usize,
+        /// The limit.
+        most: usize,
+    },
     /// The policy file names members nobody knows.
     #[error(transparent)]
     Policy(#[from] FileError),
@@ -142,7 +153,7 @@ impl StoreError {
     /// Who has to mend it: the settings, or the database we depend on.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Url { .. } | Self::Policy(_) | Self::Stale { .. } => Blame::Us,
+            Self::Url { .. } | Self::Policy(_) | Self::Stale { .. } | Self::TooManyToTell { .. } => Blame::Us,
             _ => Blame::Dependency,
         }
     }

@@ -149,6 +149,18 @@ impl<'s> Write<'s> {
         Ok(news)
     }
 
+    /// The same, and the write goes on.
+    pub(super) async fn news(&mut self) -> Result<News, StoreError> {
+        let (doing, path) = (self.doing, &self.store.path);
+        news(&mut self.tx, &self.touched).await.map_err(|error| error.at(doing, path))
+    }
+
+    /// Whether the snapshot has everything that was committed before this write.
+    pub(super) async fn is_beside_snapshot(&mut self) -> Result<bool, StoreError> {
+        let last = last_number(&mut self.tx).await.map_err(|error| self.failed(error))?;
+        Ok(last == self.store.number())
+    }
+
     /// Writes the feed, commits, and brings the snapshot up to the commit before it returns the commit's number.
     pub(super) async fn commit(mut self, now: UnixTime) -> Result<i64, StoreError> {
         let (store, doing) = (self.store, self.doing);
@@ -335,6 +347,7 @@ impl Store {
                 done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
             }
         }
+        self.trim_notices(now).await?;
         self.trim_audit(now).await
     }
 }

@@ -5,10 +5,12 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use super::{
     AuditEvent, Store, StoreError, audit,
     feed::Write,
+    grants::deed,
+    outbox,
     rows::{self, Failed},
 };
 use crate::model::{ClientId, GrantId, UnixTime, UserId};
-use crate::policy::GrantState;
+use crate::policy::{GrantKey, GrantState};
 
 /// Most grants that one call changes.
 const MOST: i64 = 10_000;
@@ -83,8 +85,8 @@ impl Store {
         row.map_err(|error| failed(error.into()))?.as_ref().map(read).transpose().map_err(failed)
     }
 
-    /// Removes every grant that matches and whose user passes `reaches`, in one transaction, with audit rows. Nothing that
-    /// is removed already is touched. Only tokens issued later let their apps in again.
+    /// Removes every grant that matches and whose user passes `reaches`, in one transaction, with audit rows and
+    /// notices, one for each person however many grants. Nothing that is removed already is touched. Only tokens issued later let their apps in again.
     pub async fn remove_grants(
         &self,
         filter: &GrantFilter,
@@ -96,7 +98,7 @@ impl Store {
         let mut write = Write::begin(self, "removing grants").await?;
         let found = select(&mut write.tx, filter, 0, MOST + 1).await.map_err(|error| write.failed(error))?;
         let mut done = GrantsChanged { changed: 0, more: found.len() as i64 > MOST };
-        let mut events = Vec::new();
+        let (mut events, mut cuts) = (Vec::new(), Vec::new());
         for grant in found.into_iter().take(MOST as usize) {
             if grant.state == GrantState::Removed || !reaches(&grant.user) {
                 continue;
@@ -108,6 +110,8 @@ impl Store {
             query.execute(&mut *write.tx).await.map_err(|error| write.failed(error))?;
             write.touched.grants.insert((grant.user.clone(), grant.app.clone()));
             done.changed += 1;
+            let key = GrantKey { user: grant.user.clone(), owner: grant.owner.clone(), app: grant.app.clone() };
+            cuts.extend(deed(grant.state, GrantState::Removed).map(|deed| self.cut(&key, deed)));
             if events.len() < TOLD {
                 events.push(event(&grant, by, why, now));
             }
@@ -122,7 +126,11 @@ impl Store {
         events.push(summary);
         let inserted = audit::insert(&mut write.tx, events).await;
         inserted.map_err(|error| write.failed(error))?;
+        let drafts = outbox::cut_drafts(&mut write.tx, &cuts, (by, why), now).await;
+        let drafts = drafts.map_err(|error| write.failed(error))?;
+        self.post(&mut write, &drafts, by, now).await?;
         write.commit(now).await?;
+        self.posted();
         Ok(done)
     }
 }

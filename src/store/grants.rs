@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::Row;
 use tokio::time::timeout;
 
-use super::{AuditEvent, Store, StoreError, apply, audit, feed::Write, grant_list::because, rows};
+use super::{AuditEvent, Deed, Store, StoreError, apply, audit, feed::Write, grant_list::because, outbox, rows};
 use crate::model::{ClientId, GrantId, Service, UnixTime, UserId};
 use crate::policy::{Grant, GrantKey, GrantState, Permit};
 
@@ -59,7 +59,8 @@ impl Store {
         write.commit(now).await.map(drop)
     }
 
-    /// Disables, enables or removes a grant, with an audit row, in one transaction; returns the grant's number.
+    /// Disables, enables or removes a grant, with an audit row and notices to those it concerns, in one transaction;
+    /// returns the grant's number.
     ///
     /// A grant that does not exist yet is made in that state. Who does it, and why, is for the audit log.
     pub async fn set_grant(
@@ -90,8 +91,25 @@ impl Store {
         event.detail = Some(format!("by {by}: {before} -> {}{}", state.word(), because(why)));
         let inserted = audit::insert(&mut write.tx, vec![event]).await;
         inserted.map_err(|error| write.failed(error))?;
+        let drafts = match found.and_then(|(_, grant)| deed(grant.state, state)) {
+            None => Vec::new(),
+            Some(deed) => {
+                let cut = self.cut(&key, deed);
+                let drafts = outbox::cut_drafts(&mut write.tx, &[cut], (by, why), now).await;
+                drafts.map_err(|error| write.failed(error))?
+            }
+        };
+        self.post(&mut write, &drafts, by, now).await?;
         write.commit(now).await?;
+        self.posted();
         Ok(number)
+    }
+
+    /// A grant that is cut, with what its app is called.
+    pub(super) fn cut(&self, key: &GrantKey, deed: Deed) -> outbox::Cut {
+        let name = self.read(|directory| directory.app_name(&key.app));
+        let GrantKey { user, owner, app } = key.clone();
+        outbox::Cut { user, owner, app, app_name: name.map(|name| name.to_string()), deed }
     }
 
     /// Turns a service off for the user by their own wish, or takes that back. Never turns on what an admin turned off.
@@ -124,6 +142,15 @@ impl Store {
         inserted.map_err(|error| write.failed(error))?;
         write.touched.users.insert(user.clone());
         write.commit(now).await.map(drop)
+    }
+}
+
+/// What people are told of, when a grant that somebody made goes from one state to another.
+pub(super) fn deed(from: GrantState, to: GrantState) -> Option<Deed> {
+    match (from, to) {
+        (GrantState::Active, GrantState::Disabled) => Some(Deed::Disabled),
+        (GrantState::Active | GrantState::Disabled, GrantState::Removed) => Some(Deed::Removed),
+        _ => None,
     }
 }
 

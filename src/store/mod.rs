@@ -33,6 +33,7 @@ mod listen;
 mod location;
 mod nodes;
 mod open;
+mod outbox;
 mod roles;
 mod rows;
 mod schema;
@@ -74,6 +75,10 @@ pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
 pub use legacy::{LegacyFilter, LegacySignIn, PasswordTry};
 pub use location::Location;
 pub use nodes::{Answer, Node, NodeId, Request, RequestKind};
+pub use outbox::{
+    Attempt, Deed, Delivery, Lease, Lost, MOST_NOTICES, Notice, NoticeBody, NoticeFilter, NoticeId, NoticeKind,
+    NoticeState, Retried, Taken,
+};
 pub use roles::{AccessError, Admin, Role};
 pub use scim::{ScimGroup, ScimId, ScimKeys, ScimPage, ScimUser};
 pub use seen::{AppSeen, Knock, SeenCursor, SeenFilter, Verdicts};
@@ -108,6 +113,12 @@ pub struct Settings {
     pub cutoffs: u64,
     /// Days for which audit rows are kept; 0: however old.
     pub audit_days: u64,
+    /// The channels over which each notice goes; none: notices are for the console and the API alone.
+    pub channels: Vec<String>,
+    /// Days for which notices are kept.
+    pub notice_days: u64,
+    /// Notices kept; the oldest go first.
+    pub notices: u64,
 }
 
 impl Settings {
@@ -132,6 +143,9 @@ impl Settings {
             cutoff_days: 30,
             cutoffs: 100_000,
             audit_days: 0,
+            channels: Vec::new(),
+            notice_days: 90,
+            notices: 1_000_000,
         }
     }
 }
@@ -157,6 +171,8 @@ pub struct Store {
     audit: audit::Queue,
     seen: seen::Seen,
     legacy: legacy::Legacy,
+    /// There are new notices.
+    outbox: Notify,
     roll: nodes::Roll,
     started: Instant,
     /// Milliseconds after `started` at which the database last answered.
@@ -193,6 +209,7 @@ impl Store {
             seen: seen::Seen::new(),
             roll: nodes::Roll::new(),
             legacy: legacy::Legacy::default(),
+            outbox: Notify::new(),
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
             committed_ms: AtomicI64::new(committed.0),

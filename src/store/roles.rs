@@ -18,6 +18,9 @@ pub enum Role {
     Super,
     /// Reads and changes this unit and what is below it; neither sees nor touches anything else.
     Admin(UnitPath),
+    /// Looks after which apps have access, in this unit and below it: reads and changes grants and notices there, and
+    /// nothing else. Is told when an app is cut off from a shared mailbox of these units, as super admins and admins are.
+    AccountAccess(UnitPath),
     /// Reads everything, changes nothing.
     Auditor,
     /// Their own page. Everybody's role who has no other.
@@ -25,29 +28,32 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word kept in the database and shown to people: `super`, `admin`, `auditor`, `user`.
+    /// The word kept in the database and shown to people: `super`, `admin`, `account_access`, `auditor`, `user`.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Super => "super",
             Self::Admin(_) => "admin",
+            Self::AccountAccess(_) => "account_access",
             Self::Auditor => "auditor",
             Self::User => "user",
         }
     }
 
-    /// The subtree of an admin.
+    /// The subtree that the role is for.
     pub const fn unit(&self) -> Option<&UnitPath> {
         match self {
-            Self::Admin(unit) => Some(unit),
+            Self::Admin(unit) | Self::AccountAccess(unit) => Some(unit),
             Self::Super | Self::Auditor | Self::User => None,
         }
     }
 
-    /// Reads the word that [`Role::word`] writes. `admin` needs a unit and no other role has one; `None` otherwise.
+    /// Reads the word that [`Role::word`] writes. `admin` and `account_access` need a unit and no other role has
+    /// one; `None` otherwise.
     pub fn from_word(word: &str, unit: Option<UnitPath>) -> Option<Self> {
         match (word, unit) {
             ("super", None) => Some(Self::Super),
             ("admin", Some(unit)) => Some(Self::Admin(unit)),
+            ("account_access", Some(unit)) => Some(Self::AccountAccess(unit)),
             ("auditor", None) => Some(Self::Auditor),
             ("user", None) => Some(Self::User),
             _ => None,
@@ -68,6 +74,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Admin(unit) => write!(f, "admin of {unit}"),
+            Self::AccountAccess(unit) => write!(f, "account-access admin of {unit}"),
             other => f.write_str(other.word()),
         }
     }
@@ -251,12 +258,18 @@ mod tests {
     #[test]
     fn a_role_is_a_word_and_only_an_admin_has_a_unit() {
         let unit = || UnitPath::parse("/Sales").ok();
-        for role in [Role::Super, sales(), Role::Auditor, Role::User] {
+        let access = Role::AccountAccess(unit().unwrap());
+        for role in [Role::Super, sales(), access, Role::Auditor, Role::User] {
             assert_eq!(Role::from_word(role.word(), role.unit().cloned()), Some(role));
         }
-        for (word, unit) in
-            [("super", unit()), ("auditor", unit()), ("user", unit()), ("admin", None), ("root", None)]
-        {
+        for (word, unit) in [
+            ("super", unit()),
+            ("auditor", unit()),
+            ("user", unit()),
+            ("admin", None),
+            ("account_access", None),
+            ("root", None),
+        ] {
             assert_eq!(Role::from_word(word, unit), None, "{word}");
         }
     }

@@ -145,6 +145,23 @@ CREATE TABLE scim_groups (
     made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
 ";
 
+/// What people are told, and over which channels. `body` is JSON. A notice without deliveries is for the console and the
+/// API alone. `lease` names whoever is sending, until `lease_until`.
+const OUTBOX: &str = "
+INSERT INTO counters (name, number) VALUES ('notice', 0);
+CREATE TABLE notices (
+    number BIGINT PRIMARY KEY, kind TEXT NOT NULL, recipient TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL,
+    made_by TEXT NOT NULL, made_at BIGINT NOT NULL, read_at BIGINT);
+CREATE INDEX notices_by_recipient ON notices (recipient, number);
+CREATE INDEX notices_by_state ON notices (state, number);
+CREATE INDEX notices_by_age ON notices (made_at);
+CREATE TABLE deliveries (
+    notice BIGINT NOT NULL, channel TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL,
+    next_at BIGINT NOT NULL, lease TEXT NOT NULL, lease_until BIGINT NOT NULL, changed_at BIGINT NOT NULL,
+    problem TEXT, PRIMARY KEY (notice, channel));
+CREATE INDEX deliveries_by_turn ON deliveries (channel, state, next_at);
+";
+
 /// The last content of each Thunderbird add-on, by its SHA-256, and how many different ones there were.
 const ADD_ONS: &str = "
 CREATE TABLE thunderbird_add_ons (id TEXT PRIMARY KEY, digest TEXT NOT NULL, version BIGINT NOT NULL);
@@ -169,6 +186,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
         (60, "what identity providers say of users and groups", SCIM),
+        (61, "notices", OUTBOX),
         (62, "versions of Thunderbird add-ons", ADD_ONS),
         (63, "sessions of the console", WEB_SESSIONS),
     ];

@@ -53,7 +53,11 @@ struct How {
     /// Change nothing; tell what the change would come to.
     #[serde(default)]
     preview: bool,
-    /// Why, for the audit log; at most 500 characters.
+    /// Queue a notice for everybody who loses access to something by the change. A preview queues none; it tells how many
+    /// there would be. For more than 100,000 people it is refused.
+    #[serde(default)]
+    notify: bool,
+    /// Why, for the audit log and the notices; at most 500 characters.
     reason: Option<String>,
 }
 
@@ -107,7 +111,7 @@ impl From<EditError> for Problem {
 #[expect(dead_code, reason = "the answers are made by `versioned` and `preview::words`")]
 enum Answered<T> {
     /// With `preview=true`.
-    Tried(PreviewWords),
+    Tried(Box<PreviewWords>),
     /// It is made.
     Made(T),
 }
@@ -129,12 +133,16 @@ impl Control {
             self.may(actor, &wish.directive).await?;
         }
         if how.preview {
-            let seats = self.gate.live().seats();
-            let plain: Vec<_> = seats.iter().map(|seat| preview::plain(seat)).collect();
-            let found = self.store.preview(&wishes, &plain).await?;
-            return Ok(Outcome::Tried(Box::new(Json(preview::words(&found, &seats)).into_response())));
+            let live = self.live_sessions().await?;
+            let found = self.store.preview(&wishes, &live.seats).await?;
+            return Ok(Outcome::Tried(Box::new(Json(preview::words(&found, &live)).into_response())));
         }
-        self.store.change(&wishes, store::Actor { by: actor.name(), reason: why }).await?;
+        let who = store::Actor { by: actor.name(), reason: why };
+        if how.notify {
+            self.store.change_telling(&wishes, who).await?;
+        } else {
+            self.store.change(&wishes, who).await?;
+        }
         Ok(Outcome::Made)
     }
 

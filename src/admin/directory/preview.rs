@@ -1,11 +1,10 @@
 //! What a change would come to, in JSON.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::gate::Seat;
+use super::super::{Control, problem::Problem};
+use crate::gate::{self, Seat};
 use crate::policy::{LiveSeat, Preview, Side};
 
 /// What a change would come to. Counts are exact, lists are cut.
@@ -15,8 +14,10 @@ pub(super) struct PreviewWords {
     loses: SideWords,
     /// Who would be let in and is not today.
     gains: SideWords,
-    /// Sessions open on the node that answers that would end.
+    /// Open sessions that would end, on every node.
     sessions: Falling,
+    /// How many people would get a notice with `notify=true`.
+    told: usize,
 }
 
 /// One side.
@@ -65,12 +66,17 @@ struct Falling {
     count: usize,
     /// The first; at most 1,000.
     first: Vec<FallWords>,
+    /// Whether every session was looked at: false where a node did not answer in time, or the other nodes have more than
+    /// 20,000.
+    complete: bool,
 }
 
 /// One session.
 #[derive(Debug, Serialize, ToSchema)]
 struct FallWords {
-    session: u64,
+    /// Its name among those of all nodes.
+    #[schema(example = "k3f9a2xw.s17")]
+    id: String,
     user: String,
     owner: String,
     app: String,
@@ -78,8 +84,28 @@ struct FallWords {
     refusal: String,
 }
 
-/// A live session in the values that a preview takes.
-pub(super) fn plain(seat: &Seat) -> LiveSeat {
+/// The live sessions of all nodes, and their names.
+pub(super) struct Live {
+    pub(super) seats: Vec<LiveSeat>,
+    names: Vec<String>,
+    complete: bool,
+}
+
+impl Control {
+    /// Asks the other nodes too, if there are any.
+    pub(super) async fn live_sessions(&self) -> Result<Live, Problem> {
+        let elsewhere = gate::sessions_elsewhere(&self.store).await?;
+        let complete = elsewhere.next.is_none() && elsewhere.missing.is_empty();
+        let here = self.gate.live().seats();
+        let name = |seat: &Seat| self.gate.key_of(seat.session).to_string();
+        let here = here.iter().map(|seat| (plain(seat), name(seat)));
+        let there = elsewhere.sessions.iter().filter_map(|info| Some((info.seat()?, info.id.clone())));
+        let (seats, names) = here.chain(there).unzip();
+        Ok(Live { seats, names, complete })
+    }
+}
+
+fn plain(seat: &Seat) -> LiveSeat {
     LiveSeat {
         user: seat.who.user().clone(),
         owner: seat.owner.clone(),
@@ -90,14 +116,14 @@ pub(super) fn plain(seat: &Seat) -> LiveSeat {
     }
 }
 
-pub(super) fn words(preview: &Preview, seats: &[Arc<Seat>]) -> PreviewWords {
+pub(super) fn words(preview: &Preview, live: &Live) -> PreviewWords {
     let falls = preview.falls.iter().filter_map(|fall| {
-        let seat = seats.get(fall.seat)?;
+        let seat = live.seats.get(fall.seat)?;
         Some(FallWords {
-            session: seat.session.0,
-            user: seat.who.user().to_string(),
+            id: live.names.get(fall.seat)?.clone(),
+            user: seat.user.to_string(),
             owner: seat.owner.to_string(),
-            app: seat.who.app().to_string(),
+            app: seat.app.to_string(),
             service: seat.service.word().to_owned(),
             refusal: fall.refusal.to_string(),
         })
@@ -105,7 +131,8 @@ pub(super) fn words(preview: &Preview, seats: &[Arc<Seat>]) -> PreviewWords {
     PreviewWords {
         loses: side(&preview.loses),
         gains: side(&preview.gains),
-        sessions: Falling { count: preview.fall_count, first: falls.collect() },
+        sessions: Falling { count: preview.fall_count, first: falls.collect(), complete: live.complete },
+        told: preview.loses.user_count,
     }
 }
 

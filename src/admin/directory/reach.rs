@@ -82,7 +82,6 @@ fn forbidden(actor: &Actor, what: &str) -> Problem {
 pub(super) fn top(actor: &Actor, asked: Option<UnitPath>) -> Result<Option<UnitPath>, Problem> {
     match (asked, actor.role()) {
         (Some(unit), _) => within(actor, &unit).map(|()| Some(unit)),
-        (None, Role::Admin(own)) => Ok(Some(own.clone())),
-        (None, _) => Ok(None),
+        (None, role) => Ok(role.unit().cloned()),
     }
 }

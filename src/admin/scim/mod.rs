@@ -128,7 +128,7 @@ impl Call {
     /// The top of what the caller reaches.
     fn top(&self) -> UnitPath {
         match self.actor.role() {
-            Role::Admin(unit) => unit.clone(),
+            Role::Admin(unit) | Role::AccountAccess(unit) => unit.clone(),
             Role::Super | Role::Auditor | Role::User => UnitPath::root(),
         }
     }

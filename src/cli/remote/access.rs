@@ -53,10 +53,10 @@ enum TokenWhat {
 #[derive(Debug, clap::Args)]
 struct RoleArguments {
     /// The role
-    #[arg(long, value_parser = ["super", "admin", "auditor"])]
+    #[arg(long, value_parser = ["super", "admin", "account_access", "auditor"])]
     role: String,
-    /// The unit of an admin; all below it is theirs too
-    #[arg(long, value_name = "PATH", required_if_eq("role", "admin"))]
+    /// The unit of an admin or account_access; all below it is theirs too
+    #[arg(long, value_name = "PATH", required_if_eq_any([("role", "admin"), ("role", "account_access")]))]
     unit: Option<String>,
 }
 

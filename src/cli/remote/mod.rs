@@ -11,6 +11,7 @@ pub(super) mod groups;
 pub(super) mod import;
 pub(super) mod mailboxes;
 pub(super) mod me;
+pub(super) mod notices;
 pub(super) mod reports;
 pub(super) mod sessions;
 pub(super) mod settings;

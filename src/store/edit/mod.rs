@@ -27,13 +27,16 @@ pub(super) use provision::fresh_id;
 pub use provision::{Provision, ScimRecord};
 pub use read::{MailboxValue, Page, Stored, UserFilter};
 
-use super::{AuditEvent, Store, apply, audit, feed::Write};
+use super::{AuditEvent, Deed, Store, StoreError, apply, audit, feed::Write, outbox::Telling};
 use crate::model::{ClientId, GroupId, UnitPath, UnixTime, UserId};
 use crate::policy::{LiveSeat, Preview, Rights, Setting, Trust};
 use work::Work;
 
 /// Most changes in one list.
 pub const MOST_CHANGES: usize = 10_000;
+
+/// What an error says was being done.
+const DOING: &str = "changing the directory";
 
 /// Who asks for a change, and why: for the audit log.
 #[derive(Clone, Copy, Debug)]
@@ -169,20 +172,51 @@ pub struct Changed {
     pub number: i64,
     /// The version that every row of the list has now.
     pub version: i64,
+    /// So many people are told that they lose access; 0 where nobody asked for notices.
+    pub told: usize,
 }
 
 impl Store {
     /// Carries out all wishes in their order, in one transaction, or none of them. When it returns the snapshot has the
     /// change and every gate hears of it.
     pub async fn change(&self, wishes: &[Wish], actor: Actor<'_>) -> Result<Changed, EditError> {
+        self.make(Write::begin(self, DOING).await?, wishes, actor, false).await
+    }
+
+    /// The same, and queues a notice in the same transaction for everybody who loses access to something by it. For more
+    /// than 100,000 people it is an error, and nothing is changed.
+    pub async fn change_telling(&self, wishes: &[Wish], actor: Actor<'_>) -> Result<Changed, EditError> {
+        self.make(self.begin_beside_snapshot(DOING).await?, wishes, actor, true).await
+    }
+
+    async fn make(
+        &self,
+        mut write: Write<'_>,
+        wishes: &[Wish],
+        actor: Actor<'_>,
+        tell: bool,
+    ) -> Result<Changed, EditError> {
         let now = UnixTime::from(SystemTime::now());
-        let mut write = Write::begin(self, "changing the directory").await?;
         let (events, version) = Work::run(&mut write, wishes, actor, now).await?;
         if events.is_empty() {
-            return Ok(Changed { number: self.number(), version });
+            return Ok(Changed { number: self.number(), version, told: 0 });
         }
-        let number = finish(write, events, version, now).await?;
-        Ok(Changed { number, version })
+        let drafts = if tell {
+            let telling = Telling { deed: Deed::Changed, from: Some(now), reason: actor.reason };
+            self.loss_drafts(&mut write, telling, now).await.map_err(|error| match error {
+                StoreError::TooManyToTell { most, .. } => {
+                    EditError::TooMany { what: "people to tell at once", most }
+                }
+                other => other.into(),
+            })?
+        } else {
+            Vec::new()
+        };
+        record(&mut write, events, version).await?;
+        self.post(&mut write, &drafts, actor.by, now).await?;
+        let number = write.commit(now).await?;
+        self.posted();
+        Ok(Changed { number, version, told: drafts.len() })
     }
 
     /// What the wishes would come to: who would lose and gain access, and which of the open sessions `seats` would fall. The

@@ -86,7 +86,7 @@ impl Store {
             Err(Stop::Failed(failed)) => return Err(write.failed(failed).into()),
         };
         let number = finish(write, events, version, now).await?;
-        Ok((id, Changed { number, version }))
+        Ok((id, Changed { number, version, told: 0 }))
     }
 }
 
