@@ -11,7 +11,13 @@ use std::{
 
 use reqwest::{Method, StatusCode, Url, header::HeaderMap};
 use serde_json::json;
-use support::{ANN, Gate, api::Api, program, provider::Provider};
+use support::{
+    ANN, Gate,
+    api::Api,
+    program,
+    provider::Provider,
+    wire::{Imap, xoauth2},
+};
 
 const ROOT: &str = "root@example.com";
 
@@ -243,6 +249,31 @@ fn people_sign_in_with_the_organisations_issuer_and_the_cookie_takes_the_place_o
     let rows = gate.audit_with(&["--user", ANN], 4, |row| row["event"] == "sign_in" && row["outcome"] == "yes");
     assert!(rows.iter().any(|row| row["event"] == "sign_in.ended" && row["reason"] == "signed_out"), "{rows:?}");
     assert!(!gate.log().contains("pcs_"), "a cookie is in the log");
+}
+
+#[test]
+fn whoever_signs_in_reads_the_exact_cause_of_their_own_refusal() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let (mut provider, gate, mut browser) = pair("", "");
+    let olaf = "olaf@example.com";
+    let blob = xoauth2(olaf, &provider.token(olaf));
+    let status = Imap::connect(&gate).command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status;
+    let reference = &status.split("(ref ").nth(1).unwrap_or_else(|| panic!("{status}"))[..6];
+    let path = format!("/help/ref/{reference}");
+    let page = browser.see(&path).text;
+    assert!(
+        page.contains(&format!("href=\"/signin?to={path}\"")) && !page.contains("policy_service_off"),
+        "{page}"
+    );
+    assert_eq!(browser.sign_in(ANN, &path).status, StatusCode::OK);
+    let page = browser.see(&path).text;
+    assert!(page.contains("It is none of your own refusals") && !page.contains("policy_service_off"), "{page}");
+    browser.cookies.clear();
+    assert_eq!(browser.sign_in(olaf, &path).status, StatusCode::OK);
+    let page = browser.see(&path).text;
+    assert!(page.contains("policy_service_off") && page.contains("unit &#34;/Off&#34;"), "{page}");
 }
 
 #[test]
