@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Extension, Request, State},
-    http::{HeaderValue, header, uri::Authority},
+    http::{HeaderMap, HeaderValue, Uri, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -44,7 +44,7 @@ impl Rates {
 
     /// Counts a token that was not good. Whoever sends many is told to wait before any more are looked at.
     pub(super) fn failure(&self, from: IpAddr) -> Result<(), Problem> {
-        take(&self.failures, from, "too many tokens from this address were not good")
+        take(&self.failures, from, "too many sign-ins from this address, or tokens that were not good")
     }
 
     /// Forgets the addresses that may ask as often as a new one.
@@ -119,13 +119,15 @@ async fn pass(
     with_headers(answer)
 }
 
+/// The name and port by which a request asks: in its first line (HTTP/2), or in `Host`.
+pub(in crate::admin) fn named(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    uri.authority().cloned().or_else(|| Authority::try_from(headers.get(header::HOST)?.as_bytes()).ok())
+}
+
 impl Control {
     fn admits(&self, request: &Request, peer: Peer) -> Result<(), Problem> {
         self.rates.request(peer.from.ip())?;
-        let named = request.uri().authority().cloned().or_else(|| {
-            let host = request.headers().get(header::HOST)?;
-            Authority::try_from(host.as_bytes()).ok()
-        });
+        let named = named(request.uri(), request.headers());
         let named = named.as_ref().map_or("", |authority| authority.host()).to_ascii_lowercase();
         if self.answers_to(&named, peer) {
             return Ok(());

@@ -13,6 +13,9 @@ use crate::config::Config;
 use crate::model::Reference;
 use crate::store::{AuditEvent, AuditFilter, AuditLog, Verified};
 
+/// Rows that the API gives at once.
+const ASKED: u32 = 1_000;
+
 /// Print recent rows of the audit log, newest last
 ///
 /// A refusal tells the user a reference, `ref 7F3K2Q`: --reference finds its row, with the cause and the place where an
@@ -133,6 +136,12 @@ impl Recent {
 
     fn ask(&self) -> anyhow::Result<ExitCode> {
         let Filter { user, app, cause, reference } = &self.filter;
+        if self.limit > ASKED {
+            bail!(
+                "--limit {}: the API gives {ASKED} rows at most; name the --config, or take `audit export`",
+                self.limit
+            );
+        }
         let limit = self.limit.to_string();
         let query = [
             ("user", user.as_deref()),

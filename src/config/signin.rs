@@ -55,7 +55,11 @@ pub(super) fn read(
         reader.wrong::<()>(twice.span(), what, "keep client_secret_file, readable by the gateway's user only");
     }
     let issuer = issuer(reader, section, issuers);
-    let scope = scope(reader, section);
+    let claim = issuers
+        .iter()
+        .find(|known| Some(&known.rules.url) == issuer.as_ref())
+        .map(|one| one.rules.user_claim.as_str());
+    let scope = scope(reader, section, claim);
     let idle_s = reader.number(section, "idle_s", 1..=86_400).map_or(3_600, |at| at.value);
     let most_s = reader.number(section, "most_s", 1..=30 * 86_400).map_or(12 * 3_600, |at| at.value);
     let token_endpoint = address(reader, section, "token_endpoint");
@@ -87,8 +91,12 @@ fn issuer(reader: &mut Reader<'_>, section: Section<'_, '_>, issuers: &[Issuer])
     reader.wrong(span, what, format!("write one of {}", known.join(", ")))
 }
 
-fn scope(reader: &mut Reader<'_>, section: Section<'_, '_>) -> Option<String> {
-    let Some(At { value, span }) = reader.string(section, "scope") else { return Some("openid email".to_owned()) };
+/// `claim` names people; most claims but these two come with the scope `profile` (OpenID Connect Core 1.0 section 5.4).
+fn scope(reader: &mut Reader<'_>, section: Section<'_, '_>, claim: Option<&str>) -> Option<String> {
+    let Some(At { value, span }) = reader.string(section, "scope") else {
+        let plain = claim.is_none_or(|claim| matches!(claim, "email" | "sub"));
+        return Some(if plain { "openid email" } else { "openid email profile" }.to_owned());
+    };
     let word = |word: &str| word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
     if value.split(' ').any(|scope| scope == "openid") && value.split(' ').all(word) {
         return Some(value);

@@ -1,7 +1,10 @@
 //! Where an issuer's people sign in, as its configuration document says (OpenID Connect Discovery 1.0 section 3): for
 //! mail programs that are told, and for the console's own sign-in.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -34,11 +37,25 @@ pub struct Endpoints {
 /// The endpoints of one issuer: asked for when somebody wants them, then remembered as long as keys are.
 pub(super) struct Finder {
     settings: Settings,
-    last: Mutex<Option<(UnixTime, Answer)>>,
+    last: Mutex<Last>,
     flights: Arc<Flights<(), Answer>>,
 }
 
 type Answer = Result<Endpoints, FetchError>;
+
+/// What came last, and when.
+#[derive(Default)]
+struct Last {
+    good: Option<(UnixTime, Endpoints)>,
+    /// After the good one.
+    failed: Option<(UnixTime, FetchError)>,
+}
+
+impl Last {
+    fn stale(&self, now: UnixTime, most: Duration) -> Option<Endpoints> {
+        self.good.as_ref().filter(|(at, _)| now < *at + most).map(|(_, known)| known.clone())
+    }
+}
 
 impl Issuers {
     /// The endpoints of the issuer at this address. Errors: its configuration document cannot be had or used; that too is
@@ -68,8 +85,7 @@ impl Finder {
                     let issuer = &finder.settings.rules.url;
                     tracing::warn!(%issuer, %error, "the issuer's endpoints could not be read");
                 }
-                *finder.last() = Some((now, answer.clone()));
-                answer
+                finder.remember(now, answer)
             })
         };
         let url = self.settings.rules.url.clone();
@@ -77,15 +93,34 @@ impl Finder {
         self.flights.join((), tasks, question).await.unwrap_or(Err(gone))
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<(UnixTime, Answer)>> {
+    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remembered(&self, now: UnixTime) -> Option<Answer> {
         let last = self.last();
-        let (at, answer) = last.as_ref()?;
-        let good_for = if answer.is_ok() { self.settings.refresh } else { self.settings.forced_gap };
-        (*at <= now && now < *at + good_for).then(|| answer.clone())
+        let fresh = |at: UnixTime, time| at <= now && now < at + time;
+        if let Some((_, known)) = last.good.as_ref().filter(|(at, _)| fresh(*at, self.settings.refresh)) {
+            return Some(Ok(known.clone()));
+        }
+        let (_, error) = last.failed.as_ref().filter(|(at, _)| fresh(*at, self.settings.forced_gap))?;
+        Some(last.stale(now, self.settings.max_stale).ok_or_else(|| error.clone()))
+    }
+
+    /// What is to be answered now that this came. An issuer that does not answer changes nothing, for as long as its keys
+    /// stay good.
+    fn remember(&self, now: UnixTime, answer: Answer) -> Answer {
+        let mut last = self.last();
+        match answer {
+            Ok(known) => {
+                *last = Last { good: Some((now, known.clone())), failed: None };
+                Ok(known)
+            }
+            Err(error) => {
+                last.failed = Some((now, error.clone()));
+                last.stale(now, self.settings.max_stale).ok_or(error)
+            }
+        }
     }
 
     async fn ask(&self) -> Answer {

@@ -74,10 +74,16 @@ impl Store {
             Err(other) => return Err(AccessError::Bad { field: "user", problem: other.to_string() }),
         }
         let put = roles::put(&mut write.tx, user, &Role::Super, "bootstrap", now).await;
-        put.map_err(|error| write.failed(error))?;
+        let before = match put.map_err(|error| write.failed(error))? {
+            roles::Put::Done { before } => before,
+            roles::Put::Same => Role::Super,
+            roles::Put::Full => return Err(AccessError::Full { what: "people with a role", most: roles::MOST }),
+            // Nobody administers yet: there is no last one.
+            roles::Put::LastSuper => return Err(self.bootstrap_refused(Some(user), now)),
+        };
         let mut event = AuditEvent::new(now, "role.changed", "done");
         event.user = Some(user.to_string());
-        event.detail = Some(format!("by bootstrap: {} -> {}", Role::User, Role::Super));
+        event.detail = Some(format!("by bootstrap: {before} -> {}", Role::Super));
         let inserted = audit::insert(&mut write.tx, vec![event]).await;
         inserted.map_err(|error| write.failed(error))?;
         write.commit(now).await?;

@@ -9,7 +9,7 @@ use super::{AuditEvent, Store, StoreError, audit, bootstrap, feed::Write, rows::
 use crate::model::{UnitPath, UnixTime, UserId};
 
 /// Most people with a role other than `user`.
-const MOST: i64 = 10_000;
+pub(super) const MOST: i64 = 10_000;
 
 /// What somebody may do through the API and the console.
 #[derive(Clone, Debug, PartialEq, Eq)]

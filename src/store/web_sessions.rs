@@ -51,10 +51,16 @@ impl Store {
         let secret = tokens::fresh(PREFIX)?;
         let mut write = Write::begin(self, "signing somebody in").await?;
         let opened = put(&mut write.tx, &secret, who, lifetime, now).await;
-        opened.map_err(|error| write.failed(error))?;
-        let mut event = event("sign_in", "yes", who, now);
-        event.peer = Some(peer.to_owned());
-        let inserted = audit::insert(&mut write.tx, vec![event]).await;
+        let gone = opened.map_err(|error| write.failed(error))?;
+        let mut opened = event("sign_in", "yes", who, now);
+        opened.peer = Some(peer.to_owned());
+        let mut rows = vec![opened];
+        rows.extend(gone.iter().map(|session| {
+            let mut ended = event("sign_in.ended", "done", &session.who, now);
+            ended.reason = Some("limit_sessions".into());
+            ended
+        }));
+        let inserted = audit::insert(&mut write.tx, rows).await;
         inserted.map_err(|error| write.failed(error))?;
         write.commit(now).await?;
         Ok(secret)
@@ -71,8 +77,10 @@ impl Store {
         let Some(hash) = tokens::hash(secret, PREFIX) else { return Ok(None) };
         let failed = |error: Failed| error.at("looking a session of the console up", &self.path);
         let sql = "SELECT hash, address, issuer, subject, session, issued_at, used_at FROM web_sessions \
-                   WHERE hash = $1 AND expires_at > $2 AND used_at > $3";
+                   WHERE hash = $1 AND expires_at > $2 AND used_at > $3 AND made_at > $4";
         let query = sqlx::query(sql).bind(hash).bind(now.0).bind((now - lifetime.idle).0);
+        // A shorter time set since counts for sessions that were there before it.
+        let query = query.bind((now - lifetime.most).0);
         let row = query.fetch_optional(&self.pool).await.map_err(|error| failed(error.into()))?;
         let Some(row) = row else { return Ok(None) };
         let session = read(&row).map_err(failed)?;
@@ -135,16 +143,18 @@ async fn put(
     who: &SignIn,
     lifetime: Lifetime,
     now: UnixTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<WebSession>, Failed> {
     let c = connection;
     let query = sqlx::query("DELETE FROM web_sessions WHERE expires_at <= $1 OR used_at <= $2");
     query.bind(now.0).bind((now - lifetime.idle).0).execute(&mut *c).await?;
     let sql = "DELETE FROM web_sessions WHERE hash IN \
-               (SELECT hash FROM web_sessions WHERE address = $1 ORDER BY made_at DESC, hash LIMIT 10000 OFFSET $2)";
-    sqlx::query(sql).bind(who.user.as_str()).bind(PER_USER - 1).execute(&mut *c).await?;
+               (SELECT hash FROM web_sessions WHERE address = $1 ORDER BY made_at DESC, hash LIMIT 10000 OFFSET $2) \
+               RETURNING hash, address, issuer, subject, session, issued_at";
+    let mut gone = sqlx::query(sql).bind(who.user.as_str()).bind(PER_USER - 1).fetch_all(&mut *c).await?;
     let sql = "DELETE FROM web_sessions WHERE hash IN \
-               (SELECT hash FROM web_sessions ORDER BY made_at DESC, hash LIMIT 10000 OFFSET $1)";
-    sqlx::query(sql).bind(MOST - 1).execute(&mut *c).await?;
+               (SELECT hash FROM web_sessions ORDER BY made_at DESC, hash LIMIT 10000 OFFSET $1) \
+               RETURNING hash, address, issuer, subject, session, issued_at";
+    gone.extend(sqlx::query(sql).bind(MOST - 1).fetch_all(&mut *c).await?);
     sqlx::query(
         "INSERT INTO web_sessions (hash, address, issuer, subject, session, issued_at, made_at, used_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -159,8 +169,8 @@ async fn put(
     .bind(now.0)
     .bind((now + lifetime.most).0)
     .execute(&mut *c)
-    .await
-    .map(drop)
+    .await?;
+    gone.iter().map(read).collect()
 }
 
 fn event(what: &'static str, outcome: &'static str, who: &SignIn, now: UnixTime) -> AuditEvent {

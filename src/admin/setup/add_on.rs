@@ -236,7 +236,8 @@ impl Control {
 
 impl From<AddOnError> for Problem {
     fn from(error: AddOnError) -> Self {
-        tracing::warn!(%error, "there is no Thunderbird add-on");
+        // The operator hears of it from `issuer`, once; strangers may ask often.
+        tracing::debug!(%error, "there is no Thunderbird add-on");
         match error {
             // Strangers read this: not what our network is like.
             AddOnError::Endpoints(_) => {
@@ -297,7 +298,9 @@ pub(super) async fn numbered(
 }
 
 fn xpi(package: Package) -> Response {
-    ([(header::CONTENT_TYPE, XPI)], package.xpi).into_response()
+    // To be saved: Firefox would try to install it in itself.
+    let saved = (header::CONTENT_DISPOSITION, "attachment; filename=\"mail-sign-in.xpi\"");
+    ([(header::CONTENT_TYPE, XPI), saved], package.xpi).into_response()
 }
 
 /// The update manifest: the version there is, and where. Source: Firefox's extension workshop, "Updating your extension".

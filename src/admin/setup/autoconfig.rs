@@ -8,7 +8,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, Uri, header, uri::Authority},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use super::{
 use crate::admin::{
     Control,
     extract::Asked,
+    guard::named,
     problem::{Problem, ProblemKind},
 };
 use crate::issuer::Endpoints;
@@ -81,10 +82,11 @@ impl Smtp {
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 pub(super) async fn at_autoconfig_host(
     State(control): State<Arc<Control>>,
+    uri: Uri,
     headers: HeaderMap,
     Asked(whose): Asked<Whose>,
 ) -> Result<Response, Problem> {
-    control.autoconfig(&headers, &whose).await
+    control.autoconfig(named(&uri, &headers), &whose).await
 }
 
 /// The same, where a domain's own web server sends those who ask it
@@ -94,10 +96,11 @@ pub(super) async fn at_autoconfig_host(
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 pub(super) async fn at_well_known(
     State(control): State<Arc<Control>>,
+    uri: Uri,
     headers: HeaderMap,
     Asked(whose): Asked<Whose>,
 ) -> Result<Response, Problem> {
-    control.autoconfig(&headers, &whose).await
+    control.autoconfig(named(&uri, &headers), &whose).await
 }
 
 /// The same, at the address of the newest drafts of autoconfig
@@ -106,16 +109,17 @@ pub(super) async fn at_well_known(
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 pub(super) async fn at_newest_address(
     State(control): State<Arc<Control>>,
+    uri: Uri,
     headers: HeaderMap,
     Asked(whose): Asked<Whose>,
 ) -> Result<Response, Problem> {
-    control.autoconfig(&headers, &whose).await
+    control.autoconfig(named(&uri, &headers), &whose).await
 }
 
 impl Control {
-    async fn autoconfig(&self, headers: &HeaderMap, whose: &Whose) -> Result<Response, Problem> {
+    async fn autoconfig(&self, asked: Option<Authority>, whose: &Whose) -> Result<Response, Problem> {
         let setup = &self.settings.setup;
-        let domains = self.domains(headers, whose)?;
+        let domains = self.domains(asked.as_ref().map_or("", Authority::host), whose)?;
         let id = self.settings.hosts.first().map_or("", String::as_str);
         let incoming = [("imap", &setup.imaps), ("pop3", &setup.pop3s)];
         let incoming = incoming.into_iter().filter_map(|(kind, at)| Some(Incoming { kind, at: at.as_ref()? }));
@@ -132,7 +136,7 @@ impl Control {
     }
 
     /// The domain that is asked for, if we serve it; without one, that of the host asked, or all that the config names.
-    fn domains(&self, headers: &HeaderMap, whose: &Whose) -> Result<Vec<String>, Problem> {
+    fn domains(&self, host: &str, whose: &Whose) -> Result<Vec<String>, Problem> {
         if let Some(address) = &whose.emailaddress {
             let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain).trim().to_ascii_lowercase();
             if domain.len() <= LONGEST && self.serves(&domain) {
@@ -144,8 +148,7 @@ impl Control {
         if !named.is_empty() {
             return Ok(named.clone());
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        let host = host.to_ascii_lowercase();
         let domain = host.strip_prefix("autoconfig.").unwrap_or(&host);
         if self.serves(domain) { Ok(vec![domain.to_owned()]) } else { Err(no_such_domain()) }
     }

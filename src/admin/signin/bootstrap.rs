@@ -15,9 +15,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     browser::Site,
     html::{Form as HtmlForm, Page},
-    session::SignedIn,
+    session::{SignedIn, is_unknown},
 };
-use crate::admin::{Control, Peer, actor::now, problem::Problem};
+use crate::admin::{
+    Control, Peer,
+    actor::now,
+    problem::{Problem, ProblemKind},
+};
 use crate::model::Secret;
 use crate::store::AccessError;
 
@@ -94,6 +98,9 @@ async fn enter(
     };
     site.refuse_foreign(&Method::POST, &headers, &signed_in.csrf, Some(&csrf))?;
     let user = &signed_in.session.who.user;
+    if let Some(refusal) = signed_in.refusal.as_ref().filter(|refusal| !is_unknown(refusal)) {
+        return Err(Problem::new(ProblemKind::Forbidden, refusal.to_string()));
+    }
     match control.store.bootstrap_admin(&Secret::new(secret.trim()), user, now()).await {
         Ok(()) => {
             let page = Page::new("You are super admin").line(format!("{user} administers from now on."));

@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderValue, Method, header, request::Parts, uri::Authority},
+    http::{HeaderMap, HeaderValue, Method, request::Parts},
 };
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 
 use crate::admin::{
     Control, Peer,
+    guard::named,
     problem::{Problem, ProblemKind},
 };
 use crate::model::Secret;
@@ -44,13 +45,9 @@ pub(super) enum Jar {
 
 impl Site {
     pub(in crate::admin) fn of(parts: &Parts, public_url: Option<&str>) -> Result<Self, Problem> {
-        let named = parts.uri.authority().cloned().or_else(|| {
-            let host = parts.headers.get(header::HOST)?;
-            Authority::try_from(host.as_bytes()).ok()
-        });
         // `guard` has let through none but our own names.
-        let authority =
-            named.ok_or_else(|| Problem::new(ProblemKind::WrongHost, "the request names no host: send `Host`"))?;
+        let authority = named(&parts.uri, &parts.headers)
+            .ok_or_else(|| Problem::new(ProblemKind::WrongHost, "the request names no host: send `Host`"))?;
         let public = public_url.and_then(|url| Url::parse(url).ok());
         if let Some(public) = public.filter(|url| url.host_str() == Some(authority.host())) {
             return Ok(Self { secure: public.scheme() == "https", origin: public.origin().ascii_serialization() });

@@ -108,6 +108,8 @@ async fn callback(
         );
         return Ok(page.link("/signin", "Sign in again").answer(StatusCode::BAD_REQUEST));
     };
+    // Each answer makes us ask the issuer, and a browser can come back with as many as it likes.
+    control.rates.failure(peer.from.ip())?;
     let mut response = match control.sign_in(&site, &attempt, answer).await {
         Ok(who) => {
             let peer = peer.from.to_string();
@@ -119,12 +121,7 @@ async fn callback(
                 .extend(site.set(Jar::Session, Some(&opened)).map(|cookie| (header::SET_COOKIE, cookie)));
             response
         }
-        Err(trouble) => {
-            if trouble.status != StatusCode::SERVICE_UNAVAILABLE {
-                control.rates.failure(peer.from.ip())?;
-            }
-            control.refuse_sign_in(trouble, peer)
-        }
+        Err(trouble) => control.refuse_sign_in(trouble, peer),
     };
     if let Some(gone) = site.set(Jar::SignIn, None) {
         response.headers_mut().append(header::SET_COOKIE, gone);
@@ -135,9 +132,12 @@ async fn callback(
 impl Control {
     async fn sign_in(&self, site: &Site, attempt: &Attempt, answer: Answer) -> Result<SignIn, Trouble> {
         let issuer = self.issuers.sign_in_issuer().unwrap_or_default();
-        if answer.iss.as_deref().is_some_and(|iss| iss != issuer) {
+        // RFC 9207 section 2.4: who says that it names itself has to.
+        let names_itself = self.issuers.endpoints(issuer, now()).await.is_ok_and(|known| known.names_itself);
+        let is_other = answer.iss.as_deref().map_or(names_itself, |iss| iss != issuer);
+        if is_other {
             let told = "The answer is from another sign-in service than the one that was asked.";
-            return Err(Trouble::new(StatusCode::BAD_REQUEST, "signin_issuer", told, "iss is another issuer's"));
+            return Err(Trouble::new(StatusCode::BAD_REQUEST, "signin_issuer", told, "iss is not the issuer's"));
         }
         if let Some(error) = answer.error {
             // A word of the issuer's, on its way into a page and the audit log.

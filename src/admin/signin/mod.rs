@@ -107,10 +107,6 @@ async fn begin(
     headers: HeaderMap,
     onward: Result<Query<Onward>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    // The cookie of the session that is to come takes the place of this one's.
-    if let Some(before) = control.signed_in(&site, &headers).await? {
-        control.store.end_web_sessions(&[(before.session, "signed_in_again")], now()).await?;
-    }
     let to = onward.ok().and_then(|Query(onward)| onward.to).filter(|to| is_ours(to)).unwrap_or_else(|| "/".into());
     let attempt = Attempt::fresh(&to)?;
     let redirect_uri = format!("{}{CALLBACK}", site.origin());
@@ -125,6 +121,16 @@ async fn begin(
         Ok(url) => url,
         Err(error) => return Ok(not_begun(&error)),
     };
+    // The cookie of the session that is to come takes the place of this one's. Not where another site's page asks.
+    let says = |name: &str, words: &[&str]| {
+        headers.get(name).is_none_or(|value| value.to_str().is_ok_and(|value| words.contains(&value)))
+    };
+    if says("sec-fetch-site", &["same-origin", "none"])
+        && says("sec-fetch-mode", &["navigate"])
+        && let Some(before) = control.signed_in(&site, &headers).await?
+    {
+        control.store.end_web_sessions(&[(before.session, "signed_in_again")], now()).await?;
+    }
     let place = HeaderValue::try_from(String::from(url));
     let place = place.map_err(|_| Problem::new(ProblemKind::Fault, "the issuer's address cannot be sent"))?;
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, place)]).into_response();

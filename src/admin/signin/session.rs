@@ -35,7 +35,7 @@ impl Control {
     pub(super) async fn signed_in(&self, site: &Site, headers: &HeaderMap) -> Result<Option<SignedIn>, Problem> {
         let Some(secret) = site.read(Jar::Session, headers) else { return Ok(None) };
         let found = self.store.web_session(&secret, self.settings.sign_in, now()).await?;
-        Ok(found.map(|session| {
+        Ok(found.filter(|session| self.is_of_our_issuer(session)).map(|session| {
             let refusal = self.store.read(|directory| recognise_sign_in(&session.who, directory).err());
             SignedIn { csrf: derived(&secret, "csrf"), session, refusal }
         }))
@@ -61,12 +61,19 @@ impl Control {
         Ok(Some(Actor::signed_in(user, role, signed_in.csrf)))
     }
 
+    /// Whether people still sign in where this session's did: an operator may have left that issuer since.
+    fn is_of_our_issuer(&self, session: &WebSession) -> bool {
+        self.issuers.sign_in_issuer().is_some_and(|issuer| issuer == session.who.issuer)
+    }
+
     /// Ends the sessions of people who may not go on. Who signed in to bootstrap need not be a user yet.
     async fn end_refused(&self) -> Result<(), StoreError> {
         let sessions = self.store.web_sessions(now()).await?;
         if sessions.is_empty() {
             return Ok(());
         }
+        let (sessions, strange): (Vec<_>, Vec<_>) =
+            sessions.into_iter().partition(|session| self.is_of_our_issuer(session));
         let mut refused: Vec<(WebSession, Refusal)> = self.store.read(|directory| {
             let judged = sessions.into_iter().filter_map(|session| {
                 let refusal = recognise_sign_in(&session.who, directory).err()?;
@@ -77,10 +84,11 @@ impl Control {
         if refused.iter().any(|(_, refusal)| is_unknown(refusal)) && self.store.bootstrap_waits(now()).await? {
             refused.retain(|(_, refusal)| !is_unknown(refusal));
         }
-        if refused.is_empty() {
+        let refused = refused.into_iter().map(|(session, refusal)| (session, refusal.reason()));
+        let ended: Vec<_> = strange.into_iter().map(|session| (session, "signin_issuer")).chain(refused).collect();
+        if ended.is_empty() {
             return Ok(());
         }
-        let ended: Vec<_> = refused.into_iter().map(|(session, refusal)| (session, refusal.reason())).collect();
         let count = self.store.end_web_sessions(&ended, now()).await?;
         if count > 0 {
             info!(count, "sessions of the console ended by a change");

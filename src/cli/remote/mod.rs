@@ -109,6 +109,10 @@ impl Access {
         }
         let token = if with_token { Some(self.token()?) } else { None };
         let mut client = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
+        if local {
+            // A proxy of the environment would read the token on the way.
+            client = client.no_proxy();
+        }
         if let Some(file) = &self.ca {
             let pem = fs::read(file).with_context(|| format!("--ca {}", file.display()))?;
             for certificate in
