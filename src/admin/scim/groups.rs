@@ -55,7 +55,8 @@ async fn all(State(control): State<Arc<Control>>, call: Call, Asked(ask): Asked<
 
 /// Make a group
 #[utoipa::path(post, path = "/scim/v2/Groups", tag = "scim", params(Ask),
-    request_body(content = Value, content_type = "application/scim+json"), responses(
+    request_body(content = Value, content_type = "application/scim+json",
+        example = json!({ "displayName": "Field Staff", "members": [] })), responses(
     (status = 201, body = Value, content_type = "application/scim+json", description = "Made"),
     (status = "default", body = ScimErrorWords, content_type = "application/scim+json", description = "An error")))]
 async fn make(
@@ -107,7 +108,8 @@ async fn one(
 #[utoipa::path(put, path = "/scim/v2/Groups/{id}", tag = "scim",
     params(Ask, ("id" = String, Path, description = "The id"),
     ("If-Match" = Option<String>, Header, description = "The version seen")),
-    request_body(content = Value, content_type = "application/scim+json"), responses(
+    request_body(content = Value, content_type = "application/scim+json",
+        example = json!({ "displayName": "Field Staff" })), responses(
     (status = 200, body = Value, content_type = "application/scim+json", description = "As it stands now"),
     (status = "default", body = ScimErrorWords, content_type = "application/scim+json", description = "An error")))]
 async fn put(
@@ -130,7 +132,8 @@ async fn put(
 #[utoipa::path(patch, path = "/scim/v2/Groups/{id}", tag = "scim",
     params(Ask, ("id" = String, Path, description = "The id"),
     ("If-Match" = Option<String>, Header, description = "The version seen")),
-    request_body(content = Value, content_type = "application/scim+json"), responses(
+    request_body(content = Value, content_type = "application/scim+json",
+        example = json!({ "Operations": [{ "op": "add", "path": "members", "value": [{ "value": "ID" }] }] })), responses(
     (status = 204, description = "Changed"),
     (status = 200, body = Value, content_type = "application/scim+json", description = "With `attributes`: as it stands now"),
     (status = "default", body = ScimErrorWords, content_type = "application/scim+json", description = "An error")))]

@@ -50,7 +50,8 @@ async fn all(State(control): State<Arc<Control>>, call: Call, Asked(ask): Asked<
 
 /// Make a user
 #[utoipa::path(post, path = "/scim/v2/Users", tag = "scim", params(Ask),
-    request_body(content = Value, content_type = "application/scim+json"), responses(
+    request_body(content = Value, content_type = "application/scim+json",
+        example = json!({ "userName": "ann@example.com", "active": true, "externalId": "00u1" })), responses(
     (status = 201, body = Value, content_type = "application/scim+json", description = "Made"),
     (status = "default", body = ScimErrorWords, content_type = "application/scim+json", description = "An error")))]
 async fn make(
@@ -106,7 +107,8 @@ async fn one(
 #[utoipa::path(put, path = "/scim/v2/Users/{id}", tag = "scim",
     params(Ask, ("id" = String, Path, description = "The id"),
     ("If-Match" = Option<String>, Header, description = "The version seen")),
-    request_body(content = Value, content_type = "application/scim+json"), responses(
+    request_body(content = Value, content_type = "application/scim+json",
+        example = json!({ "userName": "ann@example.com", "active": true })), responses(
     (status = 200, body = Value, content_type = "application/scim+json", description = "As it stands now"),
     (status = "default", body = ScimErrorWords, content_type = "application/scim+json", description = "An error")))]
 async fn put(
@@ -134,7 +136,8 @@ async fn put(
 #[utoipa::path(patch, path = "/scim/v2/Users/{id}", tag = "scim",
     params(Ask, ("id" = String, Path, description = "The id"),
     ("If-Match" = Option<String>, Header, description = "The version seen")),
-    request_body(content = Value, content_type = "application/scim+json"), responses(
+    request_body(content = Value, content_type = "application/scim+json",
+        example = json!({ "Operations": [{ "op": "replace", "path": "active", "value": false }] })), responses(
     (status = 200, body = Value, content_type = "application/scim+json", description = "As it stands now"),
     (status = "default", body = ScimErrorWords, content_type = "application/scim+json", description = "An error")))]
 async fn change(
