@@ -156,6 +156,37 @@ fn the_add_on_is_the_same_everywhere_and_its_version_grows_with_its_content() {
 }
 
 #[test]
+fn each_issuer_has_an_add_on_of_its_own() {
+    let issuer = |name: &str| {
+        format!(
+            "[[issuer]]\nurl = \"https://{name}.example.com\"\naudience = [\"portcullis\"]\njwks_file = \"jwks.json\"\n"
+        )
+    };
+    let add_on = |name: &str| {
+        format!(
+            "[[setup.thunderbird]]\nissuer = \"https://{name}.example.com\"\nclient_id = \"{name}-tb\"\n{ENDPOINTS}"
+        )
+    };
+    let listen = "imaps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned();
+    let (issuers, more) = (issuer("one") + &issuer("two"), add_on("one") + &add_on("two"));
+    let gate = Gate::with(Setup { listen, more, issuer: Some(issuers), ..Setup::default() });
+    let stranger = Api::stranger(&gate);
+    let [one, two] = [1, 2].map(|number| manifest(&stranger.bytes(&format!("/setup/thunderbird/{number}.xpi")).0));
+    assert_eq!(one["oauth_provider"]["clientId"], "one-tb");
+    assert_eq!(two["oauth_provider"]["clientId"], "two-tb");
+    let id = |manifest: &Value| manifest["browser_specific_settings"]["gecko"]["id"].clone();
+    assert_ne!(id(&one), id(&two));
+    assert_eq!(one["browser_specific_settings"]["gecko"]["update_url"], Value::Null, "there is no public_url");
+    assert_eq!(stranger.get("/setup/thunderbird/3.xpi").status, StatusCode::NOT_FOUND);
+    assert!(stranger.get("/setup").text.contains("(for people who sign in at https://two.example.com)"));
+
+    let run = gate.portcullis(&["setup", "thunderbird", "-o", "-", "--issuer", "https://two.example.com"]);
+    assert_eq!(manifest(&run.stdout), two, "{}", String::from_utf8_lossy(&run.stderr));
+    let run = gate.portcullis(&["setup", "thunderbird", "-o", "-"]);
+    assert!(String::from_utf8_lossy(&run.stderr).contains("name one with --issuer"));
+}
+
+#[test]
 fn an_add_on_that_cannot_be_made_says_so_without_telling_strangers_why() {
     let gate = gate("");
     let stranger = Api::stranger(&gate);
@@ -278,6 +309,16 @@ fn a_reference_tells_a_stranger_nothing_and_its_own_person_the_cause() {
     assert!(!page(&other, &reference).text.contains("policy_app"));
     assert_eq!(other.get("/api/v1/me/refusals/7F").status, StatusCode::BAD_REQUEST);
     assert_eq!(stranger.get(&format!("/api/v1/me/refusals/{reference}")).status, StatusCode::UNAUTHORIZED);
+
+    let http = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1;
+    let command = |reference: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["me", "refusal", reference, "--url", &format!("http://{http}")]);
+        command.env("PORTCULLIS_TOKEN", gate.token(lisa, APP)).output().unwrap()
+    };
+    let shown = command(&reference);
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("policy_app"), "{shown:?}");
+    assert_eq!(command("000000").status.code(), Some(1));
 
     // A token that proved nothing: whoever it was meant for may know of it.
     let (_, expired) = refused(&gate, ANN, &gate.token_for(ANN, APP, -100));

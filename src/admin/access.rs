@@ -32,8 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
 }
 
 /// A role, and the unit of an `admin`.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct RoleWords {
     /// `super`, `admin` or `account_access` of a unit and all below it, or `auditor`.
     #[schema(example = "admin")]
@@ -48,7 +47,22 @@ impl RoleWords {
     pub(super) fn of(role: &Role) -> Self {
         Self { role: role.word().to_owned(), unit: role.unit().map(ToString::to_string) }
     }
+}
 
+/// The same, as it is asked for.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RoleWish {
+    /// `super`, `admin` of a unit and all below it, or `auditor`.
+    #[schema(example = "admin")]
+    role: String,
+    /// The unit of an `admin`.
+    #[schema(example = "/Sales")]
+    #[serde(default)]
+    unit: Option<String>,
+}
+
+impl RoleWish {
     fn read(&self) -> Result<Role, Problem> {
         let unit = self.unit.as_deref().map(UnitPath::parse).transpose();
         let unit = unit.map_err(|error| Problem::new(ProblemKind::BadRequest, format!("unit: {error}")))?;
@@ -183,7 +197,7 @@ async fn make_token(
     }
     let at = now();
     let expires_at = wish.expires_at.map_or(at + LIFETIME, Time::unix);
-    let role = RoleWords { role: wish.role, unit: wish.unit }.read()?;
+    let role = RoleWish { role: wish.role, unit: wish.unit }.read()?;
     let new = NewApiToken { name: wish.name, role, scopes: wish.scopes, expires_at };
     let (id, secret) = control.store.make_api_token(&new, actor.name(), at).await?;
     let made = NewToken { id: id.0, token: secret.reveal().to_owned(), expires_at: expires_at.into() };
@@ -250,7 +264,7 @@ async fn list_admins(State(control): State<Arc<Control>>, actor: Actor) -> Resul
 }
 
 /// Give a person a role
-#[utoipa::path(put, path = "/api/v1/admins/{user}", tag = "access", request_body = RoleWords,
+#[utoipa::path(put, path = "/api/v1/admins/{user}", tag = "access", request_body = RoleWish,
     params(("user" = String, Path, description = "Their address")), responses(
     (status = 204, description = "They have it"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
@@ -258,7 +272,7 @@ async fn set_admin(
     State(control): State<Arc<Control>>,
     actor: Actor,
     Named(user): Named<String>,
-    Given(words): Given<RoleWords>,
+    Given(words): Given<RoleWish>,
 ) -> Result<StatusCode, Problem> {
     actor.may_write_all(Area::Access)?;
     let user = address(&user)?;

@@ -1,4 +1,5 @@
-//! Who asks: the bearer of an API token, or a person with an access token of a configured issuer. Every resource takes an
+//! Who asks: the bearer of an API token, a person with an access token of a configured issuer, or one who signed in at the
+//! console. Every resource takes an
 //! [`Actor`] and asks it what it may; what it may not see does not exist for it.
 
 use std::{sync::Arc, time::SystemTime};
@@ -38,12 +39,22 @@ pub enum Area {
     Metrics,
     /// Notices.
     Notices,
+    /// Users and groups, as identity providers see them.
+    Scim,
 }
 
 impl Area {
     /// Every word a scope may be, without `:read`.
-    pub const ALL: [Self; 7] =
-        [Self::Directory, Self::Grants, Self::Sessions, Self::Audit, Self::Access, Self::Metrics, Self::Notices];
+    pub const ALL: [Self; 8] = [
+        Self::Directory,
+        Self::Grants,
+        Self::Sessions,
+        Self::Audit,
+        Self::Access,
+        Self::Metrics,
+        Self::Notices,
+        Self::Scim,
+    ];
 
     /// What an account-access admin looks after.
     const fn is_account_access(self) -> bool {
@@ -60,6 +71,7 @@ impl Area {
             Self::Access => "access",
             Self::Metrics => "metrics",
             Self::Notices => "notices",
+            Self::Scim => "scim",
         }
     }
 }
@@ -72,9 +84,21 @@ pub struct Actor {
     /// Absent: all that the role may.
     scopes: Vec<String>,
     user: Option<UserId>,
+    /// What a change with this person's cookie must carry.
+    csrf: Option<Secret>,
 }
 
 impl Actor {
+    /// Somebody who signed in at the console.
+    pub(super) fn signed_in(user: UserId, role: Role, csrf: Secret) -> Self {
+        Self { name: user.to_string(), role, scopes: Vec::new(), user: Some(user), csrf: Some(csrf) }
+    }
+
+    /// What a change with this person's cookie must carry; none where there is no cookie.
+    pub(super) fn csrf(&self) -> Option<&Secret> {
+        self.csrf.as_ref()
+    }
+
     /// For the audit log: an address, or `token NUMBER (NAME)`.
     pub fn name(&self) -> &str {
         &self.name
@@ -131,7 +155,7 @@ impl Actor {
     pub fn sees_unit(&self, unit: &UnitPath) -> bool {
         match &self.role {
             Role::Super | Role::Auditor => true,
-            Role::Admin(own) | Role::AccountAccess(own) => own.covers(unit),
+            Role::Admin(own) | Role::AccountAccess(own) => unit.is_within(own),
             Role::User => false,
         }
     }
@@ -162,9 +186,10 @@ impl FromRequestParts<Arc<Control>> for Actor {
     async fn from_request_parts(parts: &mut Parts, control: &Arc<Control>) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>().copied();
         let Some(token) = bearer(parts) else {
-            let detail =
-                "send `Authorization: Bearer` with an API token, or with an access token of a configured issuer";
-            return Err(Problem::new(ProblemKind::Unauthenticated, detail));
+            let detail = "send `Authorization: Bearer` with an API token or an access token of a configured issuer, or sign \
+                          in at /signin";
+            let nobody = || Problem::new(ProblemKind::Unauthenticated, detail);
+            return control.person_by_cookie(parts).await?.ok_or_else(nobody);
         };
         let actor = if token.reveal().starts_with(API_TOKEN) {
             control.api_token(&token).await
@@ -196,7 +221,7 @@ impl Control {
             Problem::new(ProblemKind::Unauthenticated, detail)
         })?;
         let name = format!("token {} ({})", token.id.0, token.name);
-        Ok(Actor { name, role: token.role, scopes: token.scopes, user: None })
+        Ok(Actor { name, role: token.role, scopes: token.scopes, user: None, csrf: None })
     }
 
     async fn person(&self, token: &Secret) -> Result<Actor, Problem> {
@@ -223,7 +248,7 @@ impl Control {
             return Err(Problem::new(ProblemKind::Forbidden, detail));
         }
         let role = self.store.role_of(&user).await.map_err(Problem::from)?;
-        Ok(Actor { name: user.to_string(), role, scopes: Vec::new(), user: Some(user) })
+        Ok(Actor { name: user.to_string(), role, scopes: Vec::new(), user: Some(user), csrf: None })
     }
 }
 
@@ -246,7 +271,7 @@ mod tests {
 
     fn actor(role: Role, scopes: &[&str]) -> Actor {
         let scopes = scopes.iter().map(ToString::to_string).collect();
-        Actor { name: "somebody".into(), role, scopes, user: None }
+        Actor { name: "somebody".into(), role, scopes, user: None, csrf: None }
     }
 
     fn unit(path: &str) -> UnitPath {

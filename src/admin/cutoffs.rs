@@ -52,8 +52,12 @@ impl Key {
 /// An issuer's word.
 #[derive(Debug, Serialize, ToSchema)]
 struct CutoffItem {
-    #[serde(flatten)]
-    key: Key,
+    /// The issuer's address.
+    issuer: String,
+    /// `subject`, `session`, `address`, ...: as to be named to have it forgotten.
+    kind: String,
+    /// The `sub`, the `sid` or the address; empty for everybody.
+    subject: String,
     /// Tokens issued until then are not good any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_until: Option<Time>,
@@ -70,8 +74,11 @@ struct CutoffItem {
 
 impl From<&CutoffRow> for CutoffItem {
     fn from(row: &CutoffRow) -> Self {
+        let Key { issuer, kind, subject } = Key::of(&row.key);
         Self {
-            key: Key::of(&row.key),
+            issuer,
+            kind,
+            subject,
             issued_until: row.cutoff.issued_until.map(Into::into),
             account: row.cutoff.account.word(),
             event: row.event.clone(),

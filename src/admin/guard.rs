@@ -23,6 +23,7 @@ use tracing::{debug, error};
 use super::{
     Control, Peer,
     problem::{Problem, ProblemKind},
+    scim::in_scim_form,
 };
 
 /// Requests, and tokens that were not good, of each address. An IPv6 address stands for its /64.
@@ -108,6 +109,7 @@ async fn pass(
             Problem::new(ProblemKind::TimedOut, detail).into_response()
         }),
     };
+    let answer = if path.starts_with("/scim/") { in_scim_form(answer) } else { answer };
     let (status, took_ms) = (answer.status(), began.elapsed().as_millis());
     if status.is_server_error() {
         error!(%method, path, %status, took_ms, from = %peer.from, "answered");
@@ -145,7 +147,7 @@ impl Control {
 fn with_headers(mut answer: Response) -> Response {
     let headers = answer.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers
         .entry(header::CONTENT_SECURITY_POLICY)

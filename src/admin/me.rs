@@ -38,6 +38,9 @@ struct Me {
     /// The unit a person is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_unit: Option<String>,
+    /// For whoever is signed in with a cookie: changes must carry it in the header `X-Portcullis-Csrf`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf: Option<String>,
 }
 
 /// Who am I
@@ -47,7 +50,8 @@ struct Me {
 async fn me(State(control): State<Arc<Control>>, actor: Actor) -> Json<Me> {
     let unit = actor.user().and_then(|user| control.store.read(|directory| directory.unit_of(user)));
     let user_unit = unit.map(|unit| unit.to_string());
-    Json(Me { name: actor.name().to_owned(), role: RoleWords::of(actor.role()), user_unit })
+    let csrf = actor.csrf().map(|token| token.reveal().to_owned());
+    Json(Me { name: actor.name().to_owned(), role: RoleWords::of(actor.role()), user_unit, csrf })
 }
 
 pub(super) fn person(actor: &Actor) -> Result<&UserId, Problem> {

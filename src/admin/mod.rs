@@ -1,4 +1,5 @@
-//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource. Called by `serve`, which
+//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource;
+//! `signin` has the few pages for a browser. Called by `serve`, which
 //! binds the sockets and gives each request the address it came from ([`Peer`]).
 //!
 //! A request goes: [`guard`] (host, rate, size, time) -> [`actor`] (whose token, which role) -> a resource, which asks the
@@ -19,9 +20,11 @@ mod notices;
 mod openapi;
 mod page;
 mod problem;
+mod scim;
 mod seen;
 mod sessions;
 mod setup;
+mod signin;
 mod time;
 mod why;
 
@@ -29,17 +32,19 @@ use std::{net::SocketAddr, sync::Arc};
 
 pub use actor::{Actor, Area};
 pub use problem::{Problem, ProblemKind};
+pub use scim::{Settings as ScimSettings, UnitAttribute};
 pub use setup::{
     AddOn, AddOnError, Guide, MailServer, Package, Program, Record, SetupSettings, SignIn, Smtp, SmtpSignIn,
     Unnumbered, prepare,
 };
+pub use signin::watch_sign_ins;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::gate::{Gate, Lobby};
 use crate::issuer::Issuers;
-use crate::store::Store;
+use crate::store::{Lifetime, Store};
 
 /// What the operator says about the HTTP listeners: `[http]`, `hostname` and the limits.
 #[derive(Clone, Debug)]
@@ -56,8 +61,12 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// Requests with a token that is not good, of one address in a minute.
     pub failures_per_minute: u32,
+    /// What identity providers may say.
+    pub scim: ScimSettings,
     /// What people are told about setting up their mail programs.
     pub setup: SetupSettings,
+    /// How long somebody who signed in at the console stays so.
+    pub sign_in: Lifetime,
 }
 
 /// What every resource has at hand.
@@ -77,6 +86,8 @@ pub struct Peer {
     pub from: SocketAddr,
     /// Ours.
     pub at: SocketAddr,
+    /// Whether the connection is TLS, to us.
+    pub tls: bool,
 }
 
 impl Control {
@@ -107,7 +118,9 @@ fn resources() -> OpenApiRouter<Arc<Control>> {
         .merge(seen::routes())
         .merge(cutoffs::routes())
         .merge(events::routes())
+        .merge(scim::routes())
         .merge(setup::routes())
+        .merge(signin::routes())
 }
 
 /// All paths of the listener.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, Router, routing::get};
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
 use super::{Control, problem::Problem};
@@ -17,13 +17,16 @@ use super::{Control, problem::Problem};
         title = "Portcullis",
         description = "Who may read their mail with which program: directory, settings, grants, live sessions and the audit \
                        log. Every change takes effect within a second, open sessions included.\n\nEach request bears an API \
-                       token (`Authorization: Bearer pct_...`) or an access token of a configured issuer. An error is \
+                       token (`Authorization: Bearer pct_...`) or an access token of a configured issuer; or the cookie of \
+                       somebody who signed in at `/signin`, and then every change bears `csrf` of `/api/v1/me` in the header \
+                       `X-Portcullis-Csrf`. A change names the version it is meant for: in `If-Match`, and another version \
+                       is answered 412 (RFC 9110); many changes at once name it in the body, and are answered 409. An error is \
                        `application/problem+json` (RFC 9457). Lists come in pages: `next` of one page is `cursor` of the \
                        following.",
     ),
     components(schemas(Problem)),
     modifiers(&Security),
-    security(("bearer" = []))
+    security(("bearer" = []), ("cookie" = []))
 )]
 struct Frame;
 
@@ -32,7 +35,10 @@ struct Security;
 impl Modify for Security {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("__Host-portcullis"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
     }
 }
 
@@ -40,8 +46,31 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
     Frame::openapi()
 }
 
+/// Gives each operation a name of its own: `get_units_path` for `GET /api/v1/units/{path}`. By the functions' names several
+/// would be `list`, and programs made from the document need them apart (OpenAPI 3.1 section 4.8.10).
+fn name_operations(document: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let words = path.trim_start_matches("/api/v1").split(|c: char| !c.is_ascii_alphanumeric());
+        let words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+        let operations = [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                let words = if words.is_empty() { "start" } else { &words };
+                operation.operation_id = Some(format!("{method}_{words}"));
+            }
+        }
+    }
+}
+
 /// Serves the finished document.
-pub(super) fn route(document: utoipa::openapi::OpenApi) -> Router<Arc<Control>> {
+pub(super) fn route(mut document: utoipa::openapi::OpenApi) -> Router<Arc<Control>> {
+    name_operations(&mut document);
     let document = Arc::new(document);
     Router::new().route(
         "/api/v1/openapi.json",
@@ -50,4 +79,26 @@ pub(super) fn route(document: utoipa::openapi::OpenApi) -> Router<Arc<Control>> 
             async move { Json(document.as_ref().clone()) }
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_operation_has_a_name_of_its_own() {
+        let mut document = crate::admin::resources().split_for_parts().1;
+        super::name_operations(&mut document);
+        let document = serde_json::to_value(document).unwrap();
+        let mut names = HashSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let name = operation["operationId"].as_str().unwrap().to_owned();
+                assert!(name.starts_with(method), "{method} {path}: {name}");
+                assert!(names.insert(name), "{method} {path} has the name of another");
+            }
+        }
+        assert!(names.contains("get_units_path") && names.contains("get_start"), "{names:?}");
+    }
 }

@@ -34,6 +34,8 @@ pub enum ProblemKind {
     Unauthenticated,
     /// The token is good, and its holder may not do this.
     Forbidden,
+    /// A cookie came with a request that is not from our own pages.
+    Foreign,
     /// No such resource, or none that the caller may see.
     NotFound,
     /// The path is there, the method is not.
@@ -42,6 +44,8 @@ pub enum ProblemKind {
     Conflict,
     /// `If-Match` names another version than the one there is.
     VersionChanged,
+    /// The same, where the version is in the body: RFC 9110 keeps 412 for conditions in header fields.
+    VersionStale,
     /// A change without `If-Match`.
     VersionMissing,
     /// A body larger than `http.body_bytes`.
@@ -66,6 +70,7 @@ impl ProblemKind {
             Self::BadRequest => ("bad-request", "The request is not right", StatusCode::BAD_REQUEST),
             Self::Unauthenticated => ("unauthenticated", "A good token is needed", StatusCode::UNAUTHORIZED),
             Self::Forbidden => ("forbidden", "Your role does not allow this", StatusCode::FORBIDDEN),
+            Self::Foreign => ("foreign", "The request comes from elsewhere", StatusCode::FORBIDDEN),
             Self::NotFound => ("not-found", "There is no such resource", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", "This method is not for this path", StatusCode::METHOD_NOT_ALLOWED)
@@ -74,6 +79,7 @@ impl ProblemKind {
             Self::VersionChanged => {
                 ("version-changed", "It was changed in the meantime", StatusCode::PRECONDITION_FAILED)
             }
+            Self::VersionStale => ("version-changed", "It was changed in the meantime", StatusCode::CONFLICT),
             Self::VersionMissing => ("version-missing", "If-Match is needed", StatusCode::PRECONDITION_REQUIRED),
             Self::TooLarge => ("too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::MediaType => ("media-type", "The body is of another type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
@@ -106,6 +112,15 @@ impl Problem {
         self
     }
 
+    /// Of a version in the body, where it is of one in `If-Match`.
+    #[must_use]
+    pub fn of_the_body(self) -> Self {
+        if self.status() == StatusCode::PRECONDITION_FAILED {
+            return Self::new(ProblemKind::VersionStale, self.detail);
+        }
+        self
+    }
+
     /// What exactly, where, and what to do.
     pub fn detail(&self) -> &str {
         &self.detail
@@ -120,7 +135,9 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, retry) = (self.status(), self.retry_after_s);
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(&self)).into_response();
+        // For those who have it in another form on the way out.
+        response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry {

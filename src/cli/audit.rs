@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::ConfigFile;
+use super::{
+    ConfigFile,
+    remote::{Access, reports},
+};
 use crate::config::Config;
 use crate::model::Reference;
 use crate::store::{AuditEvent, AuditFilter, AuditLog, Verified};
@@ -13,16 +16,20 @@ use crate::store::{AuditEvent, AuditFilter, AuditLog, Verified};
 /// Print recent rows of the audit log, newest last
 ///
 /// A refusal tells the user a reference, `ref 7F3K2Q`: --reference finds its row, with the cause and the place where an
-/// admin can change it.
+/// admin can change it. With --config the database is read; without it the API of a running gateway is asked.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
+    mut_arg("path", |config| config.required(false)),
+    // Export and verify read the database alone.
+    mut_args(|argument| argument.global(false)),
     after_help = "\
-Exit codes: 0 rows were found; 1 none fit; 2 the log cannot be read.
+Exit codes: 0 rows were found; 1 none fit, or the API refuses; 2 the log cannot be read.
 
 Examples:
     portcullis audit --config config/portcullis.toml --reference 7F3K2Q
+    portcullis audit --url https://mail.example.com --token-file token --user ann@example.com
     portcullis audit --config config/portcullis.toml --cause legacy_password --limit 1000 --json
     portcullis audit export --config config/portcullis.toml > audit.jsonl
     portcullis audit verify --config config/portcullis.toml"
@@ -98,31 +105,43 @@ async fn open(config: &Config) -> anyhow::Result<AuditLog> {
 
 #[derive(Debug, clap::Args)]
 struct Recent {
-    /// Always there, unless a subcommand has its own
     #[command(flatten)]
     config: Option<ConfigFile>,
+    #[command(flatten)]
+    access: Access,
     #[command(flatten)]
     filter: Filter,
     /// At most so many rows
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
 }
 
 impl Recent {
     fn run(&self) -> anyhow::Result<ExitCode> {
-        let config = self.config.as_ref().context("--config is missing")?.read()?;
+        let Some(config) = &self.config else { return self.ask() };
+        let config = config.read()?;
         let filter = AuditFilter { limit: self.limit, ..self.filter.read()? };
         let rows = super::block_on(async { Ok(open(&config).await?.recent(&filter).await?) })?;
         for row in rows.iter().rev() {
-            let line = if self.json { row.to_json().to_string() } else { line(row) };
+            let line = if self.access.json { row.to_json().to_string() } else { line(row) };
             if !super::say(&line)? {
                 break;
             }
         }
         Ok(found(!rows.is_empty()))
+    }
+
+    fn ask(&self) -> anyhow::Result<ExitCode> {
+        let Filter { user, app, cause, reference } = &self.filter;
+        let limit = self.limit.to_string();
+        let query = [
+            ("user", user.as_deref()),
+            ("app", app.as_deref()),
+            ("cause", cause.as_deref()),
+            ("reference", reference.as_deref()),
+            ("limit", Some(&*limit)),
+        ];
+        reports::audit(&self.access, &reports::given(&query))
     }
 }
 

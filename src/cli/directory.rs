@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::ConfigFile;
+use super::{
+    ConfigFile,
+    remote::import::{self, Answer, Place},
+};
 use crate::policy::import::read_users;
 use crate::store::{Actor, Imported, Store};
 
@@ -16,11 +19,12 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes: 0 imported, or nothing to do, or a dry run without mistakes; 1 some lines are wrong, so nothing was changed; \
-2 no such list, or database out of reach.
+2 no such list, or database or API out of reach.
 
 Examples:
     portcullis directory import --config config/portcullis.toml users.csv --dry-run
-    portcullis directory import --config config/portcullis.toml users.csv")]
+    portcullis directory import --config config/portcullis.toml users.csv
+    portcullis directory import --url https://mail.example.com:1980 --token-file token users.csv")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -39,10 +43,13 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes: 0 imported, or nothing to do, or a dry run without mistakes; 1 some lines are wrong, so nothing was changed; \
-2 no such list, or database out of reach.")]
+2 no such list, or database or API out of reach.")]
 struct Import {
+    /// The config file (TOML), which names the database
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG", required_unless_present = "url")]
+    config: Option<PathBuf>,
     #[command(flatten)]
-    config: ConfigFile,
+    place: Place,
     /// The list
     file: PathBuf,
     /// Only tell what would be done
@@ -59,7 +66,6 @@ impl Arguments {
 
 impl Import {
     async fn run(&self) -> anyhow::Result<ExitCode> {
-        let config = self.config.read()?;
         let name = self.file.display();
         let size = std::fs::metadata(&self.file).with_context(|| format!("{name}: cannot read the list"))?.len();
         if size > MOST_BYTES {
@@ -67,6 +73,19 @@ impl Import {
         }
         let text = std::fs::read_to_string(&self.file)
             .with_context(|| format!("{name}: cannot read the list; it has to be UTF-8"))?;
+        if let Some(access) = self.place.access() {
+            return match import::send(&access, text, self.dry_run).await? {
+                Answer::Report(imported) => self.report(&imported),
+                Answer::Refused(problem) => {
+                    eprintln!("portcullis: {name}: {problem}");
+                    Ok(ExitCode::from(1))
+                }
+            };
+        }
+        let Some(path) = self.config.clone() else {
+            bail!("name the config file with --config, or an API with --url")
+        };
+        let config = ConfigFile { path }.read()?;
         let lines = read_users(&text).with_context(|| name.to_string())?;
         let settings = config.store_settings();
         if !settings.is_made().await? {
@@ -77,7 +96,7 @@ impl Import {
         }
         let store = Store::open(&settings).await?;
         let by = format!("{} with {name}", super::policy::account());
-        let imported = store.import(&lines, Actor { by: &by, reason: None }, self.dry_run).await?;
+        let imported = store.import(&lines, Actor { by: &by, reason: None }, None, self.dry_run).await?;
         self.report(&imported)
     }
 

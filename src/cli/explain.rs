@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{ConfigFile, EXIT_WRONG};
+use super::{
+    ConfigFile, EXIT_WRONG,
+    remote::{Access, reports},
+};
 use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::model::{ClientId, Secret, Service, UnixTime, UserId};
@@ -23,18 +26,22 @@ const MAX_TOKEN: u64 = 1024 * 1024;
 /// Explain a decision step by step
 ///
 /// Walks the very code that decides at the gate, over the state in the database. With --token - a token is read from
-/// standard input and checked first; user and app then come from it.
+/// standard input and checked first; user and app then come from it. With --config the database is read; without it the API
+/// of a running gateway is asked.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(mut_arg("path", |config| config.required(false)), after_help = "\
 Exit codes: 0 yes; 1 no; 2 cannot tell.
 
 Examples:
     portcullis explain --config config/portcullis.toml --user ann@example.com --app CLIENT-ID --service imap
+    portcullis explain --url https://mail.example.com --token-file token --user ann@example.com --app CLIENT-ID --service imap
     portcullis explain --config config/portcullis.toml --service pop --token - < token.txt")]
 #[command(group = clap::ArgGroup::new("who").required(true).multiple(true).args(["user", "token"]))]
 pub(super) struct Arguments {
     #[command(flatten)]
-    config: ConfigFile,
+    config: Option<ConfigFile>,
+    #[command(flatten)]
+    access: Access,
     /// Who wants in
     #[arg(long, value_name = "ADDRESS", requires = "app", conflicts_with = "token")]
     user: Option<String>,
@@ -51,13 +58,17 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "token")]
     service_account: bool,
     /// Check a pasted token: `-` reads it from standard input, so that it stays out of the shell's history
-    #[arg(long, value_name = "-", value_parser = ["-"])]
+    #[arg(long, value_name = "-", value_parser = ["-"], requires = "path")]
     token: Option<String>,
 }
 
 impl Arguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let config = self.config.read()?;
+        let Some(config) = &self.config else { return self.ask() };
+        if self.access.json {
+            bail!("explain: --json is for the answer of the API; leave out --config");
+        }
+        let config = config.read()?;
         let service = Service::from_word(&self.service).context("--service is imap or pop")?;
         super::block_on(async {
             let (question, who) = match &self.token {
@@ -69,6 +80,17 @@ impl Arguments {
             };
             decision(&config, &question, who.as_ref()).await
         })
+    }
+
+    fn ask(&self) -> anyhow::Result<ExitCode> {
+        let query = [
+            ("user", self.user.as_deref()),
+            ("app", self.app.as_deref()),
+            ("service", Some(&*self.service)),
+            ("mailbox", self.mailbox.as_deref()),
+            ("service_account", self.service_account.then_some("true")),
+        ];
+        reports::why(&self.access, &reports::given(&query))
     }
 
     fn question(&self, service: Service) -> anyhow::Result<Question> {

@@ -1,27 +1,34 @@
-//! `portcullis legacy`: who still tries passwords, as a table for people or JSON lines for programs. Reads the database
-//! beside a running gateway.
+//! `portcullis legacy`: who still tries passwords, as a table for people or JSON for programs. Reads the database beside a
+//! running gateway, or asks the gateway.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::ConfigFile;
+use super::{
+    ConfigFile,
+    remote::{Access, reports},
+};
 use crate::model::UnitPath;
 use crate::store::{AuditLog, LegacyFilter, LegacySignIn};
 
 /// Print who still tries to sign in with a password, with which program, from where, how often
 ///
 /// Nothing proves these names: they are what somebody typed. A running gateway adds what it saw about a second later.
+/// With --config the database is read; without it the API of a running gateway is asked.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 somebody does; 1 nobody does; 2 the report cannot be read.
+#[command(mut_arg("path", |config| config.required(false)), after_help = "\
+Exit codes: 0 somebody does; 1 nobody does, or the API refuses; 2 the report cannot be read.
 
 Examples:
     portcullis legacy --config config/portcullis.toml
-    portcullis legacy --config config/portcullis.toml --unit /Sales --json")]
+    portcullis legacy --config config/portcullis.toml --unit /Sales --json
+    portcullis legacy --url https://mail.example.com --token-file token --unit /Sales")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    config: ConfigFile,
+    config: Option<ConfigFile>,
+    #[command(flatten)]
+    access: Access,
     /// Only users of this unit or of units below it; / for everybody, names nobody knows included
     #[arg(long, value_name = "UNIT")]
     unit: Option<String>,
@@ -31,13 +38,15 @@ pub(super) struct Arguments {
     /// At most so many rows
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     limit: u32,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
 }
 
 impl Arguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        let Some(config) = &self.config else {
+            let limit = self.limit.to_string();
+            let query = [("unit", self.unit.as_deref()), ("user", self.user.as_deref()), ("limit", Some(&*limit))];
+            return reports::legacy(&self.access, &reports::given(&query));
+        };
         let unit = match &self.unit {
             Some(text) => match UnitPath::parse(text) {
                 Ok(unit) => Some(unit),
@@ -45,7 +54,7 @@ impl Arguments {
             },
             None => None,
         };
-        let config = self.config.read()?;
+        let config = config.read()?;
         let settings = config.store_settings();
         let filter = LegacyFilter { unit, user: self.user.clone(), limit: self.limit, ..LegacyFilter::default() };
         let rows = super::block_on(async {
@@ -61,8 +70,11 @@ impl Arguments {
             eprintln!("portcullis: nobody was seen to try a password");
             return Ok(ExitCode::from(1));
         }
-        let lines: Vec<String> =
-            if self.json { rows.iter().map(|row| row.to_json().to_string()).collect() } else { table(&rows) };
+        let lines: Vec<String> = if self.access.json {
+            rows.iter().map(|row| row.to_json().to_string()).collect()
+        } else {
+            table(&rows)
+        };
         for line in &lines {
             if !super::say(line)? {
                 break;

@@ -46,7 +46,11 @@ To run it:
 
 To learn why somebody cannot get in:
     portcullis explain --config config/portcullis.toml --user ann@example.com --app CLIENT-ID --service imap
-    portcullis audit   --config config/portcullis.toml --reference 7F3K2Q";
+    portcullis audit   --config config/portcullis.toml --reference 7F3K2Q
+
+To change who gets in, over the API of a running gateway (PORTCULLIS_URL, PORTCULLIS_TOKEN_FILE):
+    portcullis units set /Sales --imap off --preview
+    portcullis users list --below /Sales";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -63,7 +67,15 @@ enum Command {
     Grants(remote::grants::Arguments),
     Sessions(remote::sessions::Arguments),
     #[command(name = "apps-seen")]
-    AppsSeen(remote::apps::Arguments),
+    AppsSeen(remote::apps_seen::Arguments),
+    Units(remote::units::Arguments),
+    Users(remote::users::Arguments),
+    Groups(remote::groups::Arguments),
+    Mailboxes(remote::mailboxes::Arguments),
+    Apps(remote::apps::Arguments),
+    Settings(remote::settings::Arguments),
+    Changes(remote::changes::Arguments),
+    Cutoffs(remote::cutoffs::Arguments),
     Notices(remote::notices::Arguments),
     Me(remote::me::Arguments),
     Tokens(remote::access::Tokens),
@@ -106,6 +118,14 @@ pub fn main() -> ExitCode {
         Command::Grants(arguments) => arguments.run(),
         Command::Sessions(arguments) => arguments.run(),
         Command::AppsSeen(arguments) => arguments.run(),
+        Command::Units(arguments) => arguments.run(),
+        Command::Users(arguments) => arguments.run(),
+        Command::Groups(arguments) => arguments.run(),
+        Command::Mailboxes(arguments) => arguments.run(),
+        Command::Apps(arguments) => arguments.run(),
+        Command::Settings(arguments) => arguments.run(),
+        Command::Changes(arguments) => arguments.run(),
+        Command::Cutoffs(arguments) => arguments.run(),
         Command::Notices(arguments) => arguments.run(),
         Command::Me(arguments) => arguments.run(),
         Command::Tokens(arguments) => arguments.run(),

@@ -13,6 +13,7 @@ mod read;
 mod rooms;
 mod sections;
 mod setup;
+mod signin;
 
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,9 @@ pub use issuers::{Introspection, Issuer};
 pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits, NotifyLimits};
 pub use notify::{Notify, NotifySecretError, Smtp, Webhook};
 pub use rooms::SecretFileError;
+pub use signin::SignIn;
 
-use crate::admin::SetupSettings;
+use crate::admin::{ScimSettings, SetupSettings};
 use crate::issuer::KeySource;
 use crate::model::Secret;
 use crate::policy::file::FileError;
@@ -66,6 +68,8 @@ pub struct Config {
     pub listen: Listen,
     /// How the HTTP listeners behave.
     pub http: Http,
+    /// What identity providers may say.
+    pub scim: ScimSettings,
     /// Certificate chains and keys; the first is the default. At least one.
     pub tls: Vec<PemFiles>,
     /// Who may issue tokens. At least one; no two have the same address.
@@ -106,7 +110,7 @@ pub struct Listen {
 }
 
 /// `[http]`: what holds for every address of `listen.http`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Http {
     /// TLS on loopback addresses too; beyond loopback there is nothing else.
     pub tls: bool,
@@ -116,6 +120,8 @@ pub struct Http {
     pub public_url: Option<String>,
     /// An access token needs one of these scopes to be taken by the API; none: API tokens alone are taken.
     pub scope: Vec<String>,
+    /// Where people sign in at the console, if they can.
+    pub signin: Option<SignIn>,
     /// Its bounds.
     pub limits: HttpLimits,
 }
@@ -195,6 +201,8 @@ impl Config {
             let secret = issuer.introspection.as_ref().and_then(|i| i.client_secret_file.as_deref());
             paths.extend(secret.map(|file| ("issuer.introspection.client_secret_file", file)));
         }
+        let secret = self.http.signin.as_ref().and_then(|signin| signin.client_secret_file.as_deref());
+        paths.extend(secret.map(|file| ("http.signin.client_secret_file", file)));
         paths.extend(self.policy_file.iter().map(|file| ("policy.file", &**file)));
         paths.extend(self.notify.paths());
         paths

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, Introspection};
+use super::{Config, Introspection, SignIn};
 use crate::admin;
 use crate::gate;
 use crate::imap;
@@ -20,11 +20,13 @@ use crate::store;
 
 /// A file with a secret that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: the introspection secret of {issuer} cannot be read ({source}): put it there, readable by the gateway's user only, or correct client_secret_file", file.display())]
+#[error("{}: the {what} secret of {issuer} cannot be read ({source}): put it there, readable by the gateway's user only, or correct client_secret_file", file.display())]
 pub struct SecretFileError {
     /// Which file.
     pub file: PathBuf,
-    /// Whose secret.
+    /// `introspection` or `sign-in`.
+    pub what: &'static str,
+    /// At which issuer.
     pub issuer: String,
     /// Why.
     pub source: io::Error,
@@ -42,6 +44,8 @@ impl Config {
             let mut settings = issuer::Settings::new(rules, own.keys.clone());
             settings.introspection =
                 own.introspection.as_ref().map(|asked| introspection(asked, &own.rules.url)).transpose()?;
+            let signin = self.http.signin.as_ref().filter(|signin| signin.issuer == own.rules.url);
+            settings.sign_in = signin.map(sign_in).transpose()?;
             settings.openid_configuration = own.openid_configuration.clone();
             settings.ca_file = own.ca_file.clone();
             settings.refresh = Duration::from_secs(self.jwks.refresh_s);
@@ -123,7 +127,12 @@ impl Config {
             request_limit: Duration::from_secs(limits.request_s),
             requests_per_minute: count(limits.requests_per_minute),
             failures_per_minute: count(limits.failures_per_minute),
+            scim: self.scim.clone(),
             setup: self.setup.clone(),
+            sign_in: store::Lifetime {
+                idle: Duration::from_secs(self.http.signin.as_ref().map_or(0, |signin| signin.idle_s)),
+                most: Duration::from_secs(self.http.signin.as_ref().map_or(0, |signin| signin.most_s)),
+            },
         }
     }
 
@@ -209,20 +218,40 @@ impl Config {
     }
 }
 
+fn sign_in(own: &SignIn) -> Result<issuer::SignInClient, SecretFileError> {
+    let SignIn { client_id, client_secret, client_secret_file, scope, token_endpoint, issuer, .. } = own;
+    Ok(issuer::SignInClient {
+        client_id: client_id.clone(),
+        client_secret: secret(client_secret.as_ref(), client_secret_file.as_deref(), "sign-in", issuer)?,
+        scope: scope.clone(),
+        token_endpoint: token_endpoint.clone(),
+    })
+}
+
 fn introspection(own: &Introspection, issuer: &str) -> Result<issuer::Introspection, SecretFileError> {
-    let secret = match (&own.client_secret, &own.client_secret_file) {
-        (Some(secret), _) => secret.clone(),
-        (None, Some(file)) => read_secret(file).map_err(|source| SecretFileError {
-            file: file.clone(),
-            issuer: issuer.to_owned(),
-            source,
-        })?,
-        (None, None) => Secret::new(""),
-    };
+    let secret = secret(own.client_secret.as_ref(), own.client_secret_file.as_deref(), "introspection", issuer)?;
+    let secret = secret.unwrap_or_else(|| Secret::new(""));
     let mut settings = issuer::Introspection::new(&own.endpoint, &own.client_id, secret);
     settings.remember = Duration::from_secs(own.remember_s);
     settings.remember_refusal = Duration::from_secs(own.remember_refusal_s);
     Ok(settings)
+}
+
+/// A secret out of the config itself, or out of the file it names.
+fn secret(
+    own: Option<&Secret>,
+    file: Option<&Path>,
+    what: &'static str,
+    issuer: &str,
+) -> Result<Option<Secret>, SecretFileError> {
+    match (own, file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(file)) => {
+            let wrong = |source| SecretFileError { file: file.to_owned(), what, issuer: issuer.to_owned(), source };
+            read_secret(file).map(Some).map_err(wrong)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 pub(super) fn read_secret(file: &Path) -> io::Result<Secret> {
@@ -334,6 +363,13 @@ mod tests {
             (issuer.timeout, issuer.rules.skew_s, issuer.rules.max_token),
             (Duration::from_secs(7), 5, 2048)
         );
+    }
+
+    #[test]
+    fn what_providers_may_say_reaches_the_api() {
+        assert_eq!(config("").admin_settings().scim, admin::ScimSettings::default());
+        let scim = config("[scim]\nunit = \"/Staff\"\nunit_attribute = \"organization\"\n").admin_settings().scim;
+        assert_eq!((scim.unit.as_str(), scim.unit_attribute), ("/Staff", Some(admin::UnitAttribute::Organization)));
     }
 
     #[test]

@@ -11,14 +11,15 @@ use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
     base_of, issuers, notify,
     read::{At, Reader, Section},
-    setup,
+    setup, signin,
 };
-use crate::model::Secret;
+use crate::admin::{ScimSettings, UnitAttribute};
+use crate::model::{Secret, UnitPath};
 use crate::policy::file::Problem;
 
-const TOP: [&str; 16] = [
-    "hostname", "data_dir", "listen", "http", "tls", "issuer", "jwks", "database", "policy", "mail", "audit",
-    "notify", "limits", "log", "upstream", "setup",
+const TOP: [&str; 17] = [
+    "hostname", "data_dir", "listen", "http", "scim", "tls", "issuer", "jwks", "database", "policy", "mail",
+    "audit", "notify", "limits", "log", "upstream", "setup",
 ];
 
 /// Reads the text of `file`.
@@ -53,9 +54,10 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         );
     }
     let listen = listen(reader, top);
-    let http = http(reader, top, &listen);
+    let scim = scim(reader, top);
     let tls = tls(reader, top, base);
     let issuers = issuers::read(reader, top, base);
+    let http = http(reader, top, &listen, &issuers, base);
     let setup = setup::read(reader, top, hostname.as_deref(), &listen, &http, &issuers);
     let jwks = reader.section(top, "jwks", "jwks");
     let jwks = Jwks::read(reader, jwks, &[]);
@@ -78,6 +80,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         data_dir: data_dir?,
         listen,
         http,
+        scim,
         tls,
         issuers,
         setup,
@@ -138,9 +141,15 @@ fn listen(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Listen {
     Listen { imaps, pop3s, http, proxy_protocol_from: networks(reader, section, "proxy_protocol_from") }
 }
 
-fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http {
+fn http(
+    reader: &mut Reader<'_>,
+    top: Section<'_, '_>,
+    listen: &Listen,
+    known: &[issuers::Issuer],
+    base: &Path,
+) -> Http {
     let section = reader.section(top, "http", "http");
-    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url"]);
+    let limits = HttpLimits::read(reader, section, &["tls", "hosts", "scope", "public_url", "signin"]);
     let hosts = reader.parsed(section, "hosts", |text| {
         let host = text.to_ascii_lowercase();
         let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
@@ -158,7 +167,22 @@ fn http(reader: &mut Reader<'_>, top: Section<'_, '_>, listen: &Listen) -> Http 
         reader.wrong::<()>(value.span(), what, "remove the line, or listen on 127.0.0.1 or [::1] alone");
     }
     let public_url = setup::public_url(reader, section);
-    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, limits }
+    let signin = signin::read(reader, section, known, base);
+    Http { tls: tls.unwrap_or(false), hosts, public_url, scope, signin, limits }
+}
+
+fn scim(reader: &mut Reader<'_>, top: Section<'_, '_>) -> ScimSettings {
+    let section = reader.section(top, "scim", "scim");
+    reader.only(section, &["unit", "unit_attribute"]);
+    let unit = reader.string(section, "unit").and_then(|At { value, span }| {
+        let parsed = UnitPath::parse(&value);
+        parsed.map_or_else(|bad| reader.wrong(span, format!("scim.unit: {bad}"), "write a unit: \"/Staff\""), Some)
+    });
+    let words = [("organization", UnitAttribute::Organization), ("department", UnitAttribute::Department)];
+    ScimSettings {
+        unit: unit.unwrap_or_else(UnitPath::root),
+        unit_attribute: reader.word(section, "unit_attribute", &words),
+    }
 }
 
 /// `192.0.2.0/24`, or one address.

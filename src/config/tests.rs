@@ -133,6 +133,23 @@ fn people_are_told_what_the_config_implies_unless_it_says_otherwise() {
 }
 
 #[test]
+fn the_sign_in_block_of_the_shipped_file_works_when_its_marks_are_removed() {
+    let block = block("[http.signin]");
+    let read = |text: &str| parse(text).unwrap_or_else(|error| panic!("{error}")).http.signin.unwrap();
+    let all = read(&format!("{LEAST}{block}"));
+    assert_eq!((all.issuer.as_str(), all.client_id.as_str()), ("https://id.example.com", "portcullis-console"));
+    assert_eq!(all.client_secret_file.as_deref(), Some(Path::new("/srv/gate/config/signin.secret")));
+    let least = read(&format!("{LEAST}[http.signin]\nclient_id = \"c\"\n"));
+    assert_eq!((&least.issuer, &least.scope), (&all.issuer, &all.scope));
+    assert_eq!(
+        (least.idle_s, least.most_s),
+        (all.idle_s, all.most_s),
+        "a default in a comment differs from the code's"
+    );
+    assert_eq!((least.token_endpoint, least.client_secret_file), (None, None));
+}
+
+#[test]
 fn the_least_file_gets_all_defaults() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.listen.imaps, ["[::]:993".parse().unwrap()]);
@@ -274,6 +291,26 @@ fn each_mistake_is_told_with_its_remedy() {
         ("[tls]", "[http]\nscope = [\"a b\"]\n[tls]", "\"a b\" in http.scope: write scopes"),
         ("[tls]", "[http]\nhost = [\"a.test\"]\n[tls]", "there is no key http.host: did you mean hosts?"),
         ("[tls]", "[http]\nbody_bytes = 1\n[tls]", "http.body_bytes"),
+        ("[tls]", "[http.signin]\n[tls]", "http.signin.client_id is missing: write the client ID"),
+        (
+            "[tls]",
+            "[http.signin]\nclient_id = \"c\"\nissuer = \"https://a.test\"\n[tls]",
+            "http.signin.issuer = \"https://a.test\" is none of [[issuer]]: write one of https://id.example.com",
+        ),
+        (
+            "[tls]",
+            "[http.signin]\nclient_id = \"c\"\nscope = \"email\"\n[tls]",
+            "http.signin.scope = \"email\" cannot be asked for: write scopes between spaces, openid among them",
+        ),
+        (
+            "[tls]",
+            "[http.signin]\nclient_id = \"c\"\nclient_secret = \"s\"\nclient_secret_file = \"f\"\n[tls]",
+            "http.signin has client_secret and client_secret_file: keep client_secret_file",
+        ),
+        ("[tls]", "[http.signin]\nclient_id = \"c\"\nidle_s = 0\n[tls]", "http.signin.idle_s is out of range"),
+        ("[tls]", "[scim]\nunit = \"Staff\"\n[tls]", "scim.unit: unit path \"Staff\" must start with /"),
+        ("[tls]", "[scim]\nunit_attribute = \"title\"\n[tls]", "scim.unit_attribute"),
+        ("[tls]", "[scim]\nunits = \"/\"\n[tls]", "there is no key scim.units: did you mean unit?"),
         ("[::]:993", "localhost:1993", "write a number for the host: \"[::]:1993\""),
         ("[::]:993", "993", "\"993\" in listen.imaps: write address and port"),
         ("[\"[::]:993\"]", "[\"[::]:993\"]\npop3s = [\"[::]:993\"]", "[::]:993 is in imaps and in pop3s"),

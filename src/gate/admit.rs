@@ -201,7 +201,7 @@ impl Gate {
 }
 
 /// Thirty random bits. Not a secret: a reference only finds an audit row.
-fn fresh_reference() -> Reference {
+pub fn fresh_reference() -> Reference {
     let mut bytes = [0u8; 4];
     // Without randomness the reference is 000000 and the refusal stands all the same.
     let _ = aws_lc_rs::rand::fill(&mut bytes);

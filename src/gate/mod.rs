@@ -22,7 +22,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use admit::Admission;
+pub use admit::{Admission, fresh_reference};
 pub use denial::{Cause, Denial, Hint};
 pub use events::{EventError, Heard};
 pub use live::{Live, Seat, SeatGuard};

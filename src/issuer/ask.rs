@@ -41,7 +41,7 @@ impl Asker {
         Ok(Self {
             rules: settings.rules.clone(),
             http: Http::new(settings, is_loopback(&endpoint))?,
-            login: basic(how).ok_or_else(|| IssuerError::Settings {
+            login: basic(&how.client_id, &how.client_secret).ok_or_else(|| IssuerError::Settings {
                 issuer: issuer.clone(),
                 problem: "introspection needs a client_id",
             })?,
@@ -118,19 +118,19 @@ impl Asker {
 }
 
 /// `Basic` with name and secret form-encoded first, as RFC 6749 section 2.3.1 has it. None without a name.
-fn basic(how: &Introspection) -> Option<HeaderValue> {
-    if how.client_id.is_empty() {
+pub(super) fn basic(client_id: &str, client_secret: &Secret) -> Option<HeaderValue> {
+    if client_id.is_empty() {
         return None;
     }
-    let secret = Zeroizing::new(form_encoded(how.client_secret.reveal()));
-    let pair = Zeroizing::new(format!("{}:{}", form_encoded(&how.client_id), *secret));
+    let secret = Zeroizing::new(form_encoded(client_secret.reveal()));
+    let pair = Zeroizing::new(format!("{}:{}", form_encoded(client_id), *secret));
     let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair.as_bytes()))).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
 /// `application/x-www-form-urlencoded` of one value (WHATWG URL, section 5.2).
-fn form_encoded(text: &str) -> String {
+pub(super) fn form_encoded(text: &str) -> String {
     use std::fmt::Write;
     let mut encoded = String::with_capacity(text.len() + 16);
     for byte in text.bytes() {
@@ -154,9 +154,8 @@ mod tests {
 
     #[test]
     fn name_and_secret_are_encoded_before_they_are_joined() {
-        let how = Introspection::new("https://x.example", "a:b", Secret::new("c d"));
-        let value = basic(&how).and_then(|value| value.to_str().map(str::to_owned).ok());
+        let value = basic("a:b", &Secret::new("c d")).and_then(|value| value.to_str().map(str::to_owned).ok());
         assert_eq!(value, Some(format!("Basic {}", STANDARD.encode("a%3Ab:c+d"))));
-        assert!(basic(&Introspection::new("https://x.example", "", Secret::new("x"))).is_none());
+        assert!(basic("", &Secret::new("x")).is_none());
     }
 }

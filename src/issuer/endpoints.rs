@@ -1,5 +1,5 @@
 //! Where an issuer's people sign in, as its configuration document says (OpenID Connect Discovery 1.0 section 3): for
-//! mail programs that are told, not for the gateway itself, which never goes there.
+//! mail programs that are told, and for the console's own sign-in.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::model::UnixTime;
 
-/// What a mail program needs to know to sign people in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a program needs to know to sign people in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// Where the browser is sent.
     pub authorization: String,
@@ -23,6 +23,12 @@ pub struct Endpoints {
     pub token: String,
     /// Whether the issuer names itself in what it sends back (RFC 9207).
     pub names_itself: bool,
+    /// Who tells more about the person whose token is shown (OpenID Connect Core 1.0 section 5.3).
+    pub userinfo: Option<String>,
+    /// Where the browser is sent to sign out (RP-Initiated Logout 1.0).
+    pub end_session: Option<String>,
+    /// An app's secret goes into the form, because HTTP Basic is not taken.
+    pub secret_in_form: bool,
 }
 
 /// The endpoints of one issuer: asked for when somebody wants them, then remembered as long as keys are.
@@ -50,7 +56,7 @@ impl Finder {
         Arc::new(Self { settings: settings.clone(), last: Mutex::default(), flights: Flights::new() })
     }
 
-    async fn find(self: &Arc<Self>, tasks: &TaskTracker, now: UnixTime) -> Answer {
+    pub(super) async fn find(self: &Arc<Self>, tasks: &TaskTracker, now: UnixTime) -> Answer {
         if let Some(answer) = self.remembered(now) {
             return answer;
         }
@@ -100,6 +106,10 @@ struct Document {
     token_endpoint: String,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
+    userinfo_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Vec<String>,
 }
 
 fn read(body: &[u8], document: &Url, issuer: &str) -> Answer {
@@ -113,7 +123,13 @@ fn read(body: &[u8], document: &Url, issuer: &str) -> Answer {
     }
     check_address(&read.authorization_endpoint)?;
     check_address(&read.token_endpoint)?;
+    // What is no address is as good as none.
+    let address = |text: Option<String>| text.filter(|text| check_address(text).is_ok());
+    let takes = |method: &str| read.token_endpoint_auth_methods_supported.iter().any(|own| own == method);
     Ok(Endpoints {
+        secret_in_form: takes("client_secret_post") && !takes("client_secret_basic"),
+        userinfo: address(read.userinfo_endpoint),
+        end_session: address(read.end_session_endpoint),
         authorization: read.authorization_endpoint,
         token: read.token_endpoint,
         names_itself: read.authorization_response_iss_parameter_supported,
@@ -145,6 +161,12 @@ mod tests {
         assert!(!found.names_itself);
         let names = good.replace("\"jwks_uri\": \"x\"", "\"authorization_response_iss_parameter_supported\": true");
         assert!(read_text(&names).unwrap().names_itself);
+        assert_eq!((found.userinfo, found.end_session, found.secret_in_form), (None, None, false));
+        let more = r#""userinfo_endpoint": "https://id.example.com/me", "end_session_endpoint": "javascript:alert(1)",
+            "token_endpoint_auth_methods_supported": ["client_secret_post"]"#;
+        let found = read_text(&good.replace("\"jwks_uri\": \"x\"", more)).unwrap();
+        assert_eq!(found.userinfo.as_deref(), Some("https://id.example.com/me"));
+        assert_eq!((found.end_session, found.secret_in_form), (None, true));
         for (what, text) in [
             ("another issuer", good.replace("\"https://id.example.com\"", "\"https://evil.example.com\"")),
             ("no token endpoint", good.replace("token_endpoint", "other")),

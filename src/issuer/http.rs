@@ -9,6 +9,7 @@ use reqwest::{
     redirect::Policy,
 };
 
+use crate::model::Secret;
 use crate::token::KeySetError;
 
 use super::{IssuerError, Settings};
@@ -139,33 +140,64 @@ impl Http {
     /// The body of a 200 answer to a GET.
     pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
         let asked = self.client.get(url.clone()).header(ACCEPT, JSON_TYPES).send().await;
-        body(url, asked, self.reply_bytes).await
+        good(url, asked, self.reply_bytes).await
+    }
+
+    /// The same with a bearer token.
+    pub(super) async fn get_with(&self, url: &Url, token: &Secret) -> Result<Vec<u8>, FetchError> {
+        let request = self.client.get(url.clone()).header(ACCEPT, JSON_TYPES).bearer_auth(token.reveal());
+        good(url, request.send().await, self.reply_bytes).await
     }
 
     /// The body of a 200 answer to a POST of a form.
     pub(super) async fn post(&self, url: &Url, form: String, login: &HeaderValue) -> Result<Vec<u8>, FetchError> {
-        let asked = self
-            .client
-            .post(url.clone())
-            .header(ACCEPT, JSON_TYPES)
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(AUTHORIZATION, login.clone())
-            .body(form)
-            .send()
-            .await;
-        body(url, asked, self.reply_bytes).await
+        good(url, self.posted(url, form, Some(login)).await, self.reply_bytes).await
+    }
+
+    /// Status and body of any answer to a POST of a form.
+    pub(super) async fn post_any(
+        &self,
+        url: &Url,
+        form: String,
+        login: Option<&HeaderValue>,
+    ) -> Result<(u16, Vec<u8>), FetchError> {
+        body(url, self.posted(url, form, login).await, self.reply_bytes).await
+    }
+
+    async fn posted(
+        &self,
+        url: &Url,
+        form: String,
+        login: Option<&HeaderValue>,
+    ) -> Result<Response, reqwest::Error> {
+        let mut request = self.client.post(url.clone()).header(ACCEPT, JSON_TYPES);
+        if let Some(login) = login {
+            request = request.header(AUTHORIZATION, login.clone());
+        }
+        request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form).send().await
+    }
+}
+
+/// The body of an answer, if that is a 200.
+async fn good(url: &Url, asked: Result<Response, reqwest::Error>, limit: usize) -> Result<Vec<u8>, FetchError> {
+    match asked {
+        Ok(response) if response.status().as_u16() != 200 => {
+            Err(FetchError::Status { url: url.to_string(), status: response.status().as_u16() })
+        }
+        asked => body(url, asked, limit).await.map(|(_, bytes)| bytes),
     }
 }
 
 /// Reads chunk by chunk, so that an answer without a length cannot fill the memory either.
-async fn body(url: &Url, asked: Result<Response, reqwest::Error>, limit: usize) -> Result<Vec<u8>, FetchError> {
+async fn body(
+    url: &Url,
+    asked: Result<Response, reqwest::Error>,
+    limit: usize,
+) -> Result<(u16, Vec<u8>), FetchError> {
     let gone =
         |error: reqwest::Error| FetchError::NoAnswer { url: url.to_string(), problem: chain(&error.without_url()) };
     let mut response = asked.map_err(gone)?;
     let status = response.status().as_u16();
-    if status != 200 {
-        return Err(FetchError::Status { url: url.to_string(), status });
-    }
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(gone)? {
         if bytes.len() + chunk.len() > limit {
@@ -173,7 +205,7 @@ async fn body(url: &Url, asked: Result<Response, reqwest::Error>, limit: usize) 
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    Ok((status, bytes))
 }
 
 /// An error and its causes in one line; reqwest keeps the telling part in the causes.

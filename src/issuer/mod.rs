@@ -11,6 +11,7 @@ mod memory;
 mod refresh;
 mod ring;
 mod settings;
+mod sign_in;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,13 +23,15 @@ use self::{
     endpoints::Finder,
     memory::{Believed, Memory},
     ring::{Keys, OnWithdrawal, Ring, Search},
+    sign_in::Desk,
 };
 use crate::model::{Blame, Secret, Service, UnixTime};
 use crate::token::{self, Diagnosis, Fingerprint, Identity, JsonError, KeySet, Rules, TokenError, peek_issuer};
 
 pub use endpoints::Endpoints;
 pub use http::FetchError;
-pub use settings::{Introspection, IssuerError, KeySource, Limits, Settings};
+pub use settings::{Introspection, IssuerError, KeySource, Limits, Settings, SignInClient};
+pub use sign_in::{Question, Returned, SignInError};
 
 /// Every configured issuer.
 pub struct Issuers {
@@ -49,6 +52,7 @@ struct Issuer {
     ring: Option<Arc<Ring>>,
     asker: Option<Arc<Asker>>,
     finder: Arc<Finder>,
+    desk: Option<Desk>,
 }
 
 /// How one issuer stands: without usable keys its people cannot come in.
@@ -402,12 +406,14 @@ impl Issuer {
     fn new(settings: Settings, limits: &Limits, now: UnixTime) -> Result<Self, IssuerError> {
         let ring = settings.keys.as_ref().map(|source| Ring::new(&settings, source, limits, now)).transpose()?;
         let asker = settings.introspection.as_ref().map(|how| Asker::new(&settings, how, limits)).transpose()?;
+        let desk = settings.sign_in.as_ref().map(|client| Desk::new(&settings, client)).transpose()?;
         let discovered = (settings.keys == Some(KeySource::Discovery)).then(|| settings.well_known());
         Ok(Self {
             openid_configuration: settings.openid_configuration.clone().or(discovered),
             ring: ring.map(Arc::new),
             asker: asker.map(Arc::new),
             finder: Finder::new(&settings),
+            desk,
             settings,
         })
     }

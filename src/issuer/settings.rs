@@ -16,6 +16,8 @@ pub struct Settings {
     pub keys: Option<KeySource>,
     /// How to ask the issuer about tokens that only it can read.
     pub introspection: Option<Introspection>,
+    /// Our own app there, if people sign in at the console with it.
+    pub sign_in: Option<SignInClient>,
     /// Address of the configuration document that the OAUTHBEARER error challenge names. None: with
     /// [`KeySource::Discovery`] the well-known one, else nothing is named.
     pub openid_configuration: Option<String>,
@@ -40,6 +42,7 @@ impl Settings {
             rules,
             keys,
             introspection: None,
+            sign_in: None,
             openid_configuration: None,
             ca_file: None,
             refresh: Duration::from_secs(300),
@@ -93,6 +96,19 @@ impl Introspection {
             remember_refusal: Duration::from_secs(10),
         }
     }
+}
+
+/// What the console is at an issuer: an app whose users sign in with authorization code and PKCE.
+#[derive(Clone, Debug)]
+pub struct SignInClient {
+    /// Our client ID.
+    pub client_id: String,
+    /// Our secret; none for a public client.
+    pub client_secret: Option<Secret>,
+    /// The scopes asked for, separated by spaces; `openid` is among them.
+    pub scope: String,
+    /// The token endpoint, where it is at another origin than the issuer; else discovery tells it.
+    pub token_endpoint: Option<String>,
 }
 
 /// Bounds over all issuers.

@@ -131,10 +131,10 @@ impl UnitPath {
         Ok(Self(text.into()))
     }
 
-    /// Whether `unit` is this unit or below it.
-    pub fn covers(&self, unit: &Self) -> bool {
-        let below = unit.as_str().strip_prefix(self.as_str());
-        self.as_str() == "/" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// Whether it is `top` or below it.
+    pub fn is_within(&self, top: &Self) -> bool {
+        let below = self.0.strip_prefix(&*top.0);
+        &*top.0 == "/" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The unit above, none for the root.

@@ -11,7 +11,7 @@ use std::{
 
 use super::Refusal;
 use crate::model::{UnixTime, UserId};
-use crate::token::Identity;
+use crate::token::{Identity, SignIn};
 
 /// Which tokens an issuer's word is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,6 +158,39 @@ impl Cutoff {
     }
 }
 
+/// The names by which an issuer's word can be about a token.
+pub(super) struct Named<'a> {
+    issuer: &'a str,
+    user: &'a UserId,
+    subject: Option<&'a str>,
+    session: Option<&'a str>,
+    issued_at: Option<UnixTime>,
+}
+
+impl<'a> From<&'a Identity> for Named<'a> {
+    fn from(token: &'a Identity) -> Self {
+        Self {
+            issuer: token.issuer(),
+            user: token.user(),
+            subject: token.subject(),
+            session: token.session(),
+            issued_at: token.issued_at(),
+        }
+    }
+}
+
+impl<'a> From<&'a SignIn> for Named<'a> {
+    fn from(sign_in: &'a SignIn) -> Self {
+        Self {
+            issuer: &sign_in.issuer,
+            user: &sign_in.user,
+            subject: Some(&sign_in.subject),
+            session: sign_in.session.as_deref(),
+            issued_at: Some(sign_in.issued_at),
+        }
+    }
+}
+
 /// All of them, by issuer and kind, so that a look-up copies nothing.
 #[derive(Debug, Default)]
 pub(super) struct Cutoffs(BTreeMap<Arc<str>, [HashMap<Box<str>, Cutoff>; TABLES]>);
@@ -197,18 +230,18 @@ impl Cutoffs {
     /// for tokens older than any issuer gives out, and must not shut out everybody of an issuer without `iat`.
     pub(super) fn of_token(
         &self,
-        token: &Identity,
+        token: &Named<'_>,
         refuse: impl Fn(&Cutoff, &Arc<str>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let Some((issuer, tables)) = self.0.get_key_value(token.issuer()) else { return Ok(()) };
-        let (user, sessionless) = (token.user().as_str(), token.session().is_none());
+        let Some((issuer, tables)) = self.0.get_key_value(token.issuer) else { return Ok(()) };
+        let (user, sessionless) = (token.user.as_str(), token.session.is_none());
         let asked = [
-            (SUBJECT, token.subject()),
-            (SUBJECT_WITHOUT_SESSION, token.subject().filter(|_| sessionless)),
+            (SUBJECT, token.subject),
+            (SUBJECT_WITHOUT_SESSION, token.subject.filter(|_| sessionless)),
             (ADDRESS, Some(user)),
             (ADDRESS_WITHOUT_SESSION, sessionless.then_some(user)),
-            (SESSION, token.session()),
-            (EVERYBODY, token.issued_at().map(|_| "")),
+            (SESSION, token.session),
+            (EVERYBODY, token.issued_at.map(|_| "")),
         ];
         for (table, text) in asked {
             let found = text.and_then(|text| tables.get(table)?.get(text));

@@ -29,7 +29,7 @@ use super::{
     tree::covers,
 };
 use crate::model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId};
-use crate::token::Identity;
+use crate::token::{Identity, SignIn};
 
 /// What is asked, in values that need no token: for `explain` and previews.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +152,18 @@ pub fn recognise(who: &Identity, directory: &Directory, now: UnixTime) -> Result
     judge.not_suspended(user, &mut Silent)
 }
 
+/// The same for somebody who signed in at the console, however long ago: asked on each request of theirs.
+pub fn recognise_sign_in(who: &SignIn, directory: &Directory) -> Result<(), Refusal> {
+    let concern = |cutoff: &Cutoff, issuer: &Arc<str>| cutoff.refuse(&who.user, issuer, Some(who.issued_at));
+    directory.cutoffs.of_token(&who.into(), concern)?;
+    let at = || Place::User(who.user.clone());
+    match directory.user(&who.user) {
+        None => Err(Refusal::UserUnknown { user: who.user.clone(), at: at() }),
+        Some(row) if row.suspended() => Err(Refusal::UserSuspended { user: who.user.clone(), at: at() }),
+        Some(_) => Ok(()),
+    }
+}
+
 /// Where the facts are looked up. A preview tries changes on a copy of the directory that leaves out the users and
 /// grants, which it finds in the directory that is in force.
 #[derive(Clone, Copy)]
@@ -268,7 +280,7 @@ impl<'a> Judge<'a> {
         }
         let concern = |cutoff: &Cutoff, issuer: &Arc<str>| cutoff.refuse(user, issuer, issued_at);
         match token {
-            Some(token) => cutoffs.of_token(token, concern)?,
+            Some(token) => cutoffs.of_token(&token.into(), concern)?,
             None => cutoffs.of_address(user, concern)?,
         }
         trace.note(|| Step {

@@ -21,7 +21,7 @@ mod tree;
 
 pub use catalogue::{apps_shipped, shipped_name};
 pub use cutoffs::{Account, Cutoff, CutoffKey, Whose};
-pub use decide::{Question, explain, explain_token, recognise};
+pub use decide::{Question, explain, explain_token, recognise, recognise_sign_in};
 pub use directory::{Counts, Directory};
 pub use effective::Effective;
 pub use explain::{Explanation, Step};

@@ -33,6 +33,6 @@ pub(super) async fn prepare(store: &Store, data_dir: &Path) -> anyhow::Result<()
     out.write(true).create_new(true).mode(0o600);
     let written = out.open(&file).and_then(|mut out| writeln!(out, "{}", secret.reveal()));
     written.with_context(|| format!("{}: cannot be written", file.display()))?;
-    info!(file = %file.display(), "nobody administers yet: send this file's secret to /api/v1/bootstrap within 15 minutes, or start anew for a fresh one");
+    info!(file = %file.display(), "nobody administers yet: sign in at /bootstrap and enter this file's secret, or exchange it by `portcullis bootstrap`, within 15 minutes; a start makes a fresh one");
     Ok(())
 }

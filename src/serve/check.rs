@@ -45,6 +45,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     }
     found.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
     found.extend(config.store_settings().warning().map(|warning| format!("warning: {warning}")));
+    found.extend(config.setup.warnings().into_iter().map(|warning| format!("warning: {warning}")));
     Ok(found)
 }
 

@@ -82,7 +82,7 @@ impl Web {
     ) {
         let Ok(at) = stream.local_addr() else { return };
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-        let peer = Peer { from: canonical(from), at: canonical(at) };
+        let peer = Peer { from: canonical(from), at: canonical(at), tls: self.tls.is_some() };
         let Some(tls) = &self.tls else { return self.requests(stream, peer, false, watcher).await };
         match timeout(self.handshake_limit, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
             Ok(Ok(stream)) => {

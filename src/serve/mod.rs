@@ -203,6 +203,7 @@ impl Server {
         for web in self.webs {
             webs.spawn(web.serve(closed.clone()));
         }
+        tasks.spawn(admin::watch_sign_ins(Arc::clone(&self.control), stop.clone()));
         tasks.spawn(sweep(self.control, stop.clone()));
         tokio::select! {
             _ = self.terminate.recv() => info!("SIGTERM: telling every session"),
@@ -313,6 +314,7 @@ fn log_limits(config: &Config) {
         http.hosts,
         http.scope
     );
+    info!("[scim] unit={} unit_attribute={:?}", config.scim.unit, config.scim.unit_attribute);
     info!("[jwks] {}", list(&mut config.jwks.values()));
     info!("[database] grace_s={}", config.database.grace_s);
     let channels = config.notify.channels();

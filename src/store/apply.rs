@@ -407,7 +407,7 @@ impl Work<'_> {
             self.touched.groups.insert(name.clone());
         }
         for (name, _) in &difference.gone {
-            put::remove(self.tx, "DELETE FROM user_groups WHERE name = $1", &[name.as_str()]).await?;
+            put::remove_group(self.tx, name).await?;
             self.touched.groups.insert(name.clone());
         }
         self.tell(&difference, |name| Place::Group(name.clone()));
@@ -448,7 +448,7 @@ impl Work<'_> {
             self.touched.users.insert(id.clone());
         }
         for (id, _) in &difference.gone {
-            put::remove(self.tx, "DELETE FROM users WHERE address = $1", &[id.as_str()]).await?;
+            put::remove_user(self.tx, id).await?;
             self.touched.users.insert(id.clone());
         }
         self.tell(&difference, |id| Place::User(id.clone()));

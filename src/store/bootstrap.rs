@@ -1,15 +1,18 @@
-//! The one-time secret that makes the first super admin's API token, while nobody administers yet. Called by `serve` at
-//! start and by `admin`.
+//! The one-time secret that makes the first super admin, or an API token for one, while nobody administers yet. Called by
+//! `serve` at start and by `admin`.
 
 use std::time::Duration;
 
 use sqlx::AnyConnection;
 
 use super::{
-    AccessError, ApiTokenId, AuditEvent, NewApiToken, Role, Store, audit, feed::Write, roles::count, rows::Failed,
+    AccessError, ApiTokenId, AuditEvent, EditError, NewApiToken, Role, Store, StoreError, audit, edit,
+    feed::Write,
+    roles::{self, count},
+    rows::Failed,
     tokens,
 };
-use crate::model::{Secret, UnixTime};
+use crate::model::{Secret, UnixTime, UserId};
 
 /// What a bootstrap secret starts with.
 const PREFIX: &str = "pcb_";
@@ -48,14 +51,54 @@ impl Store {
         let exchanged = exchange(&mut write.tx, secret, &new, &token, now).await;
         let Some(id) = exchanged.map_err(|error| write.failed(error))? else {
             drop(write);
-            let mut event = AuditEvent::new(now, "bootstrap.refused", "no");
-            event.reason = Some("bootstrap_secret".into());
-            // Queued, not written here: guessing must not keep the database busy. Refused it is, told or not.
-            let _ = self.audit(event);
-            return Err(AccessError::Bootstrap);
+            return Err(self.bootstrap_refused(None, now));
         };
         write.commit(now).await?;
         Ok((id, token))
+    }
+
+    /// Exchanges a bootstrap secret for the role of super admin, with an audit row; who is no user yet is made one of the
+    /// root. Works once.
+    ///
+    /// Errors: as for [`Store::exchange_bootstrap`].
+    pub async fn bootstrap_admin(&self, secret: &Secret, user: &UserId, now: UnixTime) -> Result<(), AccessError> {
+        let mut write = Write::begin(self, "using a bootstrap secret").await?;
+        let spent = spend(&mut write.tx, secret, now).await;
+        if !spent.map_err(|error| write.failed(error))? {
+            drop(write);
+            return Err(self.bootstrap_refused(Some(user), now));
+        }
+        match edit::make_user(&mut write, user, "bootstrap", now).await {
+            Ok(_) => {}
+            Err(EditError::Store(error)) => return Err(error.into()),
+            Err(other) => return Err(AccessError::Bad { field: "user", problem: other.to_string() }),
+        }
+        let put = roles::put(&mut write.tx, user, &Role::Super, "bootstrap", now).await;
+        put.map_err(|error| write.failed(error))?;
+        let mut event = AuditEvent::new(now, "role.changed", "done");
+        event.user = Some(user.to_string());
+        event.detail = Some(format!("by bootstrap: {} -> {}", Role::User, Role::Super));
+        let inserted = audit::insert(&mut write.tx, vec![event]).await;
+        inserted.map_err(|error| write.failed(error))?;
+        write.commit(now).await?;
+        Ok(())
+    }
+
+    /// Whether a bootstrap secret is good now: nobody administers yet.
+    pub async fn bootstrap_waits(&self, now: UnixTime) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT hash FROM bootstrap_secrets WHERE expires_at > $1 LIMIT 1").bind(now.0);
+        let found = query.fetch_optional(&self.pool).await;
+        let found = found.map_err(|error| StoreError::sql("looking for bootstrap secrets", &self.path, error))?;
+        Ok(found.is_some())
+    }
+
+    fn bootstrap_refused(&self, user: Option<&UserId>, now: UnixTime) -> AccessError {
+        let mut event = AuditEvent::new(now, "bootstrap.refused", "no");
+        event.reason = Some("bootstrap_secret".into());
+        event.user = user.map(ToString::to_string);
+        // Queued, not written here: guessing must not keep the database busy. Refused it is, told or not.
+        let _ = self.audit(event);
+        AccessError::Bootstrap
     }
 }
 
@@ -88,17 +131,22 @@ async fn exchange(
     token: &Secret,
     now: UnixTime,
 ) -> Result<Option<ApiTokenId>, Failed> {
+    if !spend(connection, secret, now).await? {
+        return Ok(None);
+    }
+    tokens::put(connection, new, token, "bootstrap", now).await
+}
+
+/// Uses the secret up; false if it is not good.
+async fn spend(connection: &mut AnyConnection, secret: &Secret, now: UnixTime) -> Result<bool, Failed> {
     let c = connection;
-    let Some(hash) = tokens::hash(secret, PREFIX) else { return Ok(None) };
+    let Some(hash) = tokens::hash(secret, PREFIX) else { return Ok(false) };
     lock(c).await?;
     if administered(c, now).await? {
-        return Ok(None);
+        return Ok(false);
     }
     let query = sqlx::query("DELETE FROM bootstrap_secrets WHERE hash = $1 AND expires_at > $2");
-    if query.bind(hash).bind(now.0).execute(&mut *c).await?.rows_affected() == 0 {
-        return Ok(None);
-    }
-    tokens::put(c, new, token, "bootstrap", now).await
+    Ok(query.bind(hash).bind(now.0).execute(&mut *c).await?.rows_affected() > 0)
 }
 
 /// One at a time on every node, in step with changes of roles.
@@ -125,12 +173,13 @@ pub(super) async fn forget(connection: &mut AnyConnection) -> Result<(), sqlx::E
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
-    use crate::model::UserId;
+    use crate::model::UnitPath;
     use crate::store::AuditFilter;
     use crate::store::tests::ground::{Ground, on_both};
 
     on_both! {
         a_bootstrap_secret_makes_one_super_token_once_and_its_like_are_dead_then;
+        a_bootstrap_secret_makes_one_person_super_admin_and_a_user_where_they_are_none;
         a_bootstrap_secret_dies_of_age_and_of_the_first_super_admin;
         no_more_than_sixteen_bootstrap_secrets_wait_and_the_oldest_go_first;
     }
@@ -166,6 +215,33 @@ mod tests {
 
         // Who lost the only way in gets a new one at the next start.
         assert!(one.make_bootstrap(DAY, NOW + DAY).await.unwrap().is_some());
+    }
+
+    async fn a_bootstrap_secret_makes_one_person_super_admin_and_a_user_where_they_are_none(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
+        let (ann, bea) = (UserId::parse("ann@example.com").unwrap(), UserId::parse("bea@example.com").unwrap());
+        assert!(!store.bootstrap_waits(NOW).await.unwrap());
+        let secret = store.make_bootstrap(DAY, NOW).await.unwrap().unwrap();
+        let other = store.make_bootstrap(DAY, NOW).await.unwrap().unwrap();
+        assert!(store.bootstrap_waits(NOW).await.unwrap() && !store.bootstrap_waits(NOW + DAY).await.unwrap());
+        let guess = tokens::fresh(PREFIX).unwrap();
+        for (wrong, at) in [(&guess, NOW), (&secret, NOW + DAY)] {
+            let error = store.bootstrap_admin(wrong, &ann, at).await.unwrap_err();
+            assert!(matches!(error, AccessError::Bootstrap), "{error}");
+        }
+        assert_eq!(store.role_of(&ann).await.unwrap(), Role::User);
+        store.bootstrap_admin(&secret, &ann, NOW).await.unwrap();
+        assert_eq!(store.role_of(&ann).await.unwrap(), Role::Super);
+        assert_eq!(store.read(|directory| directory.unit_of(&ann)), Some(UnitPath::root()));
+        for used in [&secret, &other] {
+            let error = store.bootstrap_admin(used, &bea, NOW).await.unwrap_err();
+            assert!(matches!(error, AccessError::Bootstrap), "{error}");
+        }
+        assert_eq!(store.role_of(&bea).await.unwrap(), Role::User);
+        let filter = AuditFilter { user: Some("ann@example.com".into()), ..AuditFilter::default() };
+        let told = store.audit_recent(&filter).await.unwrap();
+        let role = told.iter().find(|row| row.event == "role.changed").unwrap();
+        assert_eq!(role.detail.as_deref(), Some("by bootstrap: user -> super"));
     }
 
     async fn a_bootstrap_secret_dies_of_age_and_of_the_first_super_admin(ground: Ground) {

@@ -9,7 +9,9 @@
 //! - [`Store::find_api_token`] (the bearer's [`ApiToken`]), [`Store::make_api_token`] from a [`NewApiToken`],
 //!   [`Store::api_tokens`], [`Store::revoke_api_token`];
 //! - [`Store::role_of`] a person (a [`Role`]), [`Store::set_role`], [`Store::admins`];
-//! - [`Store::make_bootstrap`] at start, [`Store::exchange_bootstrap`] once.
+//! - [`Store::make_bootstrap`] at start, [`Store::exchange_bootstrap`] or [`Store::bootstrap_admin`] once;
+//! - [`Store::web_session`] (a [`WebSession`] of somebody who signed in at the console), [`Store::open_web_session`],
+//!   [`Store::end_web_sessions`].
 
 mod add_ons;
 mod apply;
@@ -35,10 +37,12 @@ mod outbox;
 mod roles;
 mod rows;
 mod schema;
+mod scim;
 mod seen;
 mod tokens;
 mod trim;
 mod verify;
+mod web_sessions;
 
 use std::{
     path::PathBuf,
@@ -62,7 +66,7 @@ pub use audit::{AuditFilter, AuditFull, AuditLog, NumberedEvent};
 pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use edit::{
     Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, Imported, MOST_CHANGES, MailboxPatch,
-    MailboxValue, Page, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+    MailboxValue, Page, Provision, ScimRecord, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
 };
 pub use error::StoreError;
 pub use event::AuditEvent;
@@ -76,9 +80,11 @@ pub use outbox::{
     NoticeState, Retried, Taken,
 };
 pub use roles::{AccessError, Admin, Role};
+pub use scim::{ScimGroup, ScimId, ScimKeys, ScimPage, ScimUser};
 pub use seen::{AppSeen, Knock, SeenCursor, SeenFilter, Verdicts};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
 pub use verify::{Fault, Verified};
+pub use web_sessions::{Lifetime, WebSession};
 
 use crate::model::{Secret, UnixTime};
 use crate::policy::Directory;

@@ -173,14 +173,14 @@ impl Store {
     }
 }
 
-enum Put {
+pub(super) enum Put {
     Same,
     LastSuper,
     Full,
     Done { before: Role },
 }
 
-async fn put(
+pub(super) async fn put(
     connection: &mut AnyConnection,
     user: &UserId,
     role: &Role,

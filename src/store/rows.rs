@@ -188,7 +188,7 @@ async fn all(connection: &mut AnyConnection, sql: &'static str) -> Result<Vec<An
 /// prepared statements serve every number of keys: a short last list is filled up with its last key.
 pub(super) async fn some<'k>(
     connection: &mut AnyConnection,
-    sql: &'static str,
+    sql: &str,
     keys: impl Iterator<Item = &'k str>,
 ) -> Result<Vec<AnyRow>> {
     let keys: Vec<&str> = keys.collect();

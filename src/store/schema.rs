@@ -150,9 +150,30 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_by_turn ON deliveries (channel, state, next_at);
 ";
 
+/// What identity providers say of users and groups, as JSON, under an id of ours that is never used again. Rows live and
+/// die with their user or group.
+const SCIM: &str = "
+CREATE TABLE scim_users (
+    id TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+CREATE INDEX scim_users_by_external_id ON scim_users (external_id);
+CREATE TABLE scim_groups (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+";
+
 /// The last content of each Thunderbird add-on, by its SHA-256, and how many different ones there were.
 const ADD_ONS: &str = "
 CREATE TABLE thunderbird_add_ons (id TEXT PRIMARY KEY, digest TEXT NOT NULL, version BIGINT NOT NULL);
+";
+
+/// Sessions of the console, each by the hexadecimal SHA-256 of what is in its cookie. `subject`, `session` and `issued_at` are
+/// the issuer's `sub`, `sid` and `iat`, for what it says later.
+const WEB_SESSIONS: &str = "
+CREATE TABLE web_sessions (
+    hash TEXT PRIMARY KEY, address TEXT NOT NULL, issuer TEXT NOT NULL, subject TEXT NOT NULL, session TEXT,
+    issued_at BIGINT NOT NULL, made_at BIGINT NOT NULL, used_at BIGINT NOT NULL, expires_at BIGINT NOT NULL);
+CREATE INDEX web_sessions_by_address ON web_sessions (address, made_at);
 ";
 
 /// Every migration there is, oldest first.
@@ -164,8 +185,10 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (5, "API tokens, admins, bootstrap secrets", ACCESS),
         (6, "apps seen, legacy sign-ins, nodes", SEEN),
         (50, "cutoffs, events seen", CUTOFFS),
+        (60, "what identity providers say of users and groups", SCIM),
         (61, "notices", OUTBOX),
         (62, "versions of Thunderbird add-ons", ADD_ONS),
+        (63, "sessions of the console", WEB_SESSIONS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

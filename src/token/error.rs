@@ -29,7 +29,7 @@ pub enum TokenError {
     /// The header or the claims are not a JSON object that has one meaning.
     #[error("the {part} {source}")]
     Json {
-        /// `header`, `claims` or `introspection answer`.
+        /// `header`, `claims`, `introspection answer` or `userinfo answer`.
         part: &'static str,
         /// What is wrong with it.
         source: JsonError,
@@ -47,6 +47,12 @@ pub enum TokenError {
     #[error("the token is no such event: {mark}")]
     NotEvent {
         /// The member that says so, and its value.
+        mark: String,
+    },
+    /// The header's `typ`, or a claim, says that this is no ID token for the sign-in it came in answer to.
+    #[error("the token is no ID token for this sign-in: {mark}")]
+    NotIdToken {
+        /// What says so.
         mark: String,
     },
     /// The header's `alg` is none that can be checked, or not in the issuer's list.
@@ -192,7 +198,7 @@ impl TokenError {
             Self::Json { source: JsonError::Duplicate { .. }, .. } => "token_duplicate",
             Self::Json { .. } => "token_malformed",
             Self::Critical => "token_critical",
-            Self::Type { .. } | Self::NotEvent { .. } => "token_type",
+            Self::Type { .. } | Self::NotEvent { .. } | Self::NotIdToken { .. } => "token_type",
             Self::Algorithm { .. } | Self::KeyAlgorithm { .. } => "token_algorithm",
             Self::ClaimType { .. } => "token_claim_type",
             Self::ClaimMissing { .. } => "token_claim_missing",

@@ -5,8 +5,8 @@ const { MailServices } = ChromeUtils.importESModule('resource:///modules/MailSer
 
 const windows = () => [...Services.wm.getEnumerator(null)];
 const mainWindow = () => Services.wm.getMostRecentWindow('mail:3pane');
-const server = () => MailServices.accounts.accounts.map((a) => a.incomingServer).find((s) => s.type !== 'none');
-const inbox = () => server().rootFolder.getFolderWithFlags(Ci.nsMsgFolderFlags.Inbox);
+const server = (type) => MailServices.accounts.accounts.map((a) => a.incomingServer).find((s) => s.type === type);
+const inbox = (type) => server(type).rootFolder.getFolderWithFlags(Ci.nsMsgFolderFlags.Inbox);
 
 /** Whether Thunderbird is ready for more. */
 const isUp = () => Boolean(mainWindow()?.msgWindow);
@@ -24,18 +24,34 @@ function signInOf(host) {
     return found && { ...OAuth2Providers.getIssuerDetails(found.issuer), scopes: found.allScopes };
 }
 
-/** Adds the account that an autoconfig file describes, as account set-up does after it has fetched the file. */
-async function addAccount(address, person, mailAddress) {
+/** Every https address without a port leads to this one. */
+function findWebAt(port) {
+    Services.prefs.setStringPref('network.socket.forcePort', `443=${port}`);
+}
+
+/** Looks for a newer add-on where this one says, and installs it; its version then. */
+async function update(id) {
+    const addOn = await AddonManager.getAddonByID(id);
+    const found = await new Promise((resolve) => {
+        const listener = {
+            onUpdateAvailable: (_, install) => resolve(install),
+            onNoUpdateAvailable: () => resolve(null),
+            onUpdateFinished: (_, error) => error && resolve(Promise.reject(new Error(`update: ${error}`)))
+        };
+        addOn.findUpdates(listener, AddonManager.UPDATE_WHEN_USER_REQUESTED);
+    });
+    return found && (await found.install()).version;
+}
+
+/** Adds the account of this type that a domain's autoconfig offers, as account set-up does: found by the address alone. */
+async function addAccount(type, person, address) {
     const module = (name) => ChromeUtils.importESModule(`resource:///modules/accountcreation/${name}.sys.mjs`)[name];
-    const { JXON } = ChromeUtils.importESModule('resource:///modules/JXON.sys.mjs');
-    const text = await (await fetch(address)).text();
-    const xml = JXON.build(new DOMParser().parseFromString(text, 'text/xml'));
-    const config = module('readFromXML')(xml, 'the tests');
-    module('AccountConfig').replaceVariables(config, person, mailAddress, '');
-    const account = await module('CreateInBackend').createAccountInBackend(config);
-    const made = account.incomingServer;
-    made.loginAtStartUp = false;
-    return { type: made.type, host: config.incoming.hostname, port: made.port, user: made.username };
+    const domain = address.split('@')[1];
+    const config = await module('FetchConfig').fromISP(domain, address, new AbortController().signal);
+    config.incoming = [config.incoming, ...config.incomingAlternatives].find((incoming) => incoming.type === type);
+    module('AccountConfig').replaceVariables(config, person, address, '');
+    const { incomingServer: made } = await module('CreateInBackend').createAccountInBackend(config);
+    return { host: config.incoming.hostname, port: made.port, user: made.username, from: config.subSource };
 }
 
 /** Keeps what Thunderbird wants to tell its user. */
@@ -53,24 +69,25 @@ function listenToAlerts() {
 
 const alerts = () => mainWindow().heard;
 
-/** Connects, which asks for a sign-in if there is none. */
+/** Connects by IMAP, which asks for a sign-in if there is none. */
 function connect() {
-    server().performExpand(mainWindow().msgWindow);
+    server('imap').performExpand(mainWindow().msgWindow);
 }
 
 /** Looks for mail in the inbox. */
-function checkMail() {
-    inbox().updateFolder(mainWindow().msgWindow);
+function checkMail(type) {
+    if (type === 'imap') inbox(type).updateFolder(mainWindow().msgWindow);
+    else MailServices.pop3.GetNewMail(mainWindow().msgWindow, null, inbox(type), server(type));
 }
 
-/** The folders, by name. */
+/** The folders on the server, by name. */
 function folders() {
-    return server().rootFolder.subFolders.map((folder) => folder.name);
+    return server('imap').rootFolder.subFolders.map((folder) => folder.name);
 }
 
 /** The subjects of the inbox. */
-function subjects() {
-    return [...(inbox()?.messages ?? [])].map((message) => message.mime2DecodedSubject);
+function subjects(type) {
+    return [...(inbox(type)?.messages ?? [])].map((message) => message.mime2DecodedSubject).sort();
 }
 
 const signInWindow = () => windows().find((window) => window.location.href.endsWith('/browserRequest.xhtml'));

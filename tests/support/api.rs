@@ -70,6 +70,16 @@ impl Api {
         Self::with(gate, made.json()["token"].as_str().unwrap())
     }
 
+    /// A `portcullis` command with these arguments and this caller's token.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        for variable in ["CONFIG", "TOKEN_FILE", "CA"] {
+            command.env_remove(format!("PORTCULLIS_{variable}"));
+        }
+        command.args(arguments).env("PORTCULLIS_URL", &self.base);
+        command.env("PORTCULLIS_TOKEN", self.token.as_deref().unwrap_or_default()).output().unwrap()
+    }
+
     /// Asks by another name from now on.
     pub fn by_name(mut self, host: &str) -> Self {
         self.host = Some(host.to_owned());

@@ -52,7 +52,12 @@ impl Provider {
 
     /// A gate that believes this provider.
     pub fn gate(&self) -> Gate {
-        let more = "[jwks]\nforced_refresh_gap_s = 1\nrefresh_s = 10\n".to_owned();
+        self.gate_with("")
+    }
+
+    /// The same, with more lines of `[http]`.
+    pub fn gate_with(&self, http: &str) -> Gate {
+        let more = format!("[jwks]\nforced_refresh_gap_s = 1\nrefresh_s = 10\n[http]\n{http}");
         let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned();
         Gate::with(Setup { listen, issuer: Some(self.table()), more, ..Setup::default() })
     }
@@ -63,7 +68,7 @@ impl Provider {
             r#"[[issuer]]
 url = "{}"
 audience = ["portcullis"]
-event_audience = ["{APP}"]
+event_audience = ["{APP}", "console"]
 token_type = "at+jwt"
 scope = {{ imap = ["mail"], pop = ["mail"] }}
 "#,

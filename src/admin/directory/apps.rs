@@ -20,7 +20,7 @@ use super::{
         problem::Problem,
         problem::ProblemKind,
     },
-    How, Outcome, absent, expected, page, part,
+    Answered, How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
     versioned,
     words::{nullable, unit},
@@ -198,7 +198,8 @@ async fn one(
 #[utoipa::path(patch, path = "/api/v1/apps/{id}", tag = "directory", request_body = AppWish, params(How,
     ("id" = String, Path, description = "The client ID"),
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
-    (status = 200, body = AppItem, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 200, body = Answered<AppItem>, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn change(
     State(control): State<Arc<Control>>,
@@ -222,6 +223,7 @@ async fn change(
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
     (status = 204, description = "Removed"),
     (status = 200, body = PreviewWords, description = "With `preview=true`: what it would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn remove(
     State(control): State<Arc<Control>>,

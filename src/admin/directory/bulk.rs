@@ -19,7 +19,7 @@ use super::{
         extract::{Asked, Given},
         problem::{Problem, ProblemKind},
     },
-    How, Outcome,
+    Answered, How, Outcome,
     apps::AppWish,
     groups::GroupWish,
     mailboxes::MailboxWish,
@@ -96,7 +96,9 @@ struct Done {
 ///
 /// In one transaction and in their order. With `preview=true` the answer tells what they would come to together.
 #[utoipa::path(post, path = "/api/v1/changes", tag = "directory", params(How), request_body = Changes, responses(
-    (status = 200, body = Done, description = "All are made; with `preview=true` what they would come to"),
+    (status = 200, body = Answered<Done>, description = "All are made; with `preview=true` what they would come to"),
+    (status = 409, body = Problem, content_type = "application/problem+json",
+        description = "A row is not of the `version` that its change names, or something else stands in the way; none is made"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem; none is made")))]
 async fn changes(
     State(control): State<Arc<Control>>,
@@ -115,7 +117,7 @@ async fn changes(
     });
     let wishes = wishes.collect::<Result<Vec<Wish>, _>>()?;
     let count = wishes.len();
-    match control.carry_out(&actor, wishes, &how).await? {
+    match control.carry_out(&actor, wishes, &how).await.map_err(Problem::of_the_body)? {
         Outcome::Tried(answer) => Ok(*answer),
         Outcome::Made => Ok(Json(Done { changes: count }).into_response()),
     }

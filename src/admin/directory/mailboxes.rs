@@ -21,7 +21,7 @@ use super::{
         problem::Problem,
         problem::ProblemKind,
     },
-    How, Outcome, absent, expected, page, part,
+    Answered, How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
     reach::top,
     versioned,
@@ -224,7 +224,8 @@ async fn one(
 #[utoipa::path(patch, path = "/api/v1/mailboxes/{address}", tag = "directory", request_body = MailboxWish, params(How,
     ("address" = String, Path, description = "Its address"),
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
-    (status = 200, body = MailboxItem, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 200, body = Answered<MailboxItem>, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn change(
     State(control): State<Arc<Control>>,
@@ -248,6 +249,7 @@ async fn change(
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
     (status = 204, description = "Removed"),
     (status = 200, body = PreviewWords, description = "With `preview=true`: what it would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn remove(
     State(control): State<Arc<Control>>,

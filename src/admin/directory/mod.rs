@@ -6,6 +6,7 @@
 mod apps;
 mod bulk;
 mod groups;
+mod import;
 mod mailboxes;
 mod preview;
 mod reach;
@@ -20,8 +21,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use preview::PreviewWords;
 use serde::{Deserialize, Serialize};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
@@ -40,6 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
         .merge(mailboxes::routes())
         .merge(apps::routes())
         .merge(bulk::routes())
+        .merge(import::routes())
 }
 
 /// How a change is to be made.
@@ -100,6 +103,17 @@ impl From<EditError> for Problem {
         };
         Self::new(kind, error.to_string())
     }
+}
+
+/// What a change is answered with, for the description: the row as it stands now, or what it would come to.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the answers are made by `versioned` and `preview::words`")]
+enum Answered<T> {
+    /// With `preview=true`.
+    Tried(Box<PreviewWords>),
+    /// It is made.
+    Made(T),
 }
 
 /// What came of a change.

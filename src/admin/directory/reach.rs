@@ -13,7 +13,7 @@ use crate::store::{Action, Directive, Role};
 
 impl Control {
     /// Whether the actor may make this change. What is out of reach does not exist.
-    pub(super) async fn may(&self, actor: &Actor, directive: &Directive) -> Result<(), Problem> {
+    pub(in crate::admin) async fn may(&self, actor: &Actor, directive: &Directive) -> Result<(), Problem> {
         if actor.sees_all() {
             return Ok(());
         }

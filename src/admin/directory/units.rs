@@ -20,7 +20,7 @@ use super::{
         page::{Page, PageQuery},
         problem::Problem,
     },
-    How, Outcome, absent, expected, page, part,
+    Answered, How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
     reach::top,
     versioned,
@@ -183,7 +183,8 @@ struct UnitChange {
 #[utoipa::path(patch, path = "/api/v1/units/{path}", tag = "directory", request_body = UnitChange, params(How,
     ("path" = String, Path, description = "Its path, percent-encoded"),
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
-    (status = 200, body = UnitItem, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 200, body = Answered<UnitItem>, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn change(
     State(control): State<Arc<Control>>,
@@ -219,6 +220,7 @@ async fn change(
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
     (status = 204, description = "Removed"),
     (status = 200, body = PreviewWords, description = "With `preview=true`: what it would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn remove(
     State(control): State<Arc<Control>>,

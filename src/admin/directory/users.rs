@@ -21,7 +21,7 @@ use super::{
         page::{Page, PageQuery},
         problem::Problem,
     },
-    How, Outcome, absent, expected, page, part,
+    Answered, How, Outcome, absent, expected, page, part,
     preview::PreviewWords,
     reach::top,
     versioned,
@@ -210,7 +210,8 @@ async fn one(
 #[utoipa::path(patch, path = "/api/v1/users/{address}", tag = "directory", request_body = UserWish, params(How,
     ("address" = String, Path, description = "The address"),
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
-    (status = 200, body = UserItem, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 200, body = Answered<UserItem>, description = "As it stands now; with `preview=true` what the change would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn change(
     State(control): State<Arc<Control>>,
@@ -234,6 +235,7 @@ async fn change(
     ("If-Match" = Option<String>, Header, description = "The version seen, or `*`")), responses(
     (status = 204, description = "Removed"),
     (status = 200, body = PreviewWords, description = "With `preview=true`: what it would come to"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "It is not of the version in `If-Match`"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn remove(
     State(control): State<Arc<Control>>,

@@ -17,6 +17,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::{PartialSchema, ToSchema, openapi};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
 use super::settings::{AddOn, SetupSettings};
@@ -129,7 +130,7 @@ async fn endpoints(add_on: &AddOn, issuers: &Issuers) -> Result<Endpoints, Fetch
     match (&add_on.authorization_endpoint, &add_on.token_endpoint) {
         (Some(authorization), Some(token)) => {
             let (authorization, token) = (authorization.clone(), token.clone());
-            Ok(Endpoints { authorization, token, names_itself: false })
+            Ok(Endpoints { authorization, token, ..Endpoints::default() })
         }
         _ => issuers.endpoints(&add_on.issuer, now()).await,
     }
@@ -250,9 +251,21 @@ impl From<AddOnError> for Problem {
     }
 }
 
+/// The file, for the API's description.
+pub(super) struct File;
+
+impl PartialSchema for File {
+    fn schema() -> openapi::RefOr<openapi::Schema> {
+        let binary = openapi::SchemaFormat::KnownFormat(openapi::KnownFormat::Binary);
+        openapi::ObjectBuilder::new().schema_type(openapi::schema::Type::String).format(Some(binary)).into()
+    }
+}
+
+impl ToSchema for File {}
+
 /// The Thunderbird add-on
 #[utoipa::path(get, path = "/setup/thunderbird.xpi", tag = "set-up help", security(()), responses(
-    (status = 200, description = "A file that Thunderbird installs", body = Vec<u8>, content_type = XPI),
+    (status = 200, description = "A file that Thunderbird installs", body = inline(File), content_type = XPI),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 pub(super) async fn first(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     control.package(0).await.map(xpi)
@@ -263,7 +276,8 @@ pub(super) async fn first(State(control): State<Arc<Control>>) -> Result<Respons
 /// `1.xpi` is the first add-on of the config file, `1.json` tells its version.
 #[utoipa::path(get, path = "/setup/thunderbird/{file}", tag = "set-up help", security(()),
     params(("file" = String, Path, description = "`1.xpi`, `1.json`, `2.xpi`, ...")), responses(
-    (status = 200, description = "A file that Thunderbird installs", body = Vec<u8>, content_type = XPI),
+    (status = 200, description = "A file that Thunderbird installs, or what it asks about updates",
+        content((inline(File) = "application/x-xpinstall"), (Value = "application/json"))),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 pub(super) async fn numbered(
     State(control): State<Arc<Control>>,
@@ -296,4 +310,94 @@ fn updates(package: &Package, public_url: Option<&str>, index: usize) -> Value {
         "applications": { "gecko": { "strict_min_version": SINCE } },
     });
     json!({ "addons": { package.id.as_str(): { "updates": [update] } } })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::admin::setup::settings::{MailServer, Smtp, SmtpSignIn};
+    use crate::model::ClientId;
+
+    fn setup(redirect: &str, secret: Option<&str>) -> SetupSettings {
+        let server = |host: &str, port| MailServer { host: host.to_owned(), port };
+        let add_on = AddOn {
+            issuer: "https://id.example.com".into(),
+            name: "Mail".into(),
+            client_id: ClientId::parse("tb").unwrap(),
+            client_secret: secret.map(str::to_owned),
+            scopes: vec!["mail".into()],
+            redirect: redirect.into(),
+            pkce: false,
+            authorization_endpoint: None,
+            token_endpoint: None,
+        };
+        let smtp = Smtp { server: server("smtp.example.com", 465), sign_in: SmtpSignIn::OAuth };
+        SetupSettings {
+            imaps: Some(server("mail.example.com", 993)),
+            pop3s: Some(server("mail.example.com", 995)),
+            smtp: Some(smtp),
+            add_ons: vec![add_on],
+            ..SetupSettings::default()
+        }
+    }
+
+    fn made(setup: &SetupSettings, authorization: &str) -> Result<Unnumbered, AddOnError> {
+        let (authorization, token) = (authorization.to_owned(), "https://id.example.com/token".to_owned());
+        let endpoints = Endpoints {
+            authorization,
+            token,
+            names_itself: false,
+            userinfo: None,
+            end_session: None,
+            secret_in_form: false,
+        };
+        Unnumbered::new(setup, 0, setup.add_ons.first().unwrap(), &endpoints)
+    }
+
+    #[test]
+    fn the_servers_that_take_the_issuers_tokens_are_those_that_the_add_on_is_for() {
+        let mut setup = setup("http://127.0.0.1/", Some("shared"));
+        let provider = |setup: &SetupSettings| made(setup, "https://id.example.com/auth").unwrap().0.oauth_provider;
+        let first = provider(&setup);
+        assert_eq!(first.hostnames, ["mail.example.com", "smtp.example.com"]);
+        assert_eq!((first.client_secret.as_deref(), first.use_pkce), (Some("shared"), false));
+        setup.smtp.as_mut().unwrap().sign_in = SmtpSignIn::Password;
+        assert_eq!(provider(&setup).hostnames, ["mail.example.com"]);
+    }
+
+    #[test]
+    fn a_redirect_that_would_end_the_sign_in_before_it_begins_is_refused() {
+        for (redirect, authorization, good) in [
+            ("http://127.0.0.1/", "https://id.example.com/auth", true),
+            ("http://localhost/", "http://localhost:8080/auth", true),
+            ("http://localhost", "http://localhost:8080/auth", false),
+            ("https://id.example.com/", "https://id.example.com/auth", false),
+        ] {
+            let outcome = made(&setup(redirect, None), authorization);
+            assert_eq!(outcome.is_ok(), good, "{redirect} {authorization}");
+            if let Err(error) = outcome {
+                assert!(error.to_string().contains("is the beginning of the sign-in page"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_mail_server_there_is_no_add_on() {
+        let mut setup = setup("http://127.0.0.1/", None);
+        (setup.imaps, setup.pop3s, setup.smtp) = (None, None, None);
+        assert_eq!(made(&setup, "https://id.example.com/auth").err(), Some(AddOnError::NoServer));
+    }
+
+    #[test]
+    fn two_contents_differ_in_their_digest_and_numbers_in_the_version_alone() {
+        let add_on = || made(&setup("http://127.0.0.1/", None), "https://id.example.com/auth").unwrap();
+        let other = made(&setup("http://127.0.0.1/", None), "https://id.example.com/other").unwrap();
+        assert_eq!(add_on().digest(), add_on().digest());
+        assert_ne!(add_on().digest(), other.digest());
+        let (one, two) = (add_on().numbered(1).unwrap(), add_on().numbered(12).unwrap());
+        assert_eq!((one.id.as_str(), one.version.as_str(), two.version.as_str()), (two.id.as_str(), "1.1", "1.12"));
+        assert_ne!(one.xpi, two.xpi);
+        assert_eq!(one, add_on().numbered(1).unwrap());
+    }
 }

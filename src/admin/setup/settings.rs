@@ -93,6 +93,26 @@ impl SetupSettings {
         }
     }
 
+    /// What Thunderbird will stumble over, if it is to be used.
+    pub fn warnings(&self) -> Vec<String> {
+        if self.add_ons.is_empty() {
+            return Vec::new();
+        }
+        let mut warnings: Vec<String> = Vec::new();
+        for host in self.hosts().into_iter().filter(|host| !host.contains('.')) {
+            warnings.push(format!(
+                "setup: Thunderbird uses the add-on for servers with a dot in their name only, and {host} has none; give it \
+                 another name, with setup.imaps and setup.pop3s"
+            ));
+        }
+        if self.smtp.is_none() {
+            let text =
+                "setup: Thunderbird finds no settings by itself as long as setup.smtp names no server for sending";
+            warnings.push(text.to_owned());
+        }
+        warnings
+    }
+
     /// The host names of the servers that take the issuer's tokens, each once.
     pub(super) fn hosts(&self) -> Vec<&str> {
         let mut hosts: Vec<&str> = Vec::new();
@@ -109,5 +129,44 @@ impl SetupSettings {
 impl std::fmt::Display for MailServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_operator_hears_what_thunderbird_will_stumble_over() {
+        let server = |host: &str| Some(MailServer { host: host.to_owned(), port: 993 });
+        let mut setup = SetupSettings { imaps: server("localhost"), ..SetupSettings::default() };
+        assert!(setup.warnings().is_empty(), "nobody spoke of Thunderbird");
+        let client_id = ClientId::parse("tb").unwrap();
+        setup.add_ons.push(AddOn {
+            issuer: "https://id.example.com".into(),
+            name: "Mail".into(),
+            client_id,
+            client_secret: None,
+            scopes: Vec::new(),
+            redirect: "http://127.0.0.1/".into(),
+            pkce: true,
+            authorization_endpoint: None,
+            token_endpoint: None,
+        });
+        let told = setup.warnings().join("\n");
+        assert!(told.contains("localhost has none") && told.contains("setup.smtp names no server"), "{told}");
+        setup.imaps = server("mail.example.com");
+        let sign_in = SmtpSignIn::Password;
+        setup.smtp = server("smtp").map(|server| Smtp { server, sign_in });
+        assert!(setup.warnings().is_empty(), "{:?}", setup.warnings());
+    }
+
+    #[test]
+    fn ports_that_the_config_leaves_open_are_those_that_were_bound() {
+        let at = |port| Some(MailServer { host: "mail.example.com".to_owned(), port });
+        let mut setup = SetupSettings { imaps: at(0), pop3s: at(995), ..SetupSettings::default() };
+        setup.bound(Some(40_000), Some(40_001));
+        assert_eq!((setup.imaps, setup.pop3s), (at(40_000), at(995)));
     }
 }

@@ -36,7 +36,7 @@ enum TokenWhat {
         name: String,
         #[command(flatten)]
         role: RoleArguments,
-        /// Part of what the role may: directory, grants, sessions, audit, access, metrics, each alone or with :read
+        /// Part of what the role may: directory, grants, sessions, audit, access, metrics, scim, each alone or with :read
         #[arg(long = "scope", value_name = "WORD")]
         scopes: Vec<String>,
         /// When it ends, as 2026-12-18T18:00:00Z; in 90 days if this is absent

@@ -1,99 +1,83 @@
-//! `portcullis apps-seen`: which apps have knocked, and letting one in.
+//! `portcullis apps`: the app catalogue.
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
-use reqwest::Method;
-use serde_json::{Value, json};
+use clap::Args;
+use serde_json::{Map, Value};
 
-use super::{Access, Remote, fields, table};
+use super::{
+    Access,
+    directory::{All, Resource, Says, Verbs},
+};
 
-/// List the apps that have knocked, let in or not, and let one in somewhere
-#[derive(Debug, clap::Args)]
+const APPS: Resource = Resource {
+    path: "apps",
+    key: "id",
+    columns: &[
+        ("id", "id"),
+        ("name", "name"),
+        ("trust", "trust"),
+        ("limited to", "units"),
+        ("service account in", "delegation"),
+        ("version", "version"),
+        ("kept by", "managed_by"),
+    ],
+    wrapped: false,
+};
+
+/// List, make, change and remove apps of the catalogue: names, and how far each app is trusted
+///
+/// An app is named by its client ID; one that ends in * is every ID with that beginning. Which apps have knocked:
+/// `portcullis apps-seen list`.
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 done; 1 the API refuses; 2 it cannot be reached, or an argument is wrong.
 
 Examples:
-    portcullis apps-seen list --refused
-    portcullis apps-seen allow CLIENT-ID --unit /Sales --service imap")]
+    portcullis apps add CLIENT-ID --name 'Sales Mail' --trust limited --unit /Sales
+    portcullis apps set CLIENT-ID --trust blocked --preview
+    portcullis apps remove CLIENT-ID --yes")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     access: Access,
     #[command(subcommand)]
-    what: What,
+    what: Verbs<All, Wish>,
 }
 
-#[derive(Debug, Subcommand)]
-enum What {
-    /// List apps, the last used first
-    List {
-        /// Used by users of this unit or below it
-        #[arg(long, value_name = "PATH")]
-        unit: Option<String>,
-        /// Refused at least once
-        #[arg(long)]
-        refused: bool,
-        /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 500)]
-        limit: usize,
-    },
-    /// Put an app on a unit's list
-    Allow {
-        /// The app's client ID
-        app: String,
-        /// In this unit and what inherits from it
-        #[arg(long, value_name = "PATH")]
-        unit: String,
-        /// By this protocol
-        #[arg(long, value_parser = ["imap", "pop"])]
-        service: String,
-    },
+#[derive(Debug, Args)]
+struct Wish {
+    /// What people call it; empty for nothing
+    #[arg(long = "name", value_name = "TEXT")]
+    label: Option<String>,
+    /// How far it is trusted; limited: in the units named by --unit alone
+    #[arg(long, value_parser = ["trusted", "limited", "blocked"])]
+    trust: Option<String>,
+    /// A unit that a limited app is limited to, as often as needed
+    #[arg(long = "unit", value_name = "PATH")]
+    units: Vec<String>,
+    /// A unit in which it may act as a service account, as often as needed; empty for none
+    #[arg(long, value_name = "PATH")]
+    delegation: Vec<String>,
+}
+
+impl Says for Wish {
+    fn set(&self) -> anyhow::Result<Map<String, Value>> {
+        let mut set = Map::new();
+        let name = |name: &String| if name.is_empty() { Value::Null } else { name.as_str().into() };
+        set.extend(self.label.iter().map(|text| ("name".to_owned(), name(text))));
+        set.extend(self.trust.iter().map(|trust| ("trust".to_owned(), trust.as_str().into())));
+        for (key, list) in [("units", &self.units), ("delegation", &self.delegation)] {
+            if !list.is_empty() {
+                let named = list.iter().filter(|unit| !unit.is_empty());
+                set.insert(key.to_owned(), named.cloned().map(Value::from).collect());
+            }
+        }
+        Ok(set)
+    }
 }
 
 impl Arguments {
     pub(in crate::cli) fn run(&self) -> anyhow::Result<ExitCode> {
-        match &self.what {
-            What::List { unit, refused, limit } => {
-                let mut query: Vec<(&str, String)> = unit.iter().map(|unit| ("unit", unit.clone())).collect();
-                query.extend(refused.then(|| ("refused", "true".to_owned())));
-                let columns = [
-                    ("app", "app"),
-                    ("name", "name"),
-                    ("users", "users"),
-                    ("last", "last"),
-                    ("imap", "imap_words"),
-                    ("pop", "pop_words"),
-                    ("last refusal", "last_refusal"),
-                    ("programs", "programs"),
-                ];
-                self.access.run(
-                    async |remote| remote.list(&["apps-seen"], &query, *limit).await,
-                    |list| table(&counted(list), &columns),
-                )
-            }
-            What::Allow { app, unit, service } => {
-                let body = json!({ "app": app, "unit": unit, "service": service });
-                let send = async |remote: Remote<'_>| {
-                    remote.send(Method::POST, &["apps-seen", "allow"], &[], Some(&body)).await
-                };
-                self.access.run(send, fields)
-            }
-        }
+        self.what.run(&self.access, &APPS)
     }
-}
-
-/// `12 in, 3 refused` in place of the two numbers of each service.
-fn counted(list: &Value) -> Value {
-    let mut list = list.clone();
-    for item in list.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
-        for service in ["imap", "pop"] {
-            let number =
-                |key: &str| item.get(service).and_then(|of| of.get(key)).and_then(Value::as_u64).unwrap_or(0);
-            let words = format!("{} in, {} refused", number("accepted"), number("refused"));
-            if let Some(map) = item.as_object_mut() {
-                map.insert(format!("{service}_words"), words.into());
-            }
-        }
-    }
-    list
 }

@@ -1,4 +1,4 @@
-//! `portcullis me`: whose token this is, and a person's own switches.
+//! `portcullis me`: whose token this is, a person's own switches, and why they were refused.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Access, fields};
 
-/// Show whose token this is; turn a service off for myself
+/// Show whose token this is; turn a service off for myself; why I was refused
 ///
 /// What an admin turned off stays off. My grants: `portcullis grants list --mine`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,8 @@ Exit codes: 0 done; 1 the API refuses; 2 it cannot be reached, or an argument is
 
 Examples:
     portcullis me
-    portcullis me switch imap off")]
+    portcullis me switch imap off
+    portcullis me refusal 7F3K2Q")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     access: Access,
@@ -36,6 +37,11 @@ enum What {
         #[arg(value_parser = ["on", "off"])]
         to: String,
     },
+    /// Tell why I was refused, and what to do
+    Refusal {
+        /// The reference in the reply: `7F3K2Q`
+        reference: String,
+    },
 }
 
 impl Arguments {
@@ -46,6 +52,12 @@ impl Arguments {
                 let body = json!({ "off": to == "off" });
                 let send = async |remote: super::Remote<'_>| {
                     remote.send(Method::PUT, &["me", "services", service], &[], Some(&body)).await
+                };
+                self.access.run(send, fields)
+            }
+            Some(What::Refusal { reference }) => {
+                let send = async |remote: super::Remote<'_>| {
+                    remote.send(Method::GET, &["me", "refusals", reference], &[], None).await
                 };
                 self.access.run(send, fields)
             }

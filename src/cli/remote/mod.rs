@@ -2,16 +2,29 @@
 
 pub(super) mod access;
 pub(super) mod apps;
+pub(super) mod apps_seen;
+pub(super) mod changes;
+pub(super) mod cutoffs;
+mod directory;
 pub(super) mod grants;
+pub(super) mod groups;
+pub(super) mod import;
+pub(super) mod mailboxes;
 pub(super) mod me;
 pub(super) mod notices;
+pub(super) mod reports;
 pub(super) mod sessions;
+pub(super) mod settings;
+mod show;
+pub(super) mod units;
+pub(super) mod users;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use reqwest::{Certificate, Client, Method, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url, header::IF_MATCH};
 use serde_json::Value;
+use show::{fields, table};
 
 /// What the API refused, for the exit code.
 const REFUSED: u8 = 1;
@@ -40,7 +53,7 @@ pub(super) struct Access {
     ca: Option<PathBuf>,
     /// JSON for programs, as the API answers it
     #[arg(long, global = true)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// How a command went.
@@ -125,7 +138,7 @@ impl Access {
 }
 
 impl Remote<'_> {
-    /// One request. `path` begins after `/api/v1/`; its parts are escaped already.
+    /// One request. `path` begins after `/api/v1/`; its parts are escaped here.
     async fn send(
         &self,
         method: Method,
@@ -133,6 +146,30 @@ impl Remote<'_> {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> anyhow::Result<Outcome> {
+        self.send_if(None, method, path, query, body).await
+    }
+
+    /// The same, only while the thing has the version that `seen` names in the words of `If-Match`.
+    async fn send_if(
+        &self,
+        seen: Option<&str>,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Outcome> {
+        let mut request = self.request(method, path, query);
+        if let Some(seen) = seen {
+            request = request.header(IF_MATCH, seen);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let (status, value) = self.answer(request).await?;
+        self.outcome(status, value)
+    }
+
+    fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
         let mut url = self.access.url.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(["api", "v1"]).extend(path);
@@ -140,19 +177,24 @@ impl Remote<'_> {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query.iter().map(|(key, value)| (*key, value.as_str())));
         }
-        let mut request = self.client.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        let request = self.client.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+    }
+
+    /// Status and body; a body that is no JSON is null.
+    async fn answer(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, Value)> {
         let unreachable =
             || format!("{} does not answer: is `portcullis serve` running, with listen.http?", self.access.url);
         let answer = request.send().await.with_context(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.with_context(unreachable)?;
-        let value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    fn outcome(&self, status: StatusCode, value: Value) -> anyhow::Result<Outcome> {
         if status.is_success() {
             return Ok(Outcome::Done(value));
         }
@@ -189,70 +231,5 @@ impl Remote<'_> {
                 return Ok(Outcome::Done(serde_json::json!({ "items": items, "more": more })));
             }
         }
-    }
-}
-
-/// The items of a list as a table: a heading, then a line each. `columns` are headings and keys.
-fn table(list: &Value, columns: &[(&str, &str)]) -> Vec<String> {
-    let items = list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if items.is_empty() {
-        return vec!["nothing fits".to_owned()];
-    }
-    let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|(heading, _)| heading.to_uppercase()).collect()];
-    rows.extend(items.iter().map(|item| columns.iter().map(|(_, key)| cell(item.get(*key))).collect()));
-    let widths: Vec<usize> = (0..columns.len())
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut lines: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        })
-        .collect();
-    if list.get("more") == Some(&Value::Bool(true)) {
-        lines.push("(there are more: raise --limit)".to_owned());
-    }
-    lines
-}
-
-/// One thing, a line for each of its fields.
-fn fields(value: &Value) -> Vec<String> {
-    let Some(map) = value.as_object() else { return vec!["done".to_owned()] };
-    map.iter().map(|(key, value)| format!("{:<14} {}", key.replace('_', " "), cell(Some(value)))).collect()
-}
-
-fn cell(value: Option<&Value>) -> String {
-    let text = match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(list)) => list.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
-        Some(other) => other.to_string(),
-    };
-    // What a peer has named itself must not move the cursor of a terminal.
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_is_aligned_and_carries_no_control_characters() {
-        let list = serde_json::json!({ "items": [
-            { "id": 1, "app": "mail\u{1b}[2J", "scopes": ["a", "b"] },
-            { "id": 20, "app": null },
-        ], "more": true });
-        let lines = table(&list, &[("id", "id"), ("app", "app"), ("scopes", "scopes")]);
-        assert_eq!(
-            lines,
-            [
-                "ID  APP       SCOPES",
-                "1   mail\u{fffd}[2J  a,b",
-                "20  -         -",
-                "(there are more: raise --limit)"
-            ]
-        );
-        assert_eq!(table(&serde_json::json!({ "items": [] }), &[("id", "id")]), ["nothing fits"]);
     }
 }

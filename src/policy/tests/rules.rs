@@ -408,3 +408,16 @@ fn a_closed_accounts_tokens_are_refused_whenever_they_were_issued_also_where_no_
     assert_eq!(directory.cutoff_count(), 0);
     assert!(decide(&later, &user("ann"), Imap, &directory, NOW).is_ok());
 }
+
+#[test]
+fn a_mail_domain_is_there_as_long_as_somebody_is_in_it() {
+    let mut directory =
+        directory("[user.\"ann@example.com\"]\nunit = \"/\"\n[user.\"bob@example.com\"]\nunit = \"/\"\n");
+    let (ann, bob) = (user("ann"), user("bob"));
+    assert!(directory.has_domain("example.com") && !directory.has_domain("example.org"));
+    directory.remove_user(&ann);
+    assert!(directory.has_domain("example.com"));
+    directory.remove_user(&bob);
+    directory.remove_user(&bob);
+    assert!(!directory.has_domain("example.com"));
+}

@@ -69,7 +69,7 @@ pub(super) async fn unit_exists(c: &mut AnyConnection, path: &UnitPath) -> Resul
 
 /// What paths below this one begin with, and its length in characters. Compared by `substr`, because an order of texts is
 /// not the same everywhere.
-pub(super) fn below(path: &UnitPath) -> (i64, String) {
+pub(in crate::store) fn below(path: &UnitPath) -> (i64, String) {
     let begin = if path.parent().is_none() { "/".to_owned() } else { format!("{path}/") };
     (i64::try_from(begin.chars().count()).unwrap_or(i64::MAX), begin)
 }

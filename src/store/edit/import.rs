@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    Action, Actor, EditError, GroupPatch, UserPatch, find,
+    Action, Actor, EditError, GroupPatch, UserPatch, find, finish,
     work::{Done, Stop, Work},
 };
-use crate::model::{GroupId, Place, UnixTime, UserId};
+use crate::model::{GroupId, Place, UnitPath, UnixTime, UserId};
 use crate::policy::import::{ImportLine, ImportedUser};
-use crate::store::{AuditEvent, Store, apply, audit, feed::Write};
+use crate::store::{AuditEvent, Store, feed::Write};
 
 /// Wrong lines that a report names.
 const MOST_WRONG: usize = 1_000;
@@ -37,19 +37,19 @@ pub struct Imported {
 
 impl Store {
     /// Makes and changes the users of a list, in one transaction: all, or nobody where a line is wrong. Users who are not on
-    /// the list stay as they are. With `dry_run` nothing is changed.
+    /// the list stay as they are. With `dry_run` nothing is changed. With `within` a line that reaches outside that unit is
+    /// wrong, and so is one that names groups, which are the whole organisation's.
     pub async fn import(
         &self,
         lines: &[ImportLine],
         actor: Actor<'_>,
+        within: Option<&UnitPath>,
         dry_run: bool,
     ) -> Result<Imported, EditError> {
         let now = UnixTime::from(SystemTime::now());
         let mut write = Write::begin(self, "importing users").await?;
-        let numbers = apply::numbers(&mut write.tx).await;
-        let (version, _) = numbers.map_err(|error| write.failed(error))?;
-        let mut work = Work::new(&mut write, actor, version, now);
-        let outcome = work.import(lines).await;
+        let (mut work, version) = Work::begin(&mut write, actor, now).await?;
+        let outcome = work.import(lines, within).await;
         let mut events = work.into_events();
         let mut imported = match outcome {
             Ok(imported) => imported,
@@ -62,13 +62,11 @@ impl Store {
         events.truncate(TOLD);
         let mut summary = AuditEvent::new(now, "directory.imported", "done");
         let Imported { made, changed, same, .. } = imported;
-        summary.detail = Some(format!("by {}: {made} users made, {changed} changed, {same} as before", actor.by));
+        let reason = actor.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        summary.detail =
+            Some(format!("by {}{reason}: {made} users made, {changed} changed, {same} as before", actor.by));
         events.insert(0, summary);
-        let noted = apply::note_policy_version(&mut write.tx, version).await;
-        noted.map_err(|error| write.failed(error))?;
-        let inserted = audit::insert(&mut write.tx, events).await;
-        inserted.map_err(|error| write.failed(error))?;
-        write.commit(now).await?;
+        finish(write, events, version, now).await?;
         imported.is_done = true;
         Ok(imported)
     }
@@ -83,12 +81,15 @@ struct Groups {
 }
 
 impl Work<'_> {
-    async fn import(&mut self, lines: &[ImportLine]) -> Done<Imported> {
+    async fn import(&mut self, lines: &[ImportLine], within: Option<&UnitPath>) -> Done<Imported> {
         let mut imported = Imported::default();
         let mut groups = Groups::default();
         for line in lines {
             let outcome = match &line.user {
-                Ok(user) => self.import_one(user, &mut groups).await,
+                Ok(user) => match within.map_or(Ok(()), |top| reaches(top, user)) {
+                    Ok(()) => self.import_one(user, &mut groups, within).await,
+                    Err(outside) => Ok(Err(outside)),
+                },
                 Err(wrong) => Ok(Err(wrong.clone())),
             };
             match outcome? {
@@ -114,7 +115,12 @@ impl Work<'_> {
     }
 
     /// What a user became, or what is wrong with the line.
-    async fn import_one(&mut self, wanted: &ImportedUser, groups: &mut Groups) -> Done<Result<Became, String>> {
+    async fn import_one(
+        &mut self,
+        wanted: &ImportedUser,
+        groups: &mut Groups,
+        within: Option<&UnitPath>,
+    ) -> Done<Result<Became, String>> {
         let mut joins = Vec::new();
         for name in &wanted.groups {
             if !groups.known.contains_key(name) {
@@ -129,6 +135,12 @@ impl Work<'_> {
             }
         }
         let before = find::user(self.tx, &wanted.user).await?.map(|found| found.value);
+        if let (Some(top), Some(user)) = (within, &before)
+            && !user.unit.is_within(top)
+        {
+            let user = &wanted.user;
+            return Ok(Err(format!("user \"{user}\" is not in {top} or below it: leave the line out")));
+        }
         let same = before.as_ref().is_some_and(|user| {
             wanted.unit.as_ref().is_none_or(|unit| *unit == user.unit)
                 && wanted.suspended.is_none_or(|suspended| suspended == user.suspended)
@@ -165,6 +177,17 @@ impl Work<'_> {
             Err(failed) => Err(failed),
         }
     }
+}
+
+/// Whether a line stays within a subtree, as far as the line itself tells.
+fn reaches(top: &UnitPath, wanted: &ImportedUser) -> Result<(), String> {
+    if let Some(unit) = wanted.unit.as_ref().filter(|unit| !unit.is_within(top)) {
+        return Err(format!("unit \"{unit}\" is not {top} or below it: name one that is"));
+    }
+    if let Some(group) = wanted.groups.first() {
+        return Err(format!("group \"{group}\" is the whole organisation's: leave the groups out"));
+    }
+    Ok(())
 }
 
 enum Became {

@@ -12,6 +12,7 @@ mod error;
 mod find;
 mod import;
 mod people;
+mod provision;
 pub(super) mod put;
 mod read;
 mod units;
@@ -20,10 +21,13 @@ mod work;
 use std::time::SystemTime;
 
 pub use error::EditError;
+pub(super) use find::below;
 pub use import::Imported;
+pub(super) use provision::fresh_id;
+pub use provision::{Provision, ScimRecord};
 pub use read::{MailboxValue, Page, Stored, UserFilter};
 
-use super::{Deed, Store, StoreError, apply, audit, feed::Write, outbox::Telling};
+use super::{AuditEvent, Deed, Store, StoreError, apply, audit, feed::Write, outbox::Telling};
 use crate::model::{ClientId, GroupId, UnitPath, UnixTime, UserId};
 use crate::policy::{LiveSeat, Preview, Rights, Setting, Trust};
 use work::Work;
@@ -208,10 +212,7 @@ impl Store {
         } else {
             Vec::new()
         };
-        let noted = apply::note_policy_version(&mut write.tx, version).await;
-        noted.map_err(|error| write.failed(error))?;
-        let inserted = audit::insert(&mut write.tx, events).await;
-        inserted.map_err(|error| write.failed(error))?;
+        record(&mut write, events, version).await?;
         self.post(&mut write, &drafts, actor.by, now).await?;
         let number = write.commit(now).await?;
         self.posted();
@@ -228,6 +229,43 @@ impl Store {
         Work::run(&mut write, wishes, Actor { by: "preview", reason: None }, now).await?;
         Ok(self.preview_of(write.into_news().await?, seats, now))
     }
+}
+
+/// Makes a user of the root within another write, unless there is that user already. Says whether it did.
+pub(super) async fn make_user(
+    write: &mut Write<'_>,
+    user: &UserId,
+    by: &str,
+    now: UnixTime,
+) -> Result<bool, EditError> {
+    let patch = UserPatch { unit: Some(UnitPath::root()), ..UserPatch::default() };
+    let wish = Wish::from(Directive::User(user.clone(), Action::Make(patch)));
+    let (events, version) = match Work::run(write, &[wish], Actor { by, reason: None }, now).await {
+        Err(EditError::Exists { .. }) => return Ok(false),
+        made => made?,
+    };
+    record(write, events, version).await?;
+    Ok(true)
+}
+
+/// The end of every change: it is recorded and committed.
+async fn finish(
+    mut write: Write<'_>,
+    events: Vec<AuditEvent>,
+    version: i64,
+    now: UnixTime,
+) -> Result<i64, EditError> {
+    record(&mut write, events, version).await?;
+    Ok(write.commit(now).await?)
+}
+
+/// The policy has a new version, and the audit log has the rows.
+async fn record(write: &mut Write<'_>, events: Vec<AuditEvent>, version: i64) -> Result<(), EditError> {
+    let noted = apply::note_policy_version(&mut write.tx, version).await;
+    noted.map_err(|error| write.failed(error))?;
+    let inserted = audit::insert(&mut write.tx, events).await;
+    inserted.map_err(|error| write.failed(error))?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Work<'_> {
             Action::Change(patch) => (patch, "user.changed"),
             Action::Remove => {
                 self.leave_everything(id).await?;
-                put::remove(self.tx, "DELETE FROM users WHERE address = $1", &[id.as_str()]).await?;
+                put::remove_user(self.tx, id).await?;
                 self.touched.users.insert(id.clone());
                 self.tell("user.removed", place, words, None);
                 return Ok(());
@@ -101,7 +101,7 @@ impl Work<'_> {
             Action::Change(patch) => (patch, "group.changed"),
             Action::Remove => {
                 put::remove(self.tx, "DELETE FROM group_members WHERE name = $1", &[name.as_str()]).await?;
-                put::remove(self.tx, "DELETE FROM user_groups WHERE name = $1", &[name.as_str()]).await?;
+                put::remove_group(self.tx, name).await?;
                 self.touched.users.extend(members);
                 self.touched.groups.insert(name.clone());
                 self.tell("group.removed", place, words, None);

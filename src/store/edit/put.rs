@@ -129,6 +129,18 @@ pub(in crate::store) async fn mailbox_member(
     query.bind(managed_by).execute(c).await.map(drop)
 }
 
+/// A user, with what identity providers said of them. Memberships are the caller's.
+pub(in crate::store) async fn remove_user(c: &mut AnyConnection, id: &UserId) -> Done {
+    remove(c, "DELETE FROM scim_users WHERE address = $1", &[id.as_str()]).await?;
+    remove(c, "DELETE FROM users WHERE address = $1", &[id.as_str()]).await
+}
+
+/// A group, with what identity providers said of it. Members are the caller's.
+pub(in crate::store) async fn remove_group(c: &mut AnyConnection, name: &GroupId) -> Done {
+    remove(c, "DELETE FROM scim_groups WHERE name = $1", &[name.as_str()]).await?;
+    remove(c, "DELETE FROM user_groups WHERE name = $1", &[name.as_str()]).await
+}
+
 /// Runs one of the statements that remove rows by one or two keys.
 pub(in crate::store) async fn remove(c: &mut AnyConnection, sql: &'static str, keys: &[&str]) -> Done {
     let mut query = sqlx::query(sql);

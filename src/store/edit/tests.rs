@@ -524,7 +524,7 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
     let wrong = read(
         "address,unit,groups\ncid@example.com,/Slaes,\nbob@example.com,/Sales,nobody\nteam@example.com,/,\nx,/,\n",
     );
-    let report = store.import(&wrong, ADMIN, false).await.unwrap();
+    let report = store.import(&wrong, ADMIN, None, false).await.unwrap();
     assert_eq!((report.wrong_count, report.is_done), (4, false));
     for ((line, wrong), (at, said)) in report.wrong.iter().zip([
         (2, "there is no unit \"/Slaes\""),
@@ -540,12 +540,12 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
         "address,unit,suspended,groups\ncid@example.com,/Sales,,pilot\nann@example.com,,,pilot\n\
          bob@example.com,/Sales/Field,yes,pilot\n",
     );
-    let dry = store.import(&list, ADMIN, true).await.unwrap();
+    let dry = store.import(&list, ADMIN, None, true).await.unwrap();
     assert_eq!((dry.made, dry.changed, dry.same, dry.is_done), (1, 1, 1, false));
     assert_eq!(*store.changes().borrow(), number);
     assert_eq!(store.user(&user("cid")).await.unwrap(), None);
 
-    let done = store.import(&list, ADMIN, false).await.unwrap();
+    let done = store.import(&list, ADMIN, None, false).await.unwrap();
     assert_eq!(Imported { is_done: true, ..dry }, done);
     assert_eq!(ask(&store, "cid", "one"), "yes");
     assert_eq!(ask(&store, "bob", "two"), "user_suspended");
@@ -553,11 +553,22 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
     assert_eq!(members.unwrap().rows.len(), 3);
     let rows = store.audit_recent(&AuditFilter::default()).await.unwrap();
     let summary = rows.iter().find(|row| row.event == "directory.imported").unwrap();
-    assert_eq!(summary.detail.as_deref(), Some("by root@example.com: 1 users made, 1 changed, 1 as before"));
+    assert_eq!(
+        summary.detail.as_deref(),
+        Some("by root@example.com (as asked in ticket 7): 1 users made, 1 changed, 1 as before")
+    );
 
-    let again = store.import(&list, ADMIN, false).await.unwrap();
+    let again = store.import(&list, ADMIN, None, false).await.unwrap();
     assert_eq!((again.made, again.changed, again.same, again.is_done), (0, 0, 3, false));
+    // Within a subtree, nobody from outside it, and no groups.
+    let mixed = read(
+        "address,unit,groups\ncid@example.com,,\nbob@example.com,/Sales/Field,\n\
+         eva@example.com,/Sales/Field,pilot\nfay@example.com,/Sales,\n",
+    );
+    let field = unit("/Sales/Field");
+    let report = store.import(&mixed, ADMIN, Some(&field), false).await.unwrap();
+    assert_eq!(report.wrong.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4, 5], "{report:?}");
     // A user without a unit, who is not there yet, is a mistake of the list.
-    let report = store.import(&read("address\ndora@example.com\n"), ADMIN, false).await.unwrap();
+    let report = store.import(&read("address\ndora@example.com\n"), ADMIN, None, false).await.unwrap();
     assert!(report.wrong[0].1.contains("the user is in no unit"), "{report:?}");
 }

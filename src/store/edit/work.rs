@@ -51,11 +51,20 @@ pub(super) struct Work<'w> {
 }
 
 impl<'w> Work<'w> {
-    /// `version` is the number that the change will have.
-    pub(super) fn new(write: &'w mut Write<'_>, actor: Actor<'w>, version: i64, now: UnixTime) -> Self {
+    /// The work, and the version that every row it writes will have.
+    pub(super) async fn begin(
+        write: &'w mut Write<'_>,
+        actor: Actor<'w>,
+        now: UnixTime,
+    ) -> Result<(Self, i64), EditError> {
+        if actor.reason.is_some_and(|reason| reason.len() > MOST_TEXT) {
+            return Err(EditError::TooMany { what: "bytes in a reason", most: MOST_TEXT });
+        }
+        let numbers = apply::numbers(&mut write.tx).await;
+        let (version, _) = numbers.map_err(|error| write.failed(error))?;
         let mark = Mark { managed_by: put::ADMIN, version };
         let (tx, touched) = (&mut *write.tx, &mut write.touched);
-        Self { tx, touched, mark, actor, now, events: Vec::new() }
+        Ok((Self { tx, touched, mark, actor, now, events: Vec::new() }, version))
     }
 
     /// The audit rows of what was done.
@@ -73,12 +82,7 @@ impl<'w> Work<'w> {
         if wishes.len() > MOST_CHANGES {
             return Err(EditError::TooMany { what: "changes in one list", most: MOST_CHANGES });
         }
-        if actor.reason.is_some_and(|reason| reason.len() > MOST_TEXT) {
-            return Err(EditError::TooMany { what: "bytes in a reason", most: MOST_TEXT });
-        }
-        let numbers = apply::numbers(&mut write.tx).await;
-        let (version, _) = numbers.map_err(|error| write.failed(error))?;
-        let mut work = Work::new(write, actor, version, now);
+        let (mut work, version) = Work::begin(write, actor, now).await?;
         let mut outcome = Ok(());
         for wish in wishes {
             outcome = work.one(wish).await;

@@ -138,7 +138,7 @@ impl Keeper {
         let root = UnitPath::root();
         match &self.role {
             Role::Super => true,
-            Role::Admin(own) | Role::AccountAccess(own) => own.covers(unit.unwrap_or(&root)),
+            Role::Admin(own) | Role::AccountAccess(own) => unit.unwrap_or(&root).is_within(own),
             Role::Auditor | Role::User => false,
         }
     }

@@ -3,6 +3,7 @@
 
 mod checks;
 mod events;
+mod id_tokens;
 mod introspection;
 mod key_sets;
 

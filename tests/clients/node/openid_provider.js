@@ -4,6 +4,8 @@
 //   id-token USER the same; answers with the ID token instead, which is no access token
 //   tell ADDRESS  sends logout tokens there from now on; answers `told ADDRESS`
 //   logout USER   ends the last sign-in of USER, as a browser does it; answers `logout STATUS` of the address told
+//   console ADDRESS [full]  makes the app `console` of a gateway at ADDRESS; with `full` ID tokens hold the address of
+//                 their user, otherwise the userinfo endpoint tells it; answers `console ADDRESS`
 //   rotate        signs with a new key from now on and withdraws the old one; answers `rotated KID`
 //   down, up      stops and starts answering HTTP; answers `down`, `up`
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -21,6 +23,21 @@ function newKey() {
     return { ...privateKey.export({ format: 'jwk' }), kid: `provider-${++keys}`, use: 'sig', alg: 'ES256' };
 }
 
+let gateway;
+let idTokenInFull = false;
+function consoleApp() {
+    return {
+        client_id: 'console',
+        client_secret: 'a secret: with +signs/',
+        application_type: 'native',
+        redirect_uris: [`${gateway}/signin/callback`],
+        post_logout_redirect_uris: [`${gateway}/`],
+        backchannel_logout_uri: logoutAddress,
+        backchannel_logout_session_required: true,
+        id_token_signed_response_alg: 'ES256'
+    };
+}
+
 let logoutAddress;
 let logoutOutcome;
 function provider(issuer, key) {
@@ -35,8 +52,10 @@ function provider(issuer, key) {
                 backchannel_logout_uri: logoutAddress,
                 backchannel_logout_session_required: true,
                 id_token_signed_response_alg: 'ES256'
-            }
+            },
+            ...(gateway ? [consoleApp()] : [])
         ],
+        conformIdTokenClaims: !idTokenInFull,
         jwks: { keys: [key] },
         cookies: { keys: ['not a secret: tests only'] },
         scopes: ['openid', 'mail'],
@@ -58,7 +77,7 @@ function provider(issuer, key) {
             },
             resourceIndicators: {
                 enabled: true,
-                defaultResource: () => RESOURCE,
+                defaultResource: (_, client) => (client.clientId === CLIENT ? RESOURCE : undefined),
                 useGrantedResource: () => true,
                 getResourceServerInfo: () => ({
                     scope: 'mail',
@@ -175,6 +194,11 @@ for await (const line of createInterface({ input: process.stdin })) {
             logoutAddress = user;
             use(currentKey);
             console.log(`told ${user}`);
+        } else if (command === 'console') {
+            idTokenInFull = line.endsWith(' full');
+            gateway = user;
+            use(currentKey);
+            console.log(`console ${user}`);
         } else if (command === 'logout') {
             console.log(`logout ${await signOut(user)}`);
         } else if (command === 'rotate') {

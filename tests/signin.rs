@@ -1,0 +1,473 @@
+//! Signing in at the console with a real OpenID provider (npm `oidc-provider`): the way there and back, what the cookie is good
+//! for and what not, and the end of sessions. A small browser plays the person's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode, Url, header::HeaderMap};
+use serde_json::json;
+use support::{ANN, Gate, api::Api, program, provider::Provider};
+
+const ROOT: &str = "root@example.com";
+
+/// What a page or the API answered.
+#[derive(Debug)]
+struct Shown {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Shown {
+    fn location(&self) -> Option<&str> {
+        self.headers.get("location").map(|to| to.to_str().unwrap())
+    }
+
+    /// The value of `name="..." value="..."`, or of an attribute.
+    fn after(&self, mark: &str) -> Option<String> {
+        let rest = self.text.split_once(mark)?.1;
+        Some(rest.split_once('"')?.0.replace("&#38;", "&").replace("&amp;", "&"))
+    }
+
+    fn word(&self) -> String {
+        let json: serde_json::Value = serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{}", self.text));
+        json["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()
+    }
+}
+
+/// A browser with cookies and no other cleverness.
+struct Browser {
+    gateway: String,
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+    /// By name; each with whether it is `SameSite=Strict`.
+    cookies: BTreeMap<String, (String, bool)>,
+}
+
+impl Browser {
+    fn new(gate: &Gate) -> Self {
+        let port = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1.port();
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        Self {
+            gateway: format!("http://localhost:{port}"),
+            client: client.timeout(Duration::from_secs(20)).build().unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    fn send(
+        &mut self,
+        method: Method,
+        url: &Url,
+        form: Option<&[(&str, &str)]>,
+        headers: &[(&str, &str)],
+        from_elsewhere: bool,
+    ) -> Shown {
+        let sent = self.cookies.iter().filter(|(_, (_, strict))| !(*strict && from_elsewhere));
+        let cookie = sent.map(|(name, (value, _))| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let mut request = self.client.request(method, url.clone()).header("cookie", cookie);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(form) = form {
+            request = request.form(form);
+        }
+        let shown = self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            Shown { status, headers, text: answer.text().await.unwrap() }
+        });
+        for line in shown.headers.get_all("set-cookie") {
+            let line = line.to_str().unwrap();
+            let (name, rest) = line.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            let lower = line.to_lowercase();
+            if value.is_empty() || lower.contains("max-age=0") || lower.contains("expires=thu, 01 jan 1970") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), (value.to_owned(), lower.contains("samesite=strict")));
+            }
+        }
+        shown
+    }
+
+    fn url(&self, path: &str) -> Url {
+        Url::parse(&self.gateway).unwrap().join(path).unwrap()
+    }
+
+    /// A page of the gateway, by typing its address.
+    fn see(&mut self, path: &str) -> Shown {
+        self.send(Method::GET, &self.url(path), None, &[], false)
+    }
+
+    /// A form of one of the gateway's own pages.
+    fn submit(&mut self, path: &str, form: &[(&str, &str)]) -> Shown {
+        let origin = self.gateway.clone();
+        let headers = [("origin", origin.as_str()), ("sec-fetch-site", "same-origin")];
+        self.send(Method::POST, &self.url(path), Some(form), &headers, false)
+    }
+
+    /// The API, as a script of our own pages asks it.
+    fn api(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &serde_json::Value) -> Shown {
+        let (client, url) = (self.client.clone(), self.url(path));
+        let cookie =
+            self.cookies.iter().map(|(name, (value, _))| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let mut request = client.request(method, url).header("cookie", cookie).json(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            Shown { status, headers, text: answer.text().await.unwrap() }
+        })
+    }
+
+    fn me(&mut self) -> Shown {
+        self.api(Method::GET, "/api/v1/me", &[], &serde_json::Value::Null)
+    }
+
+    /// Begins to sign in and goes as far as the provider sends us back to the gateway: the address to come back to.
+    fn as_far_as_the_way_back(&mut self, user: &str, to: &str) -> Url {
+        let begun = self.see(&format!("/signin?to={to}"));
+        assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.text);
+        let mut url = Url::parse(begun.location().unwrap()).unwrap();
+        let mut shown = self.send(Method::GET, &url, None, &[], false);
+        for _ in 0..20 {
+            if let Some(to) = shown.location() {
+                url = url.join(to).unwrap();
+                if url.as_str().starts_with(&format!("{}/signin/callback", self.gateway)) {
+                    return url;
+                }
+                shown = self.send(Method::GET, &url, None, &[], false);
+                continue;
+            }
+            let action = url.join(&shown.after("action=\"").unwrap_or_else(|| panic!("no form: {}", shown.text)));
+            let prompt = shown.after("name=\"prompt\" value=\"").unwrap_or_default();
+            url = action.unwrap();
+            let form = [("prompt", prompt.as_str()), ("login", user), ("password", "x")];
+            shown = self.send(Method::POST, &url, Some(&form), &[], false);
+        }
+        panic!("the sign-in does not end: {}", shown.text);
+    }
+
+    /// Comes back from the provider, which is another site.
+    fn come_back(&mut self, url: &Url) -> Shown {
+        self.send(Method::GET, url, None, &[("sec-fetch-site", "cross-site")], true)
+    }
+
+    /// Signs in from begin to end.
+    fn sign_in(&mut self, user: &str, to: &str) -> Shown {
+        let back = self.as_far_as_the_way_back(user, to);
+        self.come_back(&back)
+    }
+
+    fn csrf(&mut self) -> String {
+        serde_json::from_str::<serde_json::Value>(&self.me().text).unwrap()["csrf"].as_str().unwrap().to_owned()
+    }
+}
+
+const SIGN_IN: &str = "[http.signin]\nclient_id = \"console\"\nclient_secret = \"a secret: with +signs/\"\n";
+
+fn pair(signin: &str, words: &str) -> (Provider, Gate, Browser) {
+    let mut provider = Provider::start();
+    let gate = provider.gate_with(&format!("{SIGN_IN}{signin}"));
+    let browser = Browser::new(&gate);
+    provider.ask(&format!("console {}{words}", browser.gateway), "console ");
+    (provider, gate, browser)
+}
+
+#[test]
+fn people_sign_in_with_the_organisations_issuer_and_the_cookie_takes_the_place_of_a_token() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    // The user is told by the userinfo endpoint; then by the ID token itself.
+    let (mut provider, gate, mut browser) = pair("", "");
+    for words in ["", " full"] {
+        provider.ask(&format!("console {}{words}", browser.gateway), "console ");
+        let page = browser.see("/");
+        assert!(page.text.contains("You are not signed in") && page.text.contains("/signin"), "{}", page.text);
+        assert_eq!(browser.me().status, StatusCode::UNAUTHORIZED);
+        let shown = browser.sign_in(ANN, "/");
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.text);
+        assert!(shown.text.contains("http-equiv=\"refresh\" content=\"0; url=/\""), "{}", shown.text);
+        let set: Vec<_> = shown.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+        assert!(set[0].starts_with("portcullis=pcs_") && set[0].contains("HttpOnly; SameSite=Strict"), "{set:?}");
+        assert!(!browser.cookies.contains_key("portcullis-signin"), "what the sign-in needed is gone");
+        let page = browser.see("/");
+        assert!(page.text.contains(ANN) && page.text.contains("Role: user"), "{}", page.text);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; form-action 'self'"), "{policy}");
+        let me: serde_json::Value = serde_json::from_str(&browser.me().text).unwrap();
+        assert_eq!((&me["name"], &me["role"], &me["user_unit"]), (&json!(ANN), &json!("user"), &json!("/")));
+        assert_eq!(browser.api(Method::GET, "/api/v1/units", &[], &json!(null)).word(), "forbidden");
+        let first = browser.cookies["portcullis"].0.clone();
+        browser.sign_in(ANN, "/");
+        let second = browser.cookies.insert("portcullis".into(), (first.clone(), true)).unwrap();
+        assert_ne!(second.0, first, "each sign-in has a cookie of its own");
+        assert_eq!(browser.me().status, StatusCode::UNAUTHORIZED, "the one before is over");
+        browser.cookies.insert("portcullis".into(), second);
+
+        let csrf = browser.csrf();
+        let out = browser.submit("/signout", &[("csrf", &csrf)]);
+        assert_eq!(out.status, StatusCode::OK, "{}", out.text);
+        let onward = out.after("content=\"0; url=").unwrap();
+        let onward = Url::parse(&onward).unwrap();
+        let asked: BTreeMap<_, _> = onward.query_pairs().into_owned().collect();
+        assert_eq!(onward.path(), "/session/end");
+        assert_eq!(
+            (&*asked["client_id"], asked["post_logout_redirect_uri"].clone()),
+            ("console", format!("{}/", browser.gateway))
+        );
+        let confirm = browser.send(Method::GET, &onward, None, &[], false);
+        let xsrf = confirm.after("name=\"xsrf\" value=\"").unwrap_or_else(|| panic!("{}", confirm.text));
+        let form = [("xsrf", xsrf.as_str()), ("logout", "yes")];
+        let done =
+            browser.send(Method::POST, &onward.join("/session/end/confirm").unwrap(), Some(&form), &[], false);
+        assert_eq!(done.location(), Some(format!("{}/", browser.gateway).as_str()), "{}", done.text);
+        assert!(browser.see("/").text.contains("You are not signed in"));
+    }
+    let rows = gate.audit_with(&["--user", ANN], 4, |row| row["event"] == "sign_in" && row["outcome"] == "yes");
+    assert!(rows.iter().any(|row| row["event"] == "sign_in.ended" && row["reason"] == "signed_out"), "{rows:?}");
+    assert!(!gate.log().contains("pcs_"), "a cookie is in the log");
+}
+
+#[test]
+fn the_first_admin_signs_in_and_enters_the_secret_once() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let (_provider, gate, mut browser) = pair("", " full");
+    let secret = std::fs::read_to_string(gate.dir().join("data/bootstrap-secret")).unwrap();
+    assert!(browser.see("/bootstrap").text.contains("/signin?to=/bootstrap"));
+    assert_eq!(
+        browser.submit("/bootstrap", &[("csrf", "x"), ("secret", secret.trim())]).status,
+        StatusCode::UNAUTHORIZED
+    );
+    // Nobody's address, and not on the way to the bootstrap page.
+    let shown = browser.sign_in(ROOT, "/");
+    assert_eq!(shown.status, StatusCode::FORBIDDEN, "{}", shown.text);
+    assert!(shown.text.contains(ROOT) && shown.text.contains("Reference: "), "{}", shown.text);
+
+    let shown = browser.sign_in(ROOT, "/bootstrap");
+    assert!(shown.text.contains("url=/bootstrap"), "{}", shown.text);
+    assert_eq!(browser.me().word(), "forbidden", "still nobody");
+    let page = browser.see("/bootstrap");
+    let csrf = page.after("name=\"csrf\" value=\"").unwrap();
+    assert_eq!(browser.submit("/bootstrap", &[("csrf", "x"), ("secret", secret.trim())]).word(), "foreign");
+    let wrong = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", "pcb_wrong")]);
+    assert_eq!(wrong.status, StatusCode::FORBIDDEN, "{}", wrong.text);
+    assert!(wrong.text.contains("That secret is not good"), "{}", wrong.text);
+    let good = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", secret.trim())]);
+    assert_eq!(good.status, StatusCode::OK, "{}", good.text);
+    assert!(good.text.contains("You are super admin"), "{}", good.text);
+    let me: serde_json::Value = serde_json::from_str(&browser.me().text).unwrap();
+    assert_eq!((&me["name"], &me["role"], &me["user_unit"]), (&json!(ROOT), &json!("super"), &json!("/")));
+    assert!(browser.see("/bootstrap").text.contains("somebody administers already"));
+    let again = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", secret.trim())]);
+    assert_eq!(again.status, StatusCode::FORBIDDEN, "used is used: {}", again.text);
+    gate.audit_with(&["--cause", "bootstrap_secret"], 2, |row| row["event"] == "bootstrap.refused");
+
+    // A change by cookie needs the session's token and must come from our own pages.
+    let csrf = browser.csrf();
+    let gateway = browser.gateway.clone();
+    let (own, elsewhere) = (("origin", gateway.as_str()), ("origin", "https://evil.example.org"));
+    let token = ("x-portcullis-csrf", csrf.as_str());
+    let unit = |name: &str| json!({ "path": name });
+    for (headers, path, good) in [
+        (vec![own, token, ("sec-fetch-site", "same-origin")], "/One", true),
+        (vec![token], "/Two", true),
+        (vec![own], "/Three", false),
+        (vec![own, ("x-portcullis-csrf", "wrong")], "/Three", false),
+        (vec![elsewhere, token], "/Three", false),
+        (vec![("origin", "null"), token], "/Three", false),
+        (vec![own, token, ("sec-fetch-site", "cross-site")], "/Three", false),
+        (vec![own, token, ("sec-fetch-site", "same-site")], "/Three", false),
+    ] {
+        let shown = browser.api(Method::POST, "/api/v1/units", &headers, &unit(path));
+        assert_eq!(shown.status == StatusCode::CREATED, good, "{headers:?}: {}", shown.text);
+        if !good {
+            assert_eq!(shown.word(), "foreign");
+        }
+    }
+    let units = browser.api(Method::GET, "/api/v1/units", &[], &json!(null)).text;
+    assert!(units.contains("/Two") && !units.contains("/Three"), "{units}");
+    let rows = gate.audit_with(&[], 1, |row| row["unit"] == "/Two");
+    let row = rows.iter().find(|row| row["unit"] == "/Two").unwrap();
+    assert!(row["detail"].as_str().unwrap().starts_with(&format!("by {ROOT}: ")), "{row}");
+    assert!(!gate.log().contains(secret.trim()) && !gate.log().contains("pcs_"), "a secret is in the log");
+}
+
+#[test]
+fn a_way_back_that_is_not_right_opens_nothing_and_says_why() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let (_provider, gate, mut browser) = pair("", " full");
+    let first = Api::first(&gate);
+    let over = |shown: &Shown, words: &str, status: StatusCode| {
+        assert_eq!(shown.status, status, "{words}: {}", shown.text);
+        assert!(shown.text.contains(words), "{words}: {}", shown.text);
+        assert!(!shown.text.contains("<script") && shown.text.contains("/signin"), "{}", shown.text);
+        assert!(
+            shown.headers.get_all("set-cookie").iter().all(|v| !v.to_str().unwrap().contains("pcs_")),
+            "{words}"
+        );
+    };
+    let changed = |url: &Url, name: &str, value: Option<&str>| {
+        let pairs: Vec<_> = url.query_pairs().into_owned().filter(|(key, _)| key != name).collect();
+        let mut url = url.clone();
+        url.query_pairs_mut().clear().extend_pairs(pairs).extend_pairs(value.map(|value| (name, value)));
+        url
+    };
+
+    // Another browser, another state, none, twice.
+    let back = browser.as_far_as_the_way_back(ANN, "/");
+    let mut other = Browser::new(&gate);
+    over(&other.come_back(&back), "not begun in this browser", StatusCode::BAD_REQUEST);
+    over(&browser.come_back(&changed(&back, "state", Some("x"))), "not begun", StatusCode::BAD_REQUEST);
+    over(&browser.come_back(&changed(&back, "state", None)), "not begun", StatusCode::BAD_REQUEST);
+    let twice = format!("{back}&state=x");
+    over(&browser.come_back(&Url::parse(&twice).unwrap()), "not begun", StatusCode::BAD_REQUEST);
+
+    // Right in all, but for one thing. Each needs a sign-in of its own: a way back is good for one try.
+    let back = browser.as_far_as_the_way_back(ANN, "/");
+    let elsewhere = changed(&back, "iss", Some("https://evil.example.org"));
+    over(&browser.come_back(&elsewhere), "another sign-in service", StatusCode::BAD_REQUEST);
+    over(&browser.come_back(&back), "not begun in this browser", StatusCode::BAD_REQUEST);
+    let back = browser.as_far_as_the_way_back(ANN, "/");
+    over(
+        &browser.come_back(&changed(&back, "code", Some("guessed"))),
+        "used already, or is too old",
+        StatusCode::FORBIDDEN,
+    );
+    let back = browser.as_far_as_the_way_back(ANN, "/");
+    over(&browser.come_back(&changed(&back, "code", None)), "sent no code", StatusCode::BAD_REQUEST);
+    let back = browser.as_far_as_the_way_back(ANN, "/");
+    let denied = changed(&changed(&back, "code", None), "error", Some("access_denied<script>"));
+    over(&browser.come_back(&denied), "does not let this gateway ask", StatusCode::FORBIDDEN);
+    let back = browser.as_far_as_the_way_back(ANN, "/");
+    let denied = changed(&changed(&back, "code", None), "error", Some("access_denied"));
+    let shown = browser.come_back(&denied);
+    over(&shown, "did not allow it", StatusCode::FORBIDDEN);
+    let reference = shown.text.split_once("Reference: ").unwrap().1[..6].to_owned();
+    let row = &gate.audit_with(&["--reference", &reference], 1, |_| true)[0];
+    assert_eq!(
+        (&row["event"], &row["reason"], &row["outcome"]),
+        (&json!("sign_in"), &json!("signin_denied"), &json!("no"))
+    );
+
+    // The code of one person's sign-in in another's browser: the verifier is not the one.
+    let anns = browser.as_far_as_the_way_back(ANN, "/");
+    let code = anns.query_pairs().find(|(key, _)| key == "code").unwrap().1.into_owned();
+    let lisas = other.as_far_as_the_way_back("lisa@example.com", "/");
+    over(
+        &other.come_back(&changed(&lisas, "code", Some(&code))),
+        "used already, or is too old",
+        StatusCode::FORBIDDEN,
+    );
+
+    // Whoever is nobody here, or may not come in.
+    over(
+        &Browser::new(&gate).sign_in("nobody@example.com", "/bootstrap"),
+        "nobody@example.com",
+        StatusCode::FORBIDDEN,
+    );
+    let bea = json!({ "address": "bea@example.com", "set": { "unit": "/", "suspended": true } });
+    assert_eq!(first.post("/api/v1/users", &bea).status, StatusCode::CREATED);
+    over(&Browser::new(&gate).sign_in("bea@example.com", "/"), "suspended", StatusCode::FORBIDDEN);
+    // A foreign place to go on to is none.
+    let shown = Browser::new(&gate).sign_in(ANN, "//evil.example.org");
+    assert!(shown.text.contains("url=/\""), "{}", shown.text);
+}
+
+#[test]
+fn a_session_ends_within_a_second_of_what_takes_its_ground_away_and_does_not_come_back() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let (mut provider, gate, mut browser) = pair("idle_s = 3\n", " full");
+    let first = Api::first(&gate);
+    let user = "bea@example.com";
+    let path = format!("/api/v1/users/{user}");
+    let made = first.post("/api/v1/users", &json!({ "address": user, "set": { "unit": "/" } }));
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let gone = |browser: &mut Browser, what: &str| {
+        let began = Instant::now();
+        while browser.me().status == StatusCode::OK {
+            assert!(began.elapsed() < Duration::from_secs(1), "{what}: still in");
+        }
+    };
+    let ended = |reason: &str| {
+        gate.audit_with(&["--user", user], 1, |row| row["event"] == "sign_in.ended" && row["reason"] == reason);
+    };
+
+    assert_eq!(browser.sign_in(user, "/").status, StatusCode::OK);
+    assert_eq!(first.if_match("*").patch(&path, &json!({ "suspended": true })).status, StatusCode::OK);
+    gone(&mut browser, "suspended");
+    ended("user_suspended");
+    assert_eq!(first.if_match("*").patch(&path, &json!({ "suspended": false })).status, StatusCode::OK);
+    assert_eq!(browser.me().status, StatusCode::UNAUTHORIZED, "who may come in again signs in again");
+
+    // The issuer's own sign-out.
+    provider.ask(&format!("tell {}/backchannel-logout", browser.gateway), "told ");
+    provider.ask(&format!("console {} full", browser.gateway), "console ");
+    let mut fresh = Browser::new(&gate);
+    assert_eq!(fresh.sign_in(user, "/").status, StatusCode::OK);
+    std::thread::sleep(Duration::from_millis(1100)); // tokens say the second in which they were issued
+    let end = Url::parse(&provider.issuer).unwrap().join("/session/end").unwrap();
+    let page = fresh.send(Method::GET, &end, None, &[], false);
+    let xsrf = page.after("name=\"xsrf\" value=\"").unwrap_or_else(|| panic!("{}", page.text));
+    let form = [("xsrf", xsrf.as_str()), ("logout", "yes")];
+    fresh.send(Method::POST, &end.join("/session/end/confirm").unwrap(), Some(&form), &[], false);
+    gone(&mut fresh, "signed out at the issuer");
+    ended("token_revoked");
+
+    // Nobody used it for idle_s; and each use counts.
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut idle = Browser::new(&gate);
+    assert_eq!(idle.sign_in(user, "/").status, StatusCode::OK);
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(idle.me().status, StatusCode::OK, "a session in use went idle");
+    }
+    std::thread::sleep(Duration::from_millis(4100));
+    assert_eq!(idle.me().status, StatusCode::UNAUTHORIZED);
+
+    // The user is gone.
+    let mut last = Browser::new(&gate);
+    assert_eq!(last.sign_in(user, "/").status, StatusCode::OK);
+    assert_eq!(first.if_match("*").delete(&path).status, StatusCode::NO_CONTENT);
+    gone(&mut last, "removed");
+}
+
+#[test]
+fn where_sign_in_is_not_set_up_or_its_issuer_is_away_the_pages_say_so() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let mut provider = Provider::start();
+    let gate = provider.gate();
+    let mut browser = Browser::new(&gate);
+    assert!(browser.see("/").text.contains("the config has no [http.signin]"));
+    assert_eq!(browser.see("/signin").status, StatusCode::NOT_FOUND);
+    let page = browser.see("/bootstrap");
+    assert!(page.text.contains("portcullis bootstrap --secret-file"), "{}", page.text);
+
+    let gate = provider.gate_with(SIGN_IN);
+    let mut browser = Browser::new(&gate);
+    provider.ask("down", "down");
+    let shown = browser.see("/signin");
+    assert_eq!(shown.status, StatusCode::SERVICE_UNAVAILABLE, "{}", shown.text);
+    assert!(shown.text.contains("Reference: ") && shown.text.contains("Try again"), "{}", shown.text);
+    provider.ask("up", "up");
+    std::thread::sleep(Duration::from_millis(1100)); // the gap that the gate keeps between two questions
+    assert_eq!(browser.see("/signin").status, StatusCode::SEE_OTHER);
+}
