@@ -72,7 +72,9 @@ fn autoconfig_tells_the_servers_by_domain_and_nothing_of_addresses() {
         assert!(ann.text.contains(piece), "{piece} is not in\n{}", ann.text);
     }
     assert!(same(&ann, &ask("?emailaddress=nobody.at.all@EXAMPLE.com")), "it tells who exists");
-    assert!(same(&ann, &stranger.get(&format!("/.well-known/autoconfig/mail/config-v1.1.xml?emailaddress={ANN}"))));
+    for path in ["/.well-known/autoconfig/mail/config-v1.1.xml", "/.well-known/mail-v1.xml"] {
+        assert!(same(&ann, &stranger.get(&format!("{path}?emailaddress={ANN}"))), "{path}");
+    }
     for foreign in ["ann@example.org", "ann@", "@", "", "ann%40example.com%3Cx%3E", "ann@<domain>"] {
         let answer = ask(&format!("?emailaddress={foreign}"));
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{foreign}: {}", answer.text);

@@ -11,7 +11,13 @@ use std::{
 
 use reqwest::{Method, StatusCode, Url, header::HeaderMap};
 use serde_json::json;
-use support::{ANN, Gate, api::Api, program, provider::Provider};
+use support::{
+    ANN, Gate,
+    api::Api,
+    program,
+    provider::Provider,
+    wire::{Imap, xoauth2},
+};
 
 const ROOT: &str = "root@example.com";
 
@@ -51,10 +57,16 @@ struct Browser {
 
 impl Browser {
     fn new(gate: &Gate) -> Self {
+        Self::by(gate, "http")
+    }
+
+    fn by(gate: &Gate, scheme: &str) -> Self {
         let port = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1.port();
+        let authority = reqwest::Certificate::from_der(gate.ca_der()).unwrap();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = client.add_root_certificate(authority);
         Self {
-            gateway: format!("http://localhost:{port}"),
+            gateway: format!("{scheme}://localhost:{port}"),
             client: client.timeout(Duration::from_secs(20)).build().unwrap(),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             cookies: BTreeMap::new(),
@@ -237,6 +249,31 @@ fn people_sign_in_with_the_organisations_issuer_and_the_cookie_takes_the_place_o
     let rows = gate.audit_with(&["--user", ANN], 4, |row| row["event"] == "sign_in" && row["outcome"] == "yes");
     assert!(rows.iter().any(|row| row["event"] == "sign_in.ended" && row["reason"] == "signed_out"), "{rows:?}");
     assert!(!gate.log().contains("pcs_"), "a cookie is in the log");
+}
+
+#[test]
+fn whoever_signs_in_reads_the_exact_cause_of_their_own_refusal() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let (mut provider, gate, mut browser) = pair("", "");
+    let olaf = "olaf@example.com";
+    let blob = xoauth2(olaf, &provider.token(olaf));
+    let status = Imap::connect(&gate).command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status;
+    let reference = &status.split("(ref ").nth(1).unwrap_or_else(|| panic!("{status}"))[..6];
+    let path = format!("/help/ref/{reference}");
+    let page = browser.see(&path).text;
+    assert!(
+        page.contains(&format!("href=\"/signin?to={path}\"")) && !page.contains("policy_service_off"),
+        "{page}"
+    );
+    assert_eq!(browser.sign_in(ANN, &path).status, StatusCode::OK);
+    let page = browser.see(&path).text;
+    assert!(page.contains("It is none of your own refusals") && !page.contains("policy_service_off"), "{page}");
+    browser.cookies.clear();
+    assert_eq!(browser.sign_in(olaf, &path).status, StatusCode::OK);
+    let page = browser.see(&path).text;
+    assert!(page.contains("policy_service_off") && page.contains("unit &#34;/Off&#34;"), "{page}");
 }
 
 #[test]
@@ -470,4 +507,26 @@ fn where_sign_in_is_not_set_up_or_its_issuer_is_away_the_pages_say_so() {
     provider.ask("up", "up");
     std::thread::sleep(Duration::from_millis(1100)); // the gap that the gate keeps between two questions
     assert_eq!(browser.see("/signin").status, StatusCode::SEE_OTHER);
+}
+
+#[test]
+fn over_tls_the_cookie_is_for_this_host_alone_and_never_sent_in_the_clear() {
+    if !program::have("node:oidc-provider") {
+        return;
+    }
+    let mut provider = Provider::start();
+    let gate = provider.gate_with(&format!("tls = true\n{SIGN_IN}"));
+    let mut browser = Browser::by(&gate, "https");
+    provider.ask(&format!("console {} full", browser.gateway), "console ");
+    let shown = browser.sign_in(ANN, "/");
+    assert_eq!(shown.status, StatusCode::OK, "{}", shown.text);
+    let set: Vec<_> = shown.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+    assert!(set[0].starts_with("__Host-portcullis=pcs_"), "{set:?}");
+    assert!(set[0].ends_with("; HttpOnly; SameSite=Strict; Secure; Path=/"), "{set:?}");
+    assert!(set[1].starts_with("__Host-portcullis-signin=; ") && set[1].ends_with("; Max-Age=0"), "{set:?}");
+    assert_eq!(browser.me().status, StatusCode::OK);
+    // The name that is for plain http opens nothing here.
+    let (value, strict) = browser.cookies.remove("__Host-portcullis").unwrap();
+    browser.cookies.insert("portcullis".into(), (value, strict));
+    assert_eq!(browser.me().status, StatusCode::UNAUTHORIZED);
 }

@@ -37,10 +37,10 @@ pub enum Area {
     Access,
     /// Metrics.
     Metrics,
-    /// Notices.
-    Notices,
     /// Users and groups, as identity providers see them.
     Scim,
+    /// Notices.
+    Notices,
 }
 
 impl Area {
@@ -52,8 +52,8 @@ impl Area {
         Self::Audit,
         Self::Access,
         Self::Metrics,
-        Self::Notices,
         Self::Scim,
+        Self::Notices,
     ];
 
     /// What an account-access admin looks after.
@@ -70,8 +70,8 @@ impl Area {
             Self::Audit => "audit",
             Self::Access => "access",
             Self::Metrics => "metrics",
-            Self::Notices => "notices",
             Self::Scim => "scim",
+            Self::Notices => "notices",
         }
     }
 }
@@ -185,16 +185,18 @@ impl FromRequestParts<Arc<Control>> for Actor {
 
     async fn from_request_parts(parts: &mut Parts, control: &Arc<Control>) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>().copied();
-        let Some(token) = bearer(parts) else {
-            let detail = "send `Authorization: Bearer` with an API token or an access token of a configured issuer, or sign \
-                          in at /signin";
-            let nobody = || Problem::new(ProblemKind::Unauthenticated, detail);
-            return control.person_by_cookie(parts).await?.ok_or_else(nobody);
-        };
-        let actor = if token.reveal().starts_with(API_TOKEN) {
-            control.api_token(&token).await
-        } else {
-            control.person(&token).await
+        let actor = match bearer(parts) {
+            Some(token) if token.reveal().starts_with(API_TOKEN) => control.api_token(&token).await,
+            Some(token) => control.person(&token).await,
+            None => match control.person_by_cookie(parts).await {
+                Ok(None) => {
+                    let detail = "send `Authorization: Bearer` with an API token or an access token of a configured issuer, \
+                                  or sign in at /signin";
+                    return Err(Problem::new(ProblemKind::Unauthenticated, detail));
+                }
+                Ok(Some(actor)) => Ok(actor),
+                Err(problem) => Err(problem),
+            },
         };
         actor.map_err(|problem| {
             if problem.status() != axum::http::StatusCode::UNAUTHORIZED {

@@ -1,6 +1,6 @@
-//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource;
-//! `signin` has the few pages for a browser. Called by `serve`, which
-//! binds the sockets and gives each request the address it came from ([`Peer`]).
+//! The HTTP API under `/api/v1`, and beside it health, readiness and metrics. One file a resource; `signin` and `setup` have
+//! the pages for a browser. Called by `serve`, which binds the sockets and gives each request the address it came from
+//! ([`Peer`]).
 //!
 //! A request goes: [`guard`] (host, rate, size, time) -> [`actor`] (whose token, which role) -> a resource, which asks the
 //! snapshot or writes through `store`. Nothing here touches a session: what a write changes, the change feed carries.

@@ -46,12 +46,14 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
     Frame::openapi()
 }
 
-/// Gives each operation a name of its own: `get_units_path` for `GET /api/v1/units/{path}`. By the functions' names several
+/// Gives each operation a name of its own: `get_units_path` for `GET /api/v1/units/{path}`, `get_site_healthz` for what is no
+/// part of the API. By the functions' names several
 /// would be `list`, and programs made from the document need them apart (OpenAPI 3.1 section 4.8.10).
 fn name_operations(document: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut document.paths.paths {
-        let words = path.trim_start_matches("/api/v1").split(|c: char| !c.is_ascii_alphanumeric());
-        let words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+        let (place, rest) = path.strip_prefix("/api/v1").map_or(("_site", path.as_str()), |rest| ("", rest));
+        let words = rest.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let words: String = words.map(|word| format!("_{word}")).collect();
         let operations = [
             ("get", &mut item.get),
             ("put", &mut item.put),
@@ -61,8 +63,7 @@ fn name_operations(document: &mut utoipa::openapi::OpenApi) {
         ];
         for (method, operation) in operations {
             if let Some(operation) = operation {
-                let words = if words.is_empty() { "start" } else { &words };
-                operation.operation_id = Some(format!("{method}_{words}"));
+                operation.operation_id = Some(format!("{method}{place}{words}"));
             }
         }
     }
@@ -99,6 +100,6 @@ mod tests {
                 assert!(names.insert(name), "{method} {path} has the name of another");
             }
         }
-        assert!(names.contains("get_units_path") && names.contains("get_start"), "{names:?}");
+        assert!(names.contains("get_units_path") && names.contains("get_site_healthz"), "{names:?}");
     }
 }

@@ -281,3 +281,59 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::issuer::KeySource;
+    use crate::token::Rules;
+
+    const ISSUER: &str = "https://id.example.com";
+
+    fn desk(token_endpoint: Option<&str>) -> Result<Desk, IssuerError> {
+        let settings = Settings::new(Rules::new(ISSUER, ["portcullis"]), Some(KeySource::Discovery));
+        Desk::new(&settings, &client(token_endpoint))
+    }
+
+    fn client(token_endpoint: Option<&str>) -> SignInClient {
+        let token_endpoint = token_endpoint.map(str::to_owned);
+        SignInClient { client_id: "console".into(), client_secret: None, scope: "openid".into(), token_endpoint }
+    }
+
+    #[test]
+    fn a_code_and_a_secret_go_to_the_issuers_origin_or_where_the_config_says() {
+        let told = |token: &str| Endpoints { token: token.into(), ..Endpoints::default() };
+        for (own, document, expected) in [
+            (None, "https://id.example.com/token", Some("https://id.example.com/token")),
+            (None, "https://id.example.com:8443/token", None),
+            (None, "https://10.0.0.1/token", None),
+            (None, "http://id.example.com/token", None),
+            (
+                Some("https://oauth2.example.net/token"),
+                "https://10.0.0.1/token",
+                Some("https://oauth2.example.net/token"),
+            ),
+        ] {
+            let found = desk(own).unwrap().token_endpoint(&told(document));
+            let found = found.map(String::from).map_err(|error| error.to_string());
+            assert_eq!(found.clone().ok().as_deref(), expected, "{own:?} {document}");
+            assert!(found.is_ok() || found.unwrap_err().contains("http.signin.token_endpoint"), "{document}");
+        }
+        assert!(desk(Some("http://oauth2.example.net/token")).is_err(), "plain http");
+    }
+
+    #[test]
+    fn without_keys_there_is_no_sign_in() {
+        let settings = Settings::new(Rules::new(ISSUER, ["portcullis"]), None);
+        let error = Desk::new(&settings, &client(None)).err().unwrap().to_string();
+        assert!(error.contains("without keys its ID tokens cannot be checked; set jwks_url"), "{error}");
+    }
+
+    #[test]
+    fn nobody_signs_in_where_no_issuer_is_set_up_for_it() {
+        let settings = Settings::new(Rules::new(ISSUER, ["portcullis"]), Some(KeySource::Discovery));
+        let issuers = Issuers::new(vec![settings]).unwrap();
+        assert_eq!(issuers.sign_in_issuer(), None);
+    }
+}

@@ -32,7 +32,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Control};
-use crate::config::{Config, Log, LogFormat};
+use crate::config::{Config, Log, LogFormat, SignIn};
 use crate::gate::{self, Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::maildir::Mail;
@@ -314,6 +314,12 @@ fn log_limits(config: &Config) {
         http.hosts,
         http.scope
     );
+    if let Some(signin) = &http.signin {
+        let SignIn { issuer, client_id, scope, idle_s, most_s, .. } = signin;
+        info!(
+            "[http.signin] issuer={issuer:?} client_id={client_id:?} scope={scope:?} idle_s={idle_s} most_s={most_s}"
+        );
+    }
     info!("[scim] unit={} unit_attribute={:?}", config.scim.unit, config.scim.unit_attribute);
     info!("[jwks] {}", list(&mut config.jwks.values()));
     info!("[database] grace_s={}", config.database.grace_s);

@@ -133,6 +133,18 @@ CREATE INDEX mailbox_members_by_address ON mailbox_members (address, mailbox);
 INSERT INTO counters (name, number) VALUES ('policy', 0);
 ";
 
+/// What identity providers say of users and groups, as JSON, under an id of ours that is never used again. Rows live and
+/// die with their user or group.
+const SCIM: &str = "
+CREATE TABLE scim_users (
+    id TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+CREATE INDEX scim_users_by_external_id ON scim_users (external_id);
+CREATE TABLE scim_groups (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
+    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
+";
+
 /// What people are told, and over which channels. `body` is JSON. A notice without deliveries is for the console and the
 /// API alone. `lease` names whoever is sending, until `lease_until`.
 const OUTBOX: &str = "
@@ -148,18 +160,6 @@ CREATE TABLE deliveries (
     next_at BIGINT NOT NULL, lease TEXT NOT NULL, lease_until BIGINT NOT NULL, changed_at BIGINT NOT NULL,
     problem TEXT, PRIMARY KEY (notice, channel));
 CREATE INDEX deliveries_by_turn ON deliveries (channel, state, next_at);
-";
-
-/// What identity providers say of users and groups, as JSON, under an id of ours that is never used again. Rows live and
-/// die with their user or group.
-const SCIM: &str = "
-CREATE TABLE scim_users (
-    id TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
-    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
-CREATE INDEX scim_users_by_external_id ON scim_users (external_id);
-CREATE TABLE scim_groups (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, external_id TEXT, document TEXT NOT NULL,
-    made_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
 ";
 
 /// The last content of each Thunderbird add-on, by its SHA-256, and how many different ones there were.

@@ -187,7 +187,7 @@ impl Store {
         let sql = "SELECT DISTINCT m.name FROM group_members m JOIN scim_users s ON s.address = m.address \
                    WHERE s.id IN ";
         let mut c = self.scim_reader().await?;
-        let found = rows::some(&mut c, sql, ids.iter().copied()).await;
+        let found = rows::some(&mut c, sql, possible(ids)).await;
         drop(c);
         let names: Result<Vec<String>, sqlx::Error> =
             found.map_err(|error| self.scim_unread(error))?.iter().map(|row| row.try_get(0)).collect();
@@ -201,7 +201,7 @@ impl Store {
     pub async fn scim_addresses(&self, ids: &[&str]) -> Result<Vec<(ScimId, UserId)>, StoreError> {
         let mut c = self.scim_reader().await?;
         let sql = "SELECT id, address FROM scim_users WHERE id IN ";
-        let rows = rows::some(&mut c, sql, ids.iter().copied()).await.map_err(|error| self.scim_unread(error))?;
+        let rows = rows::some(&mut c, sql, possible(ids)).await.map_err(|error| self.scim_unread(error))?;
         let read =
             |row: &AnyRow| -> Result<_, Failed> { Ok((ScimId(row.try_get(0)?), UserId::parse(row.try_get(1)?)?)) };
         self.scim_read(&rows, read)
@@ -311,7 +311,7 @@ enum Fetch<'k> {
 impl Fetch<'_> {
     async fn rows(&self, c: &mut AnyConnection) -> Result<Vec<AnyRow>, Failed> {
         match self {
-            Self::Some { sql, keys } => rows::some(c, sql, keys.iter().copied()).await,
+            Self::Some { sql, keys } => rows::some(c, sql, possible(keys)).await,
             Self::All { sql, values } => {
                 let mut query = sqlx::query(AssertSqlSafe(sql.clone()));
                 for value in values {
@@ -321,6 +321,11 @@ impl Fetch<'_> {
             }
         }
     }
+}
+
+/// Keys that can be in the database: PostgreSQL refuses to be asked for a text with a NUL.
+fn possible<'k>(keys: &'k [&'k str]) -> impl Iterator<Item = &'k str> {
+    keys.iter().copied().filter(|key| !key.contains('\0'))
 }
 
 fn has_id(row: &AnyRow) -> bool {

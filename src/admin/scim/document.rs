@@ -13,6 +13,10 @@ use super::{
 const MOST_BYTES: usize = 64 * 1024;
 /// Deepest nesting.
 const MOST_DEPTH: usize = 8;
+/// Most attributes of an object.
+const MOST_ATTRIBUTES: usize = 500;
+/// Most elements of a list, members apart.
+pub(super) const MOST_ELEMENTS: usize = 200;
 /// Longest `externalId` and `displayName`, in bytes.
 const MOST_NAME: usize = 1_000;
 
@@ -73,6 +77,11 @@ fn object(
 ) -> Result<Map<String, Value>, ScimError> {
     let mut read = Map::new();
     for (key, value) in map {
+        if read.len() >= MOST_ATTRIBUTES {
+            let place = if place.is_empty() { "the resource" } else { place };
+            let detail = format!("{place} has more than {MOST_ATTRIBUTES} attributes: map fewer");
+            return Err(ScimError::new(ScimType::InvalidValue, detail));
+        }
         let attribute = schema::find(attributes, &key);
         let name = attribute.map_or(key, |attribute| attribute.name.to_owned());
         let place = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
@@ -112,6 +121,9 @@ fn checked(attribute: &'static Attribute, value: Value, place: &str, depth: usiz
         Value::Null => return Ok(Value::Null),
         one => vec![one],
     };
+    if list.len() > MOST_ELEMENTS && attribute.name != "members" {
+        return Err(too_many(place));
+    }
     let list = list.into_iter().map(|value| single(attribute, value, place, depth + 1));
     let list = list.filter(|value| !matches!(value, Ok(value) if is_empty(value)));
     let list = list.collect::<Result<Vec<Value>, _>>()?;
@@ -169,6 +181,12 @@ fn kept(value: Value, place: &str, depth: usize) -> Result<Value, ScimError> {
     if depth + depth_of(&value) > MOST_DEPTH { Err(too_deep(place)) } else { Ok(value) }
 }
 
+/// A list that is too long.
+pub(super) fn too_many(place: &str) -> ScimError {
+    let detail = format!("{place} has more than {MOST_ELEMENTS} elements: send fewer");
+    ScimError::new(ScimType::InvalidValue, detail)
+}
+
 fn too_deep(place: &str) -> ScimError {
     let detail = format!("{place} nests deeper than {MOST_DEPTH}: map fewer attributes");
     ScimError::new(ScimType::InvalidValue, detail)
@@ -204,6 +222,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_is_refused_and_named() {
+        let many: Value = (0..501).map(|n| (format!("a{n}"), json!(n))).collect();
         let deep = (0..9).fold(json!(1), |inner, _| json!({ "a": inner }));
         for (body, word, said) in [
             (json!([]), "invalidSyntax", "no JSON object"),
@@ -220,6 +239,8 @@ mod tests {
             (json!({ "own": deep.clone() }), "invalidValue", "own nests deeper"),
             (json!({ "nickName": "x".repeat(70_000) }), "invalidValue", "at most 65536"),
             (json!({ "externalId": "x\u{0}" }), "invalidValue", "externalId"),
+            (json!({ "emails": vec![json!({ "value": "x" }); 201] }), "invalidValue", "more than 200 elements"),
+            (many.clone(), "invalidValue", "more than 500 attributes"),
         ] {
             let error = read(body.clone(), USER, USER_ATTRIBUTES).unwrap_err();
             assert_eq!(error.word(), word, "{body}");

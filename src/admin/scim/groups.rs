@@ -204,7 +204,13 @@ impl Control {
         call.actor.may_read(Area::Scim)?;
         call.actor.sees_everything()?;
         let wanted = ask.wanted("displayName")?;
-        let (total, groups) = self.some_groups(call, &wanted).await?;
+        let (total, groups) = self.groups_told(call, &wanted).await?;
+        Ok(answer(StatusCode::OK, list(total, &wanted, groups)))
+    }
+
+    /// How many groups there are of those asked for, and the wanted ones as resources.
+    pub(super) async fn groups_told(&self, call: &Call, wanted: &Wanted) -> Result<(usize, Vec<Value>), ScimError> {
+        let (total, groups) = self.some_groups(call, wanted).await?;
         let mut left = MOST_MEMBERS;
         let mut told = Vec::with_capacity(groups.len());
         for group in &groups {
@@ -212,7 +218,7 @@ impl Control {
             left = left.saturating_sub(u32::try_from(members.as_ref().map_or(0, Vec::len)).unwrap_or(u32::MAX));
             told.push(words(group, &call.at, members));
         }
-        Ok(answer(StatusCode::OK, list(total, &wanted, told)))
+        Ok((total, told))
     }
 
     async fn some_groups(&self, call: &Call, wanted: &Wanted) -> Result<(usize, Vec<ScimGroup>), ScimError> {

@@ -37,11 +37,12 @@ use super::{
     problem::{Problem, ProblemKind},
 };
 use crate::model::{UnitPath, UnixTime};
+use crate::store::Role;
 
 /// Where all of it is.
 const AT: &str = "/scim/v2";
 /// A change that others keep getting ahead of is tried so often.
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 /// Rows that are looked at for a filter that names no key; past it the filter is refused.
 const MOST_SCANNED: u64 = 100_000;
 
@@ -126,7 +127,10 @@ fn address(parts: &Parts) -> String {
 impl Call {
     /// The top of what the caller reaches.
     fn top(&self) -> UnitPath {
-        self.actor.role().unit().cloned().unwrap_or_else(UnitPath::root)
+        match self.actor.role() {
+            Role::Admin(unit) | Role::AccountAccess(unit) => unit.clone(),
+            Role::Super | Role::Auditor | Role::User => UnitPath::root(),
+        }
     }
 
     /// Whether `If-Match`, if there is one, names this version.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    document::is_own,
+    document::{MOST_ELEMENTS, is_own, too_many},
     error::{ScimError, ScimType},
     filter::{Filter, Operator},
     matches::fits,
@@ -12,8 +12,10 @@ use super::{
     schema::{self, Attribute},
 };
 
-/// Most operations of a request.
+/// Most operations of a request, those of an object without a path counted one by one.
 const MOST: usize = 1_000;
+/// Most bytes that one operation may write, all places that it writes them to counted.
+const MOST_BYTES: usize = 256 * 1024;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +72,11 @@ pub(super) fn read(body: &Value) -> Result<Vec<Operation>, ScimError> {
     let Some(Value::Array(list)) = field(body, "Operations") else {
         return Err(syntax("the body has no list Operations: send { \"Operations\": [{ \"op\": .. }] }"));
     };
-    if list.is_empty() || list.len() > MOST {
-        return Err(syntax(&format!("{} operations: send 1 to {MOST} at once", list.len())));
-    }
+    let bounded = |count: usize| match count {
+        1..=MOST => Ok(()),
+        _ => Err(syntax(&format!("{count} operations: send 1 to {MOST} at once"))),
+    };
+    bounded(list.len())?;
     let mut operations = Vec::with_capacity(list.len());
     for item in &list {
         let verb = match field(item, "op").as_ref().and_then(Value::as_str).map(str::to_ascii_lowercase).as_deref()
@@ -105,6 +109,7 @@ pub(super) fn read(body: &Value) -> Result<Vec<Operation>, ScimError> {
                 return Err(ScimError::new(ScimType::NoTarget, "a removal needs a path"));
             }
             (_, Some(Value::Object(map))) => {
+                bounded(operations.len() + map.len().max(1))?;
                 for (key, value) in map.into_iter().filter(|(key, _)| !is_own(key)) {
                     let target = Target::parse(&key)?;
                     operations.push(Operation { verb, target, value: Some(value) });
@@ -158,10 +163,7 @@ impl Change {
         if below.is_empty() {
             return match self.filter {
                 Some(_) => self.in_list(map, &key),
-                None => {
-                    self.at(map, &key, many);
-                    Ok(())
-                }
+                None => self.at(map, &key, many),
             };
         }
         let subs = attribute.map_or(&[][..], |attribute| attribute.subs);
@@ -169,6 +171,7 @@ impl Change {
             Some(Value::Object(inner)) => self.descend(inner, below, subs),
             Some(Value::Array(list)) => {
                 // A part of a list without a filter is that part of each element.
+                self.bounded(list.len())?;
                 let place = self.place.clone();
                 let change = |element: &mut Value| {
                     let again = Self {
@@ -193,8 +196,13 @@ impl Change {
     }
 
     /// A whole attribute.
-    fn at(self, map: &mut Map<String, Value>, key: &str, many: bool) {
+    fn at(self, map: &mut Map<String, Value>, key: &str, many: bool) -> Result<(), ScimError> {
+        self.bounded(1)?;
         let value = self.value.unwrap_or_default();
+        let there = map.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+        if value.as_array().map_or(0, Vec::len).saturating_add(there) > 2 * MOST_ELEMENTS {
+            return Err(too_many(&self.place));
+        }
         match (self.verb, map.get_mut(key)) {
             (Verb::Remove, Some(Value::Array(list))) if !value.is_null() => {
                 // Entra names the values to remove.
@@ -216,6 +224,21 @@ impl Change {
                 map.insert(key.to_owned(), if many { Value::Array(elements(value)) } else { value });
             }
         }
+        Ok(())
+    }
+
+    /// A value that is written to many places, or a list that is compared element by element, is work without end unless
+    /// it is short.
+    fn bounded(&self, places: usize) -> Result<(), ScimError> {
+        let bytes = self.value.as_ref().map_or(0, |value| value.to_string().len());
+        if places > 2 * MOST_ELEMENTS {
+            return Err(too_many(&self.place));
+        }
+        if bytes.saturating_mul(places) > MOST_BYTES {
+            let detail = format!("{}: the value is too long: send less at once", self.place);
+            return Err(ScimError::new(ScimType::InvalidValue, detail));
+        }
+        Ok(())
     }
 
     /// The elements of a list that fit the filter.
@@ -234,6 +257,7 @@ impl Change {
                 list
             }
         };
+        self.bounded(list.len().max(1))?;
         let mut met = None;
         if self.verb == Verb::Remove && self.sub.is_none() {
             list.retain(|element| !fits(filter, element));

@@ -192,9 +192,14 @@ impl Control {
     pub(super) async fn scim_users(&self, call: &Call, ask: &Ask) -> Answer {
         call.actor.may_read(Area::Scim)?;
         let wanted = ask.wanted("userName")?;
-        let (total, users) = self.some_users(call, &wanted).await?;
-        let users = users.iter().map(|user| words(user, &call.at)).collect();
+        let (total, users) = self.users_told(call, &wanted).await?;
         Ok(answer(StatusCode::OK, list(total, &wanted, users)))
+    }
+
+    /// How many users there are of those asked for, and the wanted ones as resources.
+    pub(super) async fn users_told(&self, call: &Call, wanted: &Wanted) -> Result<(usize, Vec<Value>), ScimError> {
+        let (total, users) = self.some_users(call, wanted).await?;
+        Ok((total, users.iter().map(|user| words(user, &call.at)).collect()))
     }
 
     async fn some_users(&self, call: &Call, wanted: &Wanted) -> Result<(usize, Vec<ScimUser>), ScimError> {

@@ -157,14 +157,14 @@ impl Advice {
             id: "ended",
             says: "This session was ended by an administrator",
             causes: &["ended_by_admin"],
-            means: "An administrator, or you from elsewhere, ended a connection. You may connect again.",
+            means: "An administrator, or you from elsewhere, ended this connection.",
             remedy: "Connect again. Ask your administrator if it happens again.",
         },
         Self {
             id: "ended-by-you",
             says: "You ended this session from elsewhere",
             causes: &[],
-            means: "You ended this connection from another place. You may connect again.",
+            means: "You ended this connection from another place.",
             remedy: "Connect again. If it was not you, tell your administrator at once.",
         },
         Self {

@@ -100,6 +100,18 @@ pub(super) async fn at_well_known(
     control.autoconfig(&headers, &whose).await
 }
 
+/// The same, at the address of the newest drafts of autoconfig
+#[utoipa::path(get, path = "/.well-known/mail-v1.xml", tag = "set-up help", security(()), params(Whose), responses(
+    (status = 200, description = "For every address of the domain alike", body = str, content_type = "text/xml"),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
+pub(super) async fn at_newest_address(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    Asked(whose): Asked<Whose>,
+) -> Result<Response, Problem> {
+    control.autoconfig(&headers, &whose).await
+}
+
 impl Control {
     async fn autoconfig(&self, headers: &HeaderMap, whose: &Whose) -> Result<Response, Problem> {
         let setup = &self.settings.setup;

@@ -42,6 +42,8 @@ struct HelpPage {
     misspelt: bool,
     exact: Option<MyRefusal>,
     signed_in: bool,
+    /// People can sign in here.
+    can_sign_in: bool,
     found: Option<&'static Advice>,
     all: &'static [Advice],
 }
@@ -101,8 +103,8 @@ impl Control {
             _ => None,
         };
         let found = Advice::by_text(&said);
-        let signed_in = viewer.is_some();
-        page(&HelpPage { said, reference, misspelt, exact, signed_in, found, all: Advice::ALL })
+        let (signed_in, can_sign_in) = (viewer.is_some(), self.issuers.sign_in_issuer().is_some());
+        page(&HelpPage { said, reference, misspelt, exact, signed_in, can_sign_in, found, all: Advice::ALL })
     }
 }
 

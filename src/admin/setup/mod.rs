@@ -25,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
     OpenApiRouter::new()
         .routes(routes!(autoconfig::at_autoconfig_host))
         .routes(routes!(autoconfig::at_well_known))
+        .routes(routes!(autoconfig::at_newest_address))
         .routes(routes!(add_on::first))
         .routes(routes!(add_on::numbered))
         .routes(routes!(guide::guide))

@@ -18,7 +18,6 @@ use super::{
     session::SignedIn,
 };
 use crate::admin::{Control, Peer, actor::now, problem::Problem};
-use crate::gate::fresh_reference;
 use crate::model::Secret;
 use crate::store::AccessError;
 
@@ -103,8 +102,7 @@ async fn enter(
         Err(AccessError::Bootstrap) => {
             control.rates.failure(peer.from.ip())?;
             let page = Page::new("That secret is not good").line(AccessError::Bootstrap.to_string());
-            let page = page.reference(fresh_reference()).form(form(&signed_in));
-            Ok(page.answer(StatusCode::FORBIDDEN))
+            Ok(page.form(form(&signed_in)).answer(StatusCode::FORBIDDEN))
         }
         Err(other) => Err(other.into()),
     }

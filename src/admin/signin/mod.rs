@@ -75,6 +75,7 @@ async fn home(State(control): State<Arc<Control>>, site: Site, headers: HeaderMa
             None => Page::new("Portcullis").line("Sign-in is not set up: the config has no [http.signin]."),
         },
     };
+    let page = page.link("/setup", "Set up a mail program").link("/help", "Why was I refused?");
     Ok(page.link("/api/v1/openapi.json", "What the API can do").answer(StatusCode::OK))
 }
 

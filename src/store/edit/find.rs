@@ -1,6 +1,8 @@
 //! Rows of the directory as they stand in a transaction, with who keeps them and their version. Used by this folder.
 
-use sqlx::{AnyConnection, Row};
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::read::Stored;
 use crate::model::{ClientId, GroupId, Place, UnitPath, UserId};
@@ -26,15 +28,34 @@ pub(super) async fn group(c: &mut AnyConnection, name: &GroupId) -> Found<GroupI
 
 /// A user without memberships and own switches.
 pub(super) async fn user(c: &mut AnyConnection, id: &UserId) -> Found<UserId, FileUser> {
+    Ok(users(c, &[id]).await?.remove(id))
+}
+
+/// Those of these users that are there.
+pub(super) async fn users(
+    c: &mut AnyConnection,
+    ids: &[&UserId],
+) -> Result<HashMap<UserId, Stored<UserId, FileUser>>, Failed> {
     let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, managed_by, version FROM users \
-               WHERE address = $1";
-    let Some(row) = sqlx::query(sql).bind(id.as_str()).fetch_optional(c).await? else { return Ok(None) };
-    let value = FileUser {
-        unit: UnitPath::parse(row.try_get(5)?)?,
-        suspended: row.try_get::<i64, _>(6)? != 0,
-        settings: rows::settings(&row)?,
+               WHERE address IN ";
+    let found = rows::some(c, sql, ids.iter().map(|id| id.as_str())).await?;
+    let read = |row: &AnyRow| {
+        let id = UserId::parse(row.try_get(0)?)?;
+        let value = FileUser {
+            unit: UnitPath::parse(row.try_get(5)?)?,
+            suspended: row.try_get::<i64, _>(6)? != 0,
+            settings: rows::settings(row)?,
+        };
+        Ok((id.clone(), Stored { id, value, managed_by: row.try_get(7)?, version: row.try_get(8)? }))
     };
-    Ok(Some(Stored { id: id.clone(), value, managed_by: row.try_get(7)?, version: row.try_get(8)? }))
+    found.iter().map(read).collect()
+}
+
+/// Those of these addresses that are shared mailboxes.
+pub(super) async fn mailboxes_among(c: &mut AnyConnection, ids: &[&UserId]) -> Result<HashSet<UserId>, Failed> {
+    let sql = "SELECT address FROM mailboxes WHERE address IN ";
+    let found = rows::some(c, sql, ids.iter().map(|id| id.as_str())).await?;
+    found.iter().map(|row| Ok(UserId::parse(row.try_get(0)?)?)).collect()
 }
 
 /// A shared mailbox without its members: name and unit.
@@ -94,7 +115,7 @@ pub(super) async fn mailbox_members(
 pub(super) async fn missing_user(c: &mut AnyConnection, users: &[&UserId]) -> Result<Option<UserId>, Failed> {
     let sql = "SELECT address FROM users WHERE address IN ";
     let found = rows::some(c, sql, users.iter().map(|user| user.as_str())).await?;
-    let mut known = std::collections::HashSet::new();
+    let mut known = HashSet::new();
     for row in &found {
         known.insert(row.try_get::<String, _>(0)?);
     }

@@ -6,13 +6,18 @@ use std::{
 };
 
 use super::{
-    Action, Actor, EditError, GroupPatch, UserPatch, find, finish,
+    Action, Actor, EditError, GroupPatch, Stored, UserPatch, find, finish,
     work::{Done, Stop, Work},
 };
 use crate::model::{GroupId, Place, UnitPath, UnixTime, UserId};
-use crate::policy::import::{ImportLine, ImportedUser};
+use crate::policy::{
+    file::FileUser,
+    import::{ImportLine, ImportedUser},
+};
 use crate::store::{AuditEvent, Store, feed::Write};
 
+/// Lines whose users are asked for together.
+const CHUNK: usize = 500;
 /// Wrong lines that a report names.
 const MOST_WRONG: usize = 1_000;
 /// Changes with an audit row of their own; the summary tells of the others.
@@ -84,10 +89,38 @@ impl Work<'_> {
     async fn import(&mut self, lines: &[ImportLine], within: Option<&UnitPath>) -> Done<Imported> {
         let mut imported = Imported::default();
         let mut groups = Groups::default();
+        for lines in lines.chunks(CHUNK) {
+            self.import_some(lines, within, &mut groups, &mut imported).await?;
+        }
+        // Where a line is wrong all of it is dropped: who would join a group may not even be there.
+        if imported.wrong_count == 0 {
+            for (name, add) in groups.joining {
+                let patch = GroupPatch { add, ..GroupPatch::default() };
+                self.group(&name, &Action::Change(patch), None).await?;
+            }
+        }
+        Ok(imported)
+    }
+
+    async fn import_some(
+        &mut self,
+        lines: &[ImportLine],
+        within: Option<&UnitPath>,
+        groups: &mut Groups,
+        imported: &mut Imported,
+    ) -> Done {
+        // What stands there is asked for together: a question to a server costs the same for one as for many.
+        let named: Vec<&UserId> =
+            lines.iter().filter_map(|line| line.user.as_ref().ok()).map(|line| &line.user).collect();
+        let mut users = find::users(self.tx, &named).await?;
+        let mailboxes = find::mailboxes_among(self.tx, &named).await?;
         for line in lines {
             let outcome = match &line.user {
                 Ok(user) => match within.map_or(Ok(()), |top| reaches(top, user)) {
-                    Ok(()) => self.import_one(user, &mut groups, within).await,
+                    Ok(()) => {
+                        let there = (users.remove(&user.user), mailboxes.contains(&user.user));
+                        self.import_one(user, there, groups, within).await
+                    }
                     Err(outside) => Ok(Err(outside)),
                 },
                 Err(wrong) => Ok(Err(wrong.clone())),
@@ -104,20 +137,14 @@ impl Work<'_> {
                 }
             }
         }
-        // Where a line is wrong all of it is dropped: who would join a group may not even be there.
-        if imported.wrong_count == 0 {
-            for (name, add) in groups.joining {
-                let patch = GroupPatch { add, ..GroupPatch::default() };
-                self.group(&name, &Action::Change(patch), None).await?;
-            }
-        }
-        Ok(imported)
+        Ok(())
     }
 
     /// What a user became, or what is wrong with the line.
     async fn import_one(
         &mut self,
         wanted: &ImportedUser,
+        (found, is_mailbox): (Option<Stored<UserId, FileUser>>, bool),
         groups: &mut Groups,
         within: Option<&UnitPath>,
     ) -> Done<Result<Became, String>> {
@@ -134,31 +161,32 @@ impl Work<'_> {
                 None => {}
             }
         }
-        let before = find::user(self.tx, &wanted.user).await?.map(|found| found.value);
-        if let (Some(top), Some(user)) = (within, &before)
+        let before = found.as_ref().map(|found| &found.value);
+        if let (Some(top), Some(user)) = (within, before)
             && !user.unit.is_within(top)
         {
             let user = &wanted.user;
             return Ok(Err(format!("user \"{user}\" is not in {top} or below it: leave the line out")));
         }
-        let same = before.as_ref().is_some_and(|user| {
+        let same = before.is_some_and(|user| {
             wanted.unit.as_ref().is_none_or(|unit| *unit == user.unit)
                 && wanted.suspended.is_none_or(|suspended| suspended == user.suspended)
         });
+        let is_new = before.is_none();
         if !same {
             let patch =
                 UserPatch { unit: wanted.unit.clone(), suspended: wanted.suspended, ..UserPatch::default() };
-            let action = if before.is_some() { Action::Change(patch) } else { Action::Make(patch) };
-            match self.user(&wanted.user, &action, None).await {
+            let action = if is_new { Action::Make(patch) } else { Action::Change(patch) };
+            match self.found_user(&wanted.user, (found, is_mailbox), &action, None).await {
                 Ok(()) => {}
                 Err(Stop::Edit(error)) => return Ok(Err(error.to_string())),
                 Err(failed) => return Err(failed),
             }
         }
-        let became = match (&before, same && joins.is_empty()) {
-            (None, _) => Became::Made,
-            (Some(_), true) => Became::Same,
-            (Some(_), false) => Became::Changed,
+        let became = match (is_new, same && joins.is_empty()) {
+            (true, _) => Became::Made,
+            (false, true) => Became::Same,
+            (false, false) => Became::Changed,
         };
         for name in joins {
             groups.joining.entry(name).or_default().push(wanted.user.clone());

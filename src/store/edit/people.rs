@@ -3,7 +3,7 @@
 use sqlx::Row;
 
 use super::{
-    Action, EditError, GroupPatch, MailboxPatch, UserPatch, find, put,
+    Action, EditError, GroupPatch, MailboxPatch, Stored, UserPatch, find, put,
     work::{Done, Work, check_name, patched},
 };
 use crate::model::{GroupId, Place, UserId};
@@ -15,8 +15,20 @@ const MOST_MEMBERS: usize = 100_000;
 
 impl Work<'_> {
     pub(super) async fn user(&mut self, id: &UserId, action: &Action<UserPatch>, expect: Option<i64>) -> Done {
-        let place = Place::User(id.clone());
         let found = find::user(self.tx, id).await?;
+        let is_mailbox = found.is_none() && find::mailbox(self.tx, id).await?.is_some();
+        self.found_user(id, (found, is_mailbox), action, expect).await
+    }
+
+    /// The same, where it is known already what stands under this address: a user, a shared mailbox, nothing.
+    pub(super) async fn found_user(
+        &mut self,
+        id: &UserId,
+        (found, is_mailbox): (Option<Stored<UserId, FileUser>>, bool),
+        action: &Action<UserPatch>,
+        expect: Option<i64>,
+    ) -> Done {
+        let place = Place::User(id.clone());
         self.admit(&place, found.as_ref(), action, expect).await?;
         let before = found.map(|found| found.value);
         let words = before.as_ref().map(Words::words);
@@ -31,7 +43,7 @@ impl Work<'_> {
                 return Ok(());
             }
         };
-        if before.is_none() && find::mailbox(self.tx, id).await?.is_some() {
+        if before.is_none() && is_mailbox {
             let remedy = "a shared mailbox is nobody's own: use another address";
             return Err(EditError::wrong(place, "it is a shared mailbox", remedy).into());
         }

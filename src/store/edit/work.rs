@@ -1,6 +1,8 @@
 //! Carrying out a list of wishes in an open transaction: the checks that all kinds of rows share. Called by `Store::change`
 //! and `Store::preview`.
 
+use std::collections::BTreeSet;
+
 use sqlx::AnyConnection;
 
 use super::{
@@ -48,6 +50,8 @@ pub(super) struct Work<'w> {
     actor: Actor<'w>,
     now: UnixTime,
     events: Vec<AuditEvent>,
+    /// Units that are known to be there; asked for once, because a list may name one very often.
+    units: BTreeSet<UnitPath>,
 }
 
 impl<'w> Work<'w> {
@@ -64,7 +68,7 @@ impl<'w> Work<'w> {
         let (version, _) = numbers.map_err(|error| write.failed(error))?;
         let mark = Mark { managed_by: put::ADMIN, version };
         let (tx, touched) = (&mut *write.tx, &mut write.touched);
-        Ok((Self { tx, touched, mark, actor, now, events: Vec::new() }, version))
+        Ok((Self { tx, touched, mark, actor, now, events: Vec::new(), units: BTreeSet::new() }, version))
     }
 
     /// The audit rows of what was done.
@@ -99,6 +103,9 @@ impl<'w> Work<'w> {
     }
 
     async fn one(&mut self, wish: &Wish) -> Done {
+        if matches!(wish.directive, Directive::Unit(..) | Directive::MoveUnit { .. }) {
+            self.units.clear();
+        }
         match &wish.directive {
             Directive::Unit(path, action) => self.unit(path, action, wish.expect).await,
             Directive::MoveUnit { from, to } => self.move_unit(from, to, wish.expect).await,
@@ -169,7 +176,11 @@ impl<'w> Work<'w> {
 
     /// A unit that something is put into, or that an app is limited to.
     pub(super) async fn known_unit(&mut self, place: &Place, unit: &UnitPath) -> Done {
+        if self.units.contains(unit) {
+            return Ok(());
+        }
         if find::unit_exists(self.tx, unit).await? {
+            self.units.insert(unit.clone());
             return Ok(());
         }
         let remedy = "correct the path, or make the unit first; letter case matters";

@@ -29,7 +29,7 @@ function consoleApp() {
     return {
         client_id: 'console',
         client_secret: 'a secret: with +signs/',
-        application_type: 'native',
+        application_type: gateway.startsWith('https:') ? 'web' : 'native',
         redirect_uris: [`${gateway}/signin/callback`],
         post_logout_redirect_uris: [`${gateway}/`],
         backchannel_logout_uri: logoutAddress,

@@ -165,6 +165,7 @@ fn operations_are_carried_out_in_their_order() {
 #[test]
 fn what_cannot_be_patched_is_refused_in_the_words_of_the_rfc() {
     let many = vec![json!({ "op": "remove", "path": "title" }); 1_001];
+    let keys: Value = (0..1_001).map(|n| (format!("a{n}"), json!(n))).collect();
     for (operations, word) in [
         (json!([]), "invalidSyntax"),
         (json!(many), "invalidSyntax"),
@@ -185,6 +186,24 @@ fn what_cannot_be_patched_is_refused_in_the_words_of_the_rfc() {
         (json!([{ "op": "replace", "path": "meta.created", "value": "x" }]), "mutability"),
         (json!([{ "op": "replace", "path": "active", "value": "perhaps" }]), "invalidValue"),
         (json!([{ "op": "add", "path": "emails", "value": ["x", 7] }]), "invalidValue"),
+        // Much work for few bytes.
+        (json!([{ "op": "add", "path": "ims", "value": vec!["x"; 401] }]), "invalidValue"),
+        (json!([{ "op": "add", "value": keys }]), "invalidSyntax"),
+        (json!([{ "op": "add", "path": "title", "value": "x".repeat(300_000) }]), "invalidValue"),
+        (
+            json!([
+                { "op": "replace", "path": "ims", "value": vec!["x"; 100] },
+                { "op": "replace", "path": "ims.display", "value": "x".repeat(3_000) },
+            ]),
+            "invalidValue",
+        ),
+        (
+            json!([
+                { "op": "replace", "path": "ims", "value": vec![json!({ "value": "x" }); 100] },
+                { "op": "replace", "path": "ims[value pr].display", "value": "x".repeat(3_000) },
+            ]),
+            "invalidValue",
+        ),
     ] {
         assert_eq!(patched(ann(), operations.clone()).unwrap_err().word(), word, "{operations}");
     }
