@@ -111,6 +111,7 @@ fn a_grant_cut_by_an_admin_is_told_by_mail_by_webhook_and_on_the_users_own_page(
     assert_eq!(letter.envelope.1, ["RCPT TO:<ann@example.com>"]);
     assert_eq!(letter.header("To").as_deref(), Some(ANN));
     assert_eq!(letter.header("Subject").as_deref(), Some("A mail app of yours was disconnected"));
+    assert_eq!(letter.header("MIME-Version").as_deref(), Some("1.0"));
     assert_eq!(letter.header("Auto-Submitted").as_deref(), Some("auto-generated"));
     let body = letter.body();
     for part in

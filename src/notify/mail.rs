@@ -9,8 +9,8 @@ use std::{path::PathBuf, time::Duration};
 use lettre::{
     Address, Message,
     message::{
-        Mailbox,
-        header::{ContentType, HeaderName, HeaderValue},
+        Mailbox, SinglePart,
+        header::{HeaderName, HeaderValue},
     },
     transport::smtp::{
         authentication::{Credentials, DEFAULT_MECHANISMS},
@@ -110,8 +110,7 @@ impl Mailer {
             .date_now()
             // RFC 3834: so that no vacation program answers.
             .raw_header(own("Auto-Submitted", "auto-generated"))
-            .header(ContentType::TEXT_PLAIN)
-            .body(letter::text(notice, &self.hostname))
+            .singlepart(SinglePart::plain(letter::text(notice, &self.hostname)))
             .map_err(|error| error.to_string())
     }
 
@@ -269,6 +268,7 @@ mod tests {
                     "Message-ID",
                     "Date",
                     "Auto-Submitted",
+                    "MIME-Version",
                     "Content-Type",
                     "Content-Transfer-Encoding"
                 ],

@@ -88,9 +88,15 @@ fn losses(directory: &Directory, pairs: &[&Pair]) -> (Vec<Lost>, usize) {
             app: pair.app.to_string(),
             app_name: directory.app_name(&pair.app).map(|name| short(&name)),
             services: Vec::new(),
-            why: Some(short(&pair.refusal.to_string())),
+            why: None,
         });
         lost.services.push(pair.service.word().to_owned());
+        let why = short(&pair.refusal.to_string());
+        lost.why = match lost.why.take() {
+            // Each service has its own cause, and each names its service.
+            Some(first) if first != why => Some(format!("{first}; {why}")),
+            _ => Some(why),
+        };
     }
     let count = sums.len();
     (sums.into_values().take(MOST_LOST).collect(), count)

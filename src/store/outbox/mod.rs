@@ -137,7 +137,7 @@ pub struct Lost {
     /// `imap`, `pop`; empty: whatever it used.
     #[serde(default)]
     pub services: Vec<String>,
-    /// The refusal that it meets from then on.
+    /// The refusal that it meets from then on; of two services both.
     pub why: Option<String>,
 }
 
