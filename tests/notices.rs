@@ -41,7 +41,7 @@ fn setup(dir: &tempfile::TempDir, smtp: Option<&Smtp>, hook: Option<&Receiver>) 
     let secret = dir.path().join("webhook.secret");
     fs::write(&secret, format!("whsec_{}\n", STANDARD.encode(SECRET))).unwrap();
     let mut more = "[http]\nscope = [\"portcullis\"]\n[notify]\nretry_s = 1\nretry_most_s = 1\nanswer_s = 2\n\
-                    lease_s = 4\nattempts = 3\n"
+                    accept_s = 2\nlease_s = 5\nattempts = 3\n"
         .to_owned();
     if let Some(smtp) = smtp {
         more.push_str(&format!(
@@ -149,6 +149,7 @@ fn a_grant_cut_by_an_admin_is_told_by_mail_by_webhook_and_on_the_users_own_page(
     assert_eq!(olaf.patch("/api/v1/me/notices/1", &json!({ "read": true })).status, StatusCode::NOT_FOUND);
     let read = ok(&ann.patch("/api/v1/me/notices/1", &json!({ "read": true })));
     assert!(read["read_at"].is_string(), "{read}");
+    assert!(read["deliveries"].is_null(), "how it is delivered is the operator's business: {read}");
     assert_eq!(ok(&ann.get("/api/v1/me/notices?unread=true"))["items"], json!([]));
     assert_eq!(ann.patch("/api/v1/me/notices/1", &json!({ "read": false })).problem(), "bad-request");
 
@@ -242,7 +243,7 @@ fn what_a_crash_leaves_in_doubt_is_sent_again_with_the_same_id_and_nothing_is_lo
     let letters = smtp.wait_for(4);
     assert_eq!(letters[2].header("Message-ID"), letters[3].header("Message-ID"));
     wait_for_state(&first, 2, "sent");
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(8));
     assert_eq!(smtp.letters().len(), 4, "what is known to be sent is not sent again, leases or not");
 }
 
@@ -341,6 +342,51 @@ fn a_team_grant_that_is_cut_reaches_super_admins_account_access_admins_and_who_c
     assert_eq!(lisa.get("/api/v1/units").problem(), "forbidden");
     assert_eq!(lisa.get("/api/v1/sessions").problem(), "forbidden");
     assert_eq!(ok(&lisa.get("/api/v1/grants"))["items"], json!([]), "ann is not in her unit");
+}
+
+#[test]
+fn an_admin_of_a_subtree_sees_of_a_notice_what_is_in_the_subtree() {
+    const LISA: &str = "lisa@example.com";
+    let dir = tempfile::tempdir().unwrap();
+    let mut setup = setup(&dir, None, None);
+    setup.policy =
+        policy().replace(&format!("members = [\"{ANN}\"]"), &format!("members = [\"{ANN}\", \"{LISA}\"]"));
+    let gate = Gate::with(setup);
+    let first = Api::first(&gate);
+    ok(&first.post("/api/v1/units", &json!({ "path": "/Sales" })));
+    ok(&first.post("/api/v1/users", &json!({ "address": BEA, "set": { "unit": "/Sales" } })));
+    ok(&first.put(&format!("/api/v1/admins/{LISA}"), &json!({ "role": "super" })));
+    ok(&first.put(&format!("/api/v1/admins/{BEA}"), &json!({ "role": "admin", "unit": "/Listed" })));
+    let revoke = |members: &[&str]| {
+        for member in members {
+            let mut imap = support::wire::Imap::connect(&gate);
+            imap.xoauth2(TEAM, &gate.token(member, APP));
+        }
+        ok(&first.post("/api/v1/grants/revoke", &json!({ "app": APP })));
+    };
+    revoke(&[ANN, LISA]);
+    let all = ok(&first.get("/api/v1/notices"));
+    let all = all["items"].as_array().unwrap();
+    assert_eq!(all.len(), 3, "{all:?}");
+    let of = |who: &str| all.iter().find(|notice| notice["recipient"] == who).unwrap();
+    assert_eq!((of(LISA)["lost_count"].as_i64(), of(LISA)["lost"].as_array().unwrap().len()), (Some(2), 2));
+
+    let keeper = person(&gate, BEA);
+    let seen = ok(&keeper.get("/api/v1/notices"));
+    let items = seen["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "{seen}");
+    assert_eq!((&items[0]["recipient"], &items[0]["lost_count"]), (&json!(LISA), &json!(1)), "{seen}");
+    assert_eq!(items[0]["lost"].as_array().unwrap().len(), 1, "{seen}");
+    assert!(!seen.to_string().contains(ANN), "ann is not in /Listed: {seen}");
+    let whole = ok(&keeper.get(&format!("/api/v1/notices/{}", of(LISA)["id"])));
+    assert!(!whole.to_string().contains(ANN), "{whole}");
+    for who in [ANN, BEA] {
+        let path = format!("/api/v1/notices/{}", of(who)["id"]);
+        assert_eq!(keeper.get(&path).problem(), "not-found", "{who}");
+        assert_eq!(keeper.post(&format!("{path}/retry"), &json!({})).problem(), "not-found", "{who}");
+    }
+    // What she is told herself she sees whole.
+    assert_eq!(ok(&keeper.get("/api/v1/me/notices"))["items"][0]["lost_count"], 2);
 }
 
 fn portcullis(gate: &Gate, arguments: &[&str], policy: &str) -> Output {
@@ -475,7 +521,7 @@ fn a_gate_that_is_stopped_finishes_what_it_is_sending_and_sends_nothing_twice() 
     gate.crash_and_restart();
     let first = Api::with(&gate, &token);
     assert_eq!(state(&first, 1), "sent");
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(8));
     assert_eq!(smtp.letters().len(), 1);
 }
 
@@ -536,7 +582,7 @@ fn two_nodes_never_both_send_a_notice() {
     there.bye();
     let sent = || ok(&first.get("/api/v1/notices?state=sent&limit=100"))["items"].as_array().unwrap().len();
     wait("all are sent", || (sent() == 40).then_some(()));
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(8));
     let letters = smtp.letters();
     let ids: BTreeSet<_> = letters.iter().map(|letter| letter.header("Message-ID")).collect();
     assert_eq!((letters.len(), ids.len()), (40, 40));

@@ -178,6 +178,12 @@ impl Actor {
     pub fn sees_user(&self, user: &UserId, directory: &Directory) -> bool {
         self.sees_all() || directory.unit_of(user).is_some_and(|unit| self.sees_unit(&unit))
     }
+
+    /// Whether this mailbox, a user's own or a shared one, is within reach.
+    pub fn sees_mailbox(&self, mailbox: &UserId, directory: &Directory) -> bool {
+        self.sees_user(mailbox, directory)
+            || directory.unit_of_mailbox(mailbox).is_some_and(|unit| self.sees_unit(&unit))
+    }
 }
 
 impl FromRequestParts<Arc<Control>> for Actor {

@@ -58,7 +58,7 @@ struct NoticeItem {
     from: Option<Time>,
     /// The first losses; at most 20.
     lost: Vec<LostItem>,
-    /// How many there are.
+    /// How many there are. Whoever sees only a part of the organisation is shown what is theirs to see of both.
     lost_count: usize,
     /// When it was written.
     made_at: Time,
@@ -200,17 +200,38 @@ async fn list(
         unread: false,
     };
     let page = PageQuery { limit: which.limit, cursor: which.cursor };
-    let reaches = |user: &UserId| control.store.read(|directory| actor.sees_user(user, directory));
-    control.notices(&filter, &page, reaches).await.map(Json)
+    control.notices(&filter, &page, |notice| control.in_reach(&actor, notice)).await.map(Json)
 }
 
 impl Control {
-    /// A page of the notices that match and whose recipient passes `reaches`.
+    /// As much of a notice as `actor` may see: its recipient, and each mailbox and user it names, must be within reach. It
+    /// is not there for whom nothing is left of it.
+    fn in_reach(&self, actor: &Actor, mut notice: Notice) -> Option<Notice> {
+        if actor.sees_all() {
+            return Some(notice);
+        }
+        let lost = &mut notice.body.lost;
+        let named = lost.len();
+        let may_be_read = self.store.read(|directory| {
+            lost.retain(|one| {
+                UserId::parse(&one.user).is_ok_and(|user| actor.sees_user(&user, directory))
+                    && UserId::parse(&one.mailbox).is_ok_and(|mailbox| actor.sees_mailbox(&mailbox, directory))
+            });
+            actor.sees_user(&notice.recipient, directory)
+        });
+        // Of a team grant's cut, those that are counted and not named may be anybody's.
+        if lost.len() < named || notice.kind == NoticeKind::TeamGrantCut {
+            notice.body.lost_count = lost.len();
+        }
+        (may_be_read && !lost.is_empty()).then_some(notice)
+    }
+
+    /// A page of the notices that match, as `view` lets them be seen.
     async fn notices(
         &self,
         filter: &NoticeFilter,
         page: &PageQuery,
-        reaches: impl Fn(&UserId) -> bool,
+        view: impl Fn(Notice) -> Option<Notice>,
     ) -> Result<Page<NoticeItem>, Problem> {
         let limit = page.limit()?;
         let before = page.after()?.map(|key| key.parse().map(NoticeId)).transpose();
@@ -222,7 +243,7 @@ impl Control {
             let rows = self.store.notices(filter, before, limit + 1).await?;
             let last = rows.len() <= limit;
             (before, looked) = (rows.last().map(|row| row.id), looked + rows.len());
-            found.extend(rows.into_iter().filter(|row| reaches(&row.recipient)));
+            found.extend(rows.into_iter().filter_map(&view));
             if last {
                 break;
             }
@@ -236,9 +257,9 @@ impl Control {
     }
 
     /// A notice that exists for whoever asks.
-    async fn notice(&self, id: i64, reaches: impl Fn(&UserId) -> bool) -> Result<NoticeWhole, Problem> {
-        let found = self.store.notice(NoticeId(id)).await?.filter(|(notice, _)| reaches(&notice.recipient));
-        let (notice, deliveries) = found.ok_or_else(|| absent(id))?;
+    async fn notice(&self, id: i64, view: impl FnOnce(Notice) -> Option<Notice>) -> Result<NoticeWhole, Problem> {
+        let (notice, deliveries) = self.store.notice(NoticeId(id)).await?.ok_or_else(|| absent(id))?;
+        let notice = view(notice).ok_or_else(|| absent(id))?;
         Ok(NoticeWhole { notice: notice.into(), deliveries: deliveries.into_iter().map(Into::into).collect() })
     }
 }
@@ -258,12 +279,12 @@ async fn one(
     Named(id): Named<i64>,
 ) -> Result<Json<NoticeWhole>, Problem> {
     actor.may_read(Area::Notices)?;
-    control.notice(id, |user| control.store.read(|directory| actor.sees_user(user, directory))).await.map(Json)
+    control.notice(id, |notice| control.in_reach(&actor, notice)).await.map(Json)
 }
 
 /// Send a notice that failed again
 ///
-/// Over the channels that did not take it, as if they had never been tried. What was sent is not sent again.
+/// Over the channels of today that did not take it, as if they had never been tried. What was sent is not sent again.
 #[utoipa::path(post, path = "/api/v1/notices/{id}/retry", tag = "notices",
     params(("id" = i64, Path, description = "Its number")), responses(
     (status = 200, body = NoticeWhole, description = "It is queued again"),
@@ -274,10 +295,16 @@ async fn retry(
     Named(id): Named<i64>,
 ) -> Result<Json<NoticeWhole>, Problem> {
     actor.may_write(Area::Notices)?;
-    let reaches = |user: &UserId| control.store.read(|directory| actor.sees_user(user, directory));
-    let found = control.notice(id, reaches).await?;
+    let found = control.notice(id, |notice| control.in_reach(&actor, notice)).await?;
     match control.store.retry_notice(NoticeId(id), actor.name(), now()).await? {
-        Retried::Queued(_) => control.notice(id, |_| true).await.map(Json),
+        Retried::Queued(_) => control.notice(id, |notice| control.in_reach(&actor, notice)).await.map(Json),
+        Retried::NoChannel => {
+            let detail = format!(
+                "the channels that did not take notice {id} are not configured any more, and there is no other that \
+                 lacks it: see [notify] in the config"
+            );
+            Err(Problem::new(ProblemKind::Conflict, detail))
+        }
         Retried::NothingFailed => {
             let detail = format!("notice {id} is {}: only what has failed is sent again", found.notice.state);
             Err(Problem::new(ProblemKind::Conflict, detail))
@@ -313,7 +340,7 @@ async fn my_notices(
     let recipient = Some(person(&actor)?.clone());
     let filter = NoticeFilter { recipient, unread: which.unread, ..NoticeFilter::default() };
     let page = PageQuery { limit: which.limit, cursor: which.cursor };
-    control.notices(&filter, &page, |_| true).await.map(Json)
+    control.notices(&filter, &page, Some).await.map(Json)
 }
 
 /// That a notice was read.
@@ -327,14 +354,14 @@ struct ReadMark {
 /// Mark a notice to me as read
 #[utoipa::path(patch, path = "/api/v1/me/notices/{id}", tag = "me", request_body = ReadMark,
     params(("id" = i64, Path, description = "Its number")), responses(
-    (status = 200, body = NoticeWhole, description = "The notice as it stands now"),
+    (status = 200, body = NoticeItem, description = "The notice as it stands now"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn read(
     State(control): State<Arc<Control>>,
     actor: Actor,
     Named(id): Named<i64>,
     Given(mark): Given<ReadMark>,
-) -> Result<Json<NoticeWhole>, Problem> {
+) -> Result<Json<NoticeItem>, Problem> {
     let own = person(&actor)?;
     if !mark.read {
         let detail = "read: write true; what was read stays read";
@@ -343,5 +370,7 @@ async fn read(
     if !control.store.read_notice(NoticeId(id), own, now()).await? {
         return Err(absent(id));
     }
-    control.notice(id, |user| user == own).await.map(Json)
+    // How it is delivered is the operator's business.
+    let own = |notice: Notice| (notice.recipient == *own).then_some(notice);
+    control.notice(id, own).await.map(|whole| Json(whole.notice))
 }

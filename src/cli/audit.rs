@@ -28,6 +28,9 @@ const ASKED: u32 = 1_000;
     // Export and verify read the database alone.
     mut_args(|argument| argument.global(false)),
     after_help = "\
+With --config, --json prints one JSON line a row, newest last, whose cause is under `reason`; without it the API's document,
+with the rows under `items`, newest first, and the cause under `cause`.
+
 Exit codes: 0 rows were found; 1 none fit, or the API refuses; 2 the log cannot be read.
 
 Examples:

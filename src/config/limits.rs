@@ -220,6 +220,8 @@ limits! {
         retry_most_s: 3_600, 1, DAY_S;
         /// Time for one try, in all.
         answer_s: 30, 1, 600;
+        /// Time for the mail server to take a message.
+        accept_s: 600, 1, 3_600;
         /// For so long a node keeps the others from what it is sending.
         lease_s: 150, 2, 3_600;
         /// Tries of one channel that are under way at once on a node.

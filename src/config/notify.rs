@@ -90,14 +90,14 @@ pub enum NotifySecretError {
 pub(super) fn read(reader: &mut Reader<'_>, top: Section<'_, '_>, base: &Path) -> Notify {
     let section = reader.section(top, "notify", "notify");
     let limits = NotifyLimits::read(reader, section, &["smtp", "webhook"]);
-    for (small_key, small, large_key, large) in [
-        ("retry_s", limits.retry_s, "retry_most_s", limits.retry_most_s),
-        ("answer_s", limits.answer_s + 1, "lease_s", limits.lease_s),
+    for (small_key, times, small, large_key, large) in [
+        ("retry_s", "", limits.retry_s, "retry_most_s", limits.retry_most_s),
+        ("answer_s", "twice ", 2 * limits.answer_s + 1, "lease_s", limits.lease_s),
     ] {
         if small > large {
             let value = section.value(small_key).or_else(|| section.value(large_key));
             let span = value.map_or(section.span(), |value| value.span());
-            let what = format!("notify.{small_key} does not fit under notify.{large_key}, which is {large}");
+            let what = format!("{times}notify.{small_key} does not fit under notify.{large_key}, which is {large}");
             reader.wrong::<()>(span, what, "lower the first or raise the second");
         }
     }
@@ -236,6 +236,7 @@ impl Config {
             retry_most: Duration::from_secs(limits.retry_most_s),
             lease: Duration::from_secs(limits.lease_s),
             answer: Duration::from_secs(limits.answer_s),
+            accept: Duration::from_secs(limits.accept_s),
             at_once: u32::try_from(limits.at_once).unwrap_or(u32::MAX),
         })
     }
@@ -293,7 +294,10 @@ mod tests {
             (hook("https://hooks.example.com/", "allow_privat = true\n"), "did you mean allow_private?"),
             ("[[notify.webhook]]\nurl = \"https://hooks.example.com/\"\n".into(), "secret_file is missing"),
             (format!("{0}{0}", hook("https://hooks.example.com/", "")), "have one url"),
-            ("[notify]\nanswer_s = 60\nlease_s = 60\n".into(), "does not fit under notify.lease_s"),
+            (
+                "[notify]\nanswer_s = 30\nlease_s = 60\n".into(),
+                "twice notify.answer_s does not fit under notify.lease_s",
+            ),
             ("[notify]\nretry_s = 600\nretry_most_s = 60\n".into(), "does not fit under notify.retry_most_s"),
             ("[notify]\nkeep_days = 0\n".into(), "write a number from 1"),
         ] {

@@ -20,6 +20,8 @@ use lettre::{
     },
 };
 
+use tokio::time::timeout;
+
 use super::{Handed, Settings, Smtp, SmtpTls, letter};
 use crate::store::Notice;
 
@@ -66,6 +68,7 @@ pub(super) struct Mailer {
     hello: ClientId,
     hostname: String,
     answer: Duration,
+    accept: Duration,
 }
 
 impl Mailer {
@@ -80,6 +83,7 @@ impl Mailer {
             hello: ClientId::Domain(settings.hostname.clone()),
             hostname: settings.hostname.clone(),
             answer: settings.answer,
+            accept: settings.accept,
             smtp: smtp.clone(),
         })
     }
@@ -87,10 +91,7 @@ impl Mailer {
     /// Sends one notice.
     pub(super) async fn send(&self, notice: &Notice) -> Handed {
         match self.message(notice) {
-            Ok(message) => match tokio::time::timeout(self.answer, self.hand_over(&message)).await {
-                Ok(handed) => handed,
-                Err(_) => Handed::NotNow(format!("no answer within {} s", self.answer.as_secs())),
-            },
+            Ok(message) => self.hand_over(&message).await,
             Err(problem) => Handed::Never(problem),
         }
     }
@@ -115,14 +116,33 @@ impl Mailer {
     }
 
     async fn hand_over(&self, message: &Message) -> Handed {
-        let mut connection = match self.connect().await {
-            Ok(connection) => connection,
-            Err(problem) => return Handed::NotNow(problem),
+        let ready = async {
+            let mut connection = self.connect().await.map_err(Handed::NotNow)?;
+            let refused = prepare(&mut connection, message).await.err();
+            Ok((connection, refused))
         };
-        let handed = give(&mut connection, message).await;
+        let (mut connection, refused) = match timeout(self.answer, ready).await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(handed)) => return handed,
+            Err(_) => return Handed::NotNow(format!("no answer within {} s", self.answer.as_secs())),
+        };
+        let handed = match refused {
+            Some(refused) => refused,
+            None => self.give(&mut connection, message).await,
+        };
         // Taken is taken, whatever becomes of the goodbye.
-        let _ = tokio::time::timeout(GOODBYE, connection.abort()).await;
+        let _ = timeout(GOODBYE, connection.abort()).await;
         handed
+    }
+
+    /// The message itself. Whoever hangs up before the server has said that it took it may send it twice (RFC 5321 section
+    /// 4.5.3.2.6), so this has a time of its own.
+    async fn give(&self, connection: &mut AsyncSmtpConnection, message: &Message) -> Handed {
+        match timeout(self.accept, connection.message(&message.formatted())).await {
+            Ok(Ok(_)) => Handed::Taken,
+            Ok(Err(error)) => refused("message", &error),
+            Err(_) => Handed::NotNow(format!("message: no answer within {} s", self.accept.as_secs())),
+        }
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
@@ -144,30 +164,25 @@ impl Mailer {
     }
 }
 
-async fn give(connection: &mut AsyncSmtpConnection, message: &Message) -> Handed {
+/// Everything up to the message: who it is from and to.
+async fn prepare(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Handed> {
     let envelope = message.envelope();
     let mut options = Vec::new();
     if envelope.to().iter().chain(envelope.from()).any(|address| !AsRef::<str>::as_ref(address).is_ascii()) {
         if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
-            return Handed::Never("the mail server takes no addresses beyond ASCII".to_owned());
+            return Err(Handed::Never("the mail server takes no addresses beyond ASCII".to_owned()));
         }
         options.push(MailParameter::SmtpUtfEight);
     }
     if let Err(error) = connection.command(Mail::new(envelope.from().cloned(), options)).await {
-        return Handed::NotNow(format!("sender: {}", reason(&error)));
+        return Err(Handed::NotNow(format!("sender: {}", reason(&error))));
     }
     for to in envelope.to() {
         if let Err(error) = connection.command(Rcpt::new(to.clone(), Vec::new())).await {
-            return refused("recipient", &error);
+            return Err(refused("recipient", &error));
         }
     }
-    if let Err(error) = connection.command(Data).await {
-        return refused("message", &error);
-    }
-    match connection.message(&message.formatted()).await {
-        Ok(_) => Handed::Taken,
-        Err(error) => refused("message", &error),
-    }
+    connection.command(Data).await.map(drop).map_err(|error| refused("message", &error))
 }
 
 /// 5yz of the recipient or the message is final, but for those that speak of our own sign-in (RFC 4954 section 6).
@@ -209,6 +224,8 @@ fn reason(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
     use super::*;
     use crate::notify::letter::tests::notice;
     use crate::store::{Deed, NoticeKind};
@@ -230,7 +247,8 @@ mod tests {
             retry: Duration::from_secs(1),
             retry_most: Duration::from_secs(1),
             lease: Duration::from_secs(60),
-            answer: Duration::from_secs(5),
+            answer: Duration::from_millis(500),
+            accept: Duration::from_secs(10),
             at_once: 1,
         };
         Mailer::new(&smtp, &settings).unwrap()
@@ -293,6 +311,49 @@ mod tests {
         assert_eq!(first, id(mailer.message(&notice).unwrap()));
         notice.id.0 += 1;
         assert_ne!(first, id(mailer.message(&notice).unwrap()));
+    }
+
+    /// What takes a message by the book, a little late, and then says nothing more.
+    async fn slow_server(listener: tokio::net::TcpListener, hesitation: Duration) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut wire = BufReader::new(stream);
+        wire.write_all(b"220 post.test\r\n").await.unwrap();
+        let mut in_message = false;
+        loop {
+            let mut line = String::new();
+            wire.read_line(&mut line).await.unwrap();
+            let answer: &[u8] = match line.trim_end() {
+                "." if in_message => {
+                    tokio::time::sleep(hesitation).await;
+                    in_message = false;
+                    b"250 taken\r\n"
+                }
+                _ if in_message => continue,
+                "QUIT" => return std::future::pending().await,
+                "DATA" => {
+                    in_message = true;
+                    b"354 go on\r\n"
+                }
+                _ => b"250 post.test\r\n",
+            };
+            wire.write_all(answer).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_server_took_is_sent_however_long_it_thought_about_it_and_says_no_goodbye() {
+        let notice = notice(NoticeKind::AccessChange, Deed::Removed, "x");
+        let mut mailer = mailer();
+        for (accept, taken) in [(Duration::from_secs(10), true), (Duration::from_millis(50), false)] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            mailer.smtp.host = "127.0.0.1".into();
+            mailer.smtp.port = listener.local_addr().unwrap().port();
+            mailer.accept = accept;
+            let server = tokio::spawn(slow_server(listener, mailer.answer + Duration::from_millis(300)));
+            let handed = mailer.send(&notice).await;
+            server.abort();
+            assert_eq!(handed == Handed::Taken, taken, "{handed:?}");
+        }
     }
 
     #[test]

@@ -37,10 +37,12 @@ pub struct Settings {
     pub retry: Duration,
     /// Longest such wait.
     pub retry_most: Duration,
-    /// For so long a node keeps the others from what it is sending; more than `answer`.
+    /// For so long a node keeps the others from what it is sending; more than twice `answer`. For mail `accept` comes on top.
     pub lease: Duration,
-    /// Time for one try, in all.
+    /// Time for one try, in all; of mail up to the message's end.
     pub answer: Duration,
+    /// Time for the mail server to say that it has taken a message (RFC 5321 section 4.5.3.2.6).
+    pub accept: Duration,
     /// Deliveries of one channel that are under way at once on this node.
     pub at_once: u32,
 }

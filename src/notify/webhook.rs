@@ -15,7 +15,11 @@ use std::{
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::{Certificate, Client, StatusCode, Url, redirect::Policy};
-use tokio::{net::lookup_host, sync::Mutex, time::Instant};
+use tokio::{
+    net::lookup_host,
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use super::{Handed, Webhook, address::is_public, letter};
 use crate::model::{Secret, UnixTime};
@@ -23,6 +27,8 @@ use crate::store::Notice;
 
 /// For so long what a name resolved to is used again.
 const RESOLVED: Duration = Duration::from_secs(60);
+/// For so long a name that did not resolve is not asked again.
+const UNRESOLVED: Duration = Duration::from_secs(5);
 /// Most addresses of a name that are used.
 const ADDRESSES: usize = 16;
 
@@ -132,10 +138,16 @@ pub(super) struct Hook {
     ready: Mutex<Option<Ready>>,
 }
 
-/// A client pinned to the addresses that the name had.
+/// A client pinned to the addresses that the name had, or why there is none.
 struct Ready {
-    client: Client,
+    client: Result<Client, String>,
     at: Instant,
+}
+
+impl Ready {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < if self.client.is_ok() { RESOLVED } else { UNRESOLVED }
+    }
 }
 
 impl Hook {
@@ -168,8 +180,13 @@ impl Hook {
         &self.channel
     }
 
-    /// Posts one notice.
+    /// Posts one notice, within the time for an answer in all: another node may have it after its lease.
     pub(super) async fn send(&self, notice: &Notice, hostname: &str, now: UnixTime) -> Handed {
+        let late = |_| Handed::NotNow(format!("no answer within {} s", self.answer.as_secs()));
+        timeout(self.answer, self.hand_over(notice, hostname, now)).await.unwrap_or_else(late)
+    }
+
+    async fn hand_over(&self, notice: &Notice, hostname: &str, now: UnixTime) -> Handed {
         let client = match self.client().await {
             Ok(client) => client,
             Err(problem) => return Handed::NotNow(problem),
@@ -192,9 +209,15 @@ impl Hook {
     /// A client for the addresses that the name has now and that may be reached.
     async fn client(&self) -> Result<Client, String> {
         let mut ready = self.ready.lock().await;
-        if let Some(ready) = ready.as_ref().filter(|ready| ready.at.elapsed() < RESOLVED) {
-            return Ok(ready.client.clone());
+        if let Some(ready) = ready.as_ref().filter(|ready| ready.is_fresh()) {
+            return ready.client.clone();
         }
+        let client = self.resolved().await;
+        *ready = Some(Ready { client: client.clone(), at: Instant::now() });
+        client
+    }
+
+    async fn resolved(&self) -> Result<Client, String> {
         let addresses = self.addresses().await?;
         let mut builder = Client::builder()
             .redirect(Policy::none())
@@ -207,9 +230,7 @@ impl Hook {
         for root in &self.roots {
             builder = builder.add_root_certificate(root.clone());
         }
-        let client = builder.build().map_err(|error| error.to_string())?;
-        *ready = Some(Ready { client: client.clone(), at: Instant::now() });
-        Ok(client)
+        builder.build().map_err(|error| error.to_string())
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
@@ -218,7 +239,8 @@ impl Hook {
         let found: Vec<SocketAddr> = match literal(&self.url) {
             Some(address) => vec![SocketAddr::new(address, port)],
             None => {
-                let found = tokio::time::timeout(self.answer, lookup_host((host.as_str(), port))).await;
+                // Half of the time, so that its end is remembered and not only that of the try.
+                let found = timeout(self.answer / 2, lookup_host((host.as_str(), port))).await;
                 let found = found.map_err(|_| format!("{host} was not resolved in time"))?;
                 found.map_err(|error| format!("{host} cannot be resolved: {error}"))?.collect()
             }
@@ -263,6 +285,7 @@ fn reason(error: &dyn std::error::Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::store::{Deed, NoticeKind};
 
     /// The example of the specification's own reference libraries.
     #[test]
@@ -339,5 +362,31 @@ mod tests {
         for status in [301, 302, 307, 400, 401, 404, 429, 500, 503] {
             assert!(matches!(judge(StatusCode::from_u16(status).unwrap()), Handed::NotNow(_)), "{status}");
         }
+    }
+
+    fn hook(url: &str) -> Hook {
+        let secret = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let settings = Webhook { url: url.into(), secret, allow_private: true, ca_file: None };
+        Hook::new(&settings, Duration::from_secs(30)).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_waits_for_others_to_resolve_the_name_ends_in_time_too() {
+        let hook = hook("https://127.0.0.1:9/");
+        let _others = hook.ready.lock().await;
+        let notice = letter::tests::notice(NoticeKind::AccessChange, Deed::Removed, "x");
+        let handed = timeout(Duration::from_secs(31), hook.send(&notice, "localhost", UnixTime(0))).await;
+        assert_eq!(handed.unwrap(), Handed::NotNow("no answer within 30 s".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_leads_nowhere_is_not_asked_again_at_once() {
+        let mut hook = hook("https://127.0.0.1:9/");
+        hook.allow_private = false;
+        assert!(hook.client().await.is_err());
+        hook.allow_private = true;
+        assert!(hook.client().await.is_err(), "remembered");
+        tokio::time::advance(UNRESOLVED).await;
+        assert!(hook.client().await.is_ok());
     }
 }

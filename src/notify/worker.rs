@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Channels, EMAIL, Handed, mail::Mailer, webhook::Hook};
+use super::{Channels, EMAIL, Handed, Settings, mail::Mailer, webhook::Hook};
 use crate::metrics::{Metrics, NoticeOutcome};
 use crate::model::UnixTime;
 use crate::store::{Attempt, Store, Taken};
@@ -39,6 +39,23 @@ impl Channel {
         match self {
             Self::Mail(_) => EMAIL,
             Self::Hook(hook) => hook.channel(),
+        }
+    }
+
+    /// The longest that one try takes.
+    fn longest(&self, settings: &Settings) -> Duration {
+        match self {
+            Self::Mail(_) => settings.answer + settings.accept,
+            Self::Hook(_) => settings.answer,
+        }
+    }
+
+    /// For so long the others are kept from what is being sent. A mail server may take long to take a message, and until it
+    /// has said so the message is nobody else's.
+    fn lease(&self, settings: &Settings) -> Duration {
+        match self {
+            Self::Mail(_) => settings.lease + settings.accept,
+            Self::Hook(_) => settings.lease,
         }
     }
 
@@ -85,12 +102,13 @@ impl Post {
         let mut counted: Option<Instant> = None;
         let mut reachable = true;
         while !stop.is_cancelled() {
-            let taken =
-                self.store.take_deliveries(self.channel.name(), settings.at_once, settings.lease, now()).await;
+            // The lease begins here, however long the taking takes.
+            let (began, lease) = (Instant::now(), self.channel.lease(settings));
+            let taken = self.store.take_deliveries(self.channel.name(), settings.at_once, lease, now()).await;
             let wait = match taken {
                 Ok(taken) if taken.is_empty() => POLL,
                 Ok(taken) => {
-                    self.send_all(taken, &stop).await;
+                    self.send_all(taken, began, &stop).await;
                     Duration::ZERO
                 }
                 Err(error) => {
@@ -119,8 +137,7 @@ impl Post {
         }
     }
 
-    async fn send_all(&self, taken: Vec<Taken>, stop: &CancellationToken) {
-        let began = Instant::now();
+    async fn send_all(&self, taken: Vec<Taken>, began: Instant, stop: &CancellationToken) {
         let mut sending = JoinSet::new();
         for one in taken {
             sending.spawn(self.clone().send(one, began));
@@ -139,7 +156,7 @@ impl Post {
         if taken.again {
             warn!(notice = id, channel, "whoever was sending this never said what came of it: sending it again");
         }
-        let attempt = if began.elapsed() + settings.answer >= settings.lease {
+        let attempt = if began.elapsed() + self.channel.longest(settings) >= self.channel.lease(settings) {
             // This process stood still: by now the notice may be another node's.
             Attempt::Untouched
         } else {
@@ -178,7 +195,7 @@ impl Post {
                         "the lease of a notice ran out while it was being sent; another node has it now"
                     );
                 }
-                Err(error) if began.elapsed() > self.channels.settings.lease => {
+                Err(error) if began.elapsed() > self.channel.lease(&self.channels.settings) => {
                     return error!(%error, notice = taken.notice.id.0, "what came of a notice could not be written");
                 }
                 Err(_) => sleep(POLL).await,

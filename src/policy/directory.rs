@@ -453,6 +453,11 @@ impl Directory {
         self.user(user).map(|row| self.unit_path(row.unit()))
     }
 
+    /// The unit of a listed shared mailbox; none for one that is the whole organisation's.
+    pub fn unit_of_mailbox(&self, mailbox: &UserId) -> Option<UnitPath> {
+        self.mailbox(mailbox)?.unit.map(|unit| self.unit_path(unit))
+    }
+
     /// Whether a unit has a row of its own; the root always counts as having one.
     pub fn has_unit(&self, path: &UnitPath) -> bool {
         self.tree.find(path).is_some_and(|node| node.listed)

@@ -92,6 +92,14 @@ pub enum StoreError {
         /// Which database.
         path: Location,
     },
+    /// Others changed the policy faster than it could be read.
+    #[error("{path}: others change the policy without a pause while {doing}: try again")]
+    Overtaken {
+        /// What was being done.
+        doing: &'static str,
+        /// Which database.
+        path: Location,
+    },
     /// No room or no right to write.
     #[error(
         "{path} cannot be written while {doing} ({what}): free space, or give the gateway's user the right to write"

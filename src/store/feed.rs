@@ -347,6 +347,7 @@ impl Store {
                 done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
             }
         }
+        self.give_up_strange_deliveries(now).await?;
         self.trim_notices(now).await?;
         self.trim_audit(now).await
     }

@@ -300,6 +300,9 @@ impl Store {
     }
 
     async fn follow_feed(&self, stop: &CancellationToken) {
+        if let Err(error) = self.give_up_strange_deliveries(SystemTime::now().into()).await {
+            tracing::warn!(%error, "notices of channels that are not configured any more wait for another hour");
+        }
         let mut trimmed = Instant::now();
         // Looked each half second, or as soon as another node says that there is something.
         while stop.run_until_cancelled(timeout(POLL, self.heard.notified())).await.is_some() {

@@ -29,6 +29,8 @@ pub enum Retried {
     Queued(u64),
     /// None of its deliveries has failed.
     NothingFailed,
+    /// What failed was over channels that are not configured any more, and there is no other that lacks it.
+    NoChannel,
     /// There is no such notice.
     Absent,
 }
@@ -104,14 +106,15 @@ impl Store {
         Ok(true)
     }
 
-    /// Queues the failed deliveries of a notice again, as if they had never been tried, with an audit row. What was sent
-    /// stays so.
+    /// Queues a notice of which a delivery failed again, over each channel of today that has not taken it, as if it had
+    /// never been tried, with an audit row. What was sent stays so; failures of channels that are not configured any more
+    /// are forgotten.
     pub async fn retry_notice(&self, id: NoticeId, by: &str, now: UnixTime) -> Result<Retried, StoreError> {
         let failed = |error: sqlx::Error| StoreError::sql("queueing a notice again", &self.path, error);
         let outcome = {
             let _turn = self.turn_to_log().await;
             let mut tx = self.begin_quietly().await.map_err(failed)?;
-            let outcome = retry(&mut tx, id, by, now).await.map_err(failed)?;
+            let outcome = retry(&mut tx, id, &self.settings.channels, by, now).await.map_err(failed)?;
             tx.commit().await.map_err(failed)?;
             outcome
         };
@@ -120,17 +123,37 @@ impl Store {
     }
 }
 
-async fn retry(tx: &mut AnyConnection, id: NoticeId, by: &str, now: UnixTime) -> Result<Retried, sqlx::Error> {
+async fn retry(
+    tx: &mut AnyConnection,
+    id: NoticeId,
+    channels: &[String],
+    by: &str,
+    now: UnixTime,
+) -> Result<Retried, sqlx::Error> {
     hold(tx, id).await?;
     let query = sqlx::query("SELECT recipient FROM notices WHERE number = $1").bind(id.0);
     let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(Retried::Absent) };
-    let query = sqlx::query(
-        "UPDATE deliveries SET state = 'queued', attempts = 0, next_at = $1, changed_at = $1 \
-         WHERE notice = $2 AND state = 'failed'",
-    );
-    let count = query.bind(now.0).bind(id.0).execute(&mut *tx).await?.rows_affected();
-    if count == 0 {
+    let query = sqlx::query("SELECT channel FROM deliveries WHERE notice = $1 AND state = 'failed'").bind(id.0);
+    let failed = query.fetch_all(&mut *tx).await?;
+    let failed = failed.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    if failed.is_empty() {
         return Ok(Retried::NothingFailed);
+    }
+    let mut count = 0;
+    for channel in channels {
+        let query = sqlx::query(
+            "INSERT INTO deliveries (notice, channel, state, attempts, next_at, lease, lease_until, changed_at) \
+             VALUES ($1, $2, 'queued', 0, $3, '', 0, $3) ON CONFLICT (notice, channel) DO UPDATE \
+             SET state = 'queued', attempts = 0, next_at = $3, changed_at = $3 WHERE deliveries.state = 'failed'",
+        );
+        count += query.bind(id.0).bind(channel.clone()).bind(now.0).execute(&mut *tx).await?.rows_affected();
+    }
+    if count == 0 {
+        return Ok(Retried::NoChannel);
+    }
+    for gone in failed.into_iter().filter(|channel| !channels.contains(channel)) {
+        let query = sqlx::query("DELETE FROM deliveries WHERE notice = $1 AND channel = $2 AND state = 'failed'");
+        query.bind(id.0).bind(gone).execute(&mut *tx).await?;
     }
     settle(tx, id).await?;
     let mut event = AuditEvent::new(now, "notice.retried", "done");

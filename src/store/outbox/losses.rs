@@ -65,16 +65,20 @@ impl Store {
         &self,
         doing: &'static str,
     ) -> Result<Write<'_>, StoreError> {
-        let mut write = Write::begin(self, doing).await?;
-        for _ in 0..TRIES {
+        self.begin_beside(doing, TRIES).await
+    }
+
+    /// The same within so many tries; [`StoreError::Overtaken`] after them.
+    pub(super) async fn begin_beside(&self, doing: &'static str, tries: usize) -> Result<Write<'_>, StoreError> {
+        for _ in 0..tries {
+            let mut write = Write::begin(self, doing).await?;
             if write.is_beside_snapshot().await? {
-                break;
+                return Ok(write);
             }
             drop(write);
             self.catch_up().await?;
-            write = Write::begin(self, doing).await?;
         }
-        Ok(write)
+        Err(StoreError::Overtaken { doing, path: self.path.clone() })
     }
 }
 

@@ -5,6 +5,7 @@
 //! A delivery is taken by one node at a time, for as long as its lease lasts. Whoever crashes while sending leaves the lease
 //! to run out; then it is sent again under the same id, because nobody can know whether it was sent.
 
+mod clear;
 mod list;
 mod losses;
 mod recipients;

@@ -12,9 +12,10 @@ use super::{
 use crate::model::UnixTime;
 use crate::store::{AuditEvent, Store, StoreError, audit, rows::Failed};
 
-/// Notices removed in one transaction.
-const SLICE: i64 = 10_000;
-const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Tries of a notice that cannot be read. A newer version that runs beside this one may be able to.
+const UNREADABLE: i64 = 10;
+/// From one of those tries to the next.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(600);
 
 /// The right to send one delivery, until it runs out or is settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,23 +135,6 @@ impl Store {
     pub async fn notices_posted(&self) {
         self.outbox.notified().await;
     }
-
-    /// Removes notices that are older than they are kept, or too many.
-    pub(in crate::store) async fn trim_notices(&self, now: UnixTime) -> Result<(), StoreError> {
-        let failed = |error: sqlx::Error| StoreError::sql("clearing away old notices", &self.path, error);
-        let days = u32::try_from(self.settings.notice_days).unwrap_or(u32::MAX);
-        let oldest = now - DAY.saturating_mul(days);
-        let most = i64::try_from(self.settings.notices).unwrap_or(i64::MAX);
-        loop {
-            let _turn = self.turn_to_log().await;
-            let mut tx = self.begin_quietly().await.map_err(failed)?;
-            let removed = remove(&mut tx, oldest, most).await.map_err(failed)?;
-            tx.commit().await.map_err(failed)?;
-            if !removed {
-                return Ok(());
-            }
-        }
-    }
 }
 
 /// Whoever holds the notice's row decides, so two nodes never both get one.
@@ -179,8 +163,17 @@ async fn take(
     settle(tx, id).await?;
     let sql = format!("SELECT {COLUMNS} FROM notices WHERE number = $1");
     let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_one(&mut *tx).await?;
-    let lease = Lease { notice: id, channel: channel.to_owned(), holder };
-    Ok(Some(Taken { lease, notice: notice(&row)?, attempt: attempts + 1, again: state == "sending" }))
+    let (lease, attempt) = (Lease { notice: id, channel: channel.to_owned(), holder }, attempts + 1);
+    let problem = match notice(&row) {
+        Ok(notice) => return Ok(Some(Taken { lease, notice, attempt, again: state == "sending" })),
+        Err(Failed::Bad(problem)) => problem,
+        Err(error) => return Err(error),
+    };
+    // One bad row must not hold up those behind it.
+    let at = now + UNREADABLE_WAIT;
+    let outcome = if attempt < UNREADABLE { Attempt::Later { at, problem } } else { Attempt::Failed { problem } };
+    note(tx, &lease, &outcome, now).await?;
+    Ok(None)
 }
 
 async fn note(
@@ -219,20 +212,4 @@ async fn note(
     event.detail = Some(format!("notice {} by {}{why}", lease.notice, lease.channel));
     audit::insert(tx, vec![event]).await?;
     Ok(true)
-}
-
-/// Removes a slice, the oldest first; says whether there may be more.
-async fn remove(tx: &mut AnyConnection, oldest: UnixTime, most: i64) -> Result<bool, sqlx::Error> {
-    let query = sqlx::query("SELECT number FROM counters WHERE name = 'notice'");
-    let end: i64 = query.fetch_one(&mut *tx).await?.try_get(0)?;
-    let query =
-        sqlx::query("SELECT number FROM notices WHERE made_at < $1 OR number <= $2 ORDER BY number LIMIT $3");
-    let rows = query.bind(oldest.0).bind(end.saturating_sub(most)).bind(SLICE).fetch_all(&mut *tx).await?;
-    let Some(last) = rows.last() else { return Ok(false) };
-    let last: i64 = last.try_get(0)?;
-    // Numbers grow with time; where a clock ran ahead, a few go before their day.
-    for sql in ["DELETE FROM notices WHERE number <= $1", "DELETE FROM deliveries WHERE notice <= $1"] {
-        sqlx::query(sql).bind(last).execute(&mut *tx).await?;
-    }
-    Ok(rows.len() == SLICE as usize)
 }

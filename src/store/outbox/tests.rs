@@ -11,6 +11,8 @@ use crate::store::{
     tests::ground::{Ground, on_both},
 };
 
+mod clear;
+
 on_both! {
     a_team_grant_that_is_cut_is_told_to_super_admins_admins_of_its_unit_and_who_connected_it;
     what_somebody_does_to_their_own_mailbox_they_are_not_told;
