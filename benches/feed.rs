@@ -13,14 +13,14 @@ struct Arguments {
     /// Between two looks of a node, in ms
     #[arg(long, default_value_t = 500.0)]
     poll_ms: f64,
-    /// CPU of the database for a look that finds nothing, in ms
-    #[arg(long, default_value_t = 0.1)]
+    /// CPU of the database for a look that finds nothing and what else a quiet node asks each time, in ms
+    #[arg(long, default_value_t = 1.6)]
     look_ms: f64,
     /// CPU of the database for reading what is new, in ms
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.6)]
     read_ms: f64,
     /// CPU of the database for a change, in ms; one is made at a time
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 0.7)]
     write_ms: f64,
     /// CPU of the database to wake one listening node, in ms
     #[arg(long, default_value_t = 0.05)]

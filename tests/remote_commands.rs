@@ -103,8 +103,10 @@ fn a_preview_shows_who_is_touched_and_changes_nothing() {
     }
     session.ok("NOOP");
     assert_eq!(json(&first, &[&off[..], &["--preview"]].concat())["loses"]["users"], 1);
-    says(&first, &off);
+    assert_eq!(json(&first, &["notices", "list"])["items"].as_array().map(Vec::len), Some(0));
+    says(&first, &[&off[..], &["--notify"]].concat());
     session.bye();
+    assert_eq!(json(&first, &["notices", "list"])["items"][0]["recipient"], ANN);
 }
 
 #[test]

@@ -64,7 +64,10 @@ pub(super) struct How {
     /// Change nothing; show who would lose or gain access, and which open sessions would end
     #[arg(long)]
     preview: bool,
-    /// Why, for the audit log
+    /// Tell everybody who loses access to something by it: queues a notice to each; a preview tells how many there are
+    #[arg(long, conflicts_with = "preview")]
+    notify: bool,
+    /// Why, for the audit log and the notices
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -72,6 +75,7 @@ pub(super) struct How {
 impl How {
     fn query(&self) -> Vec<(&'static str, String)> {
         let mut query: Vec<_> = self.preview.then(|| ("preview", "true".to_owned())).into_iter().collect();
+        query.extend(self.notify.then(|| ("notify", "true".to_owned())));
         query.extend(self.reason.iter().map(|why| ("reason", why.clone())));
         query
     }

@@ -79,7 +79,7 @@ fn words(value: &Value) -> Option<String> {
 const PAIRS: [(&str, &str); 5] =
     [("user", "user"), ("mailbox", "owner"), ("service", "service"), ("app", "app"), ("refusal", "refusal")];
 const FALLS: [(&str, &str); 5] =
-    [("session", "session"), ("user", "user"), ("mailbox", "owner"), ("service", "service"), ("app", "app")];
+    [("session", "id"), ("user", "user"), ("mailbox", "owner"), ("service", "service"), ("app", "app")];
 
 /// What a change would come to: who is touched, as tables, and that nothing was changed.
 pub(super) fn preview(found: &Value) -> Vec<String> {
@@ -175,7 +175,7 @@ mod tests {
             "loses": { "users": 1, "pairs": 3, "imap": 2, "pop": 1, "first": [pair],
                 "apps": [{ "sentence": "1 person uses Mail" }] },
             "gains": { "users": 0 },
-            "sessions": { "count": 1, "first": [{ "session": 7, "user": "ann@example.com" }] },
+            "sessions": { "count": 1, "first": [{ "id": "k3f9.s7", "user": "ann@example.com" }] },
         });
         assert_eq!(
             preview(&found),
@@ -188,7 +188,7 @@ mod tests {
                 "nobody would gain access",
                 "1 open session would end",
                 "  SESSION  USER             MAILBOX  SERVICE  APP",
-                "  7        ann@example.com  -        -        -",
+                "  k3f9.s7  ann@example.com  -        -        -",
                 "this was a preview: nothing was changed",
             ]
         );
