@@ -240,6 +240,11 @@ fn a_suspension_by_an_admin_outlasts_a_provider_that_repeats_itself() {
     let again = json!({ "schemas": [USER], "userName": "bea@example.com", "active": true, "title": "Chief" });
     assert_eq!(ok(&okta.put(&path, &again))["active"], false);
     assert!(!gate.admits("bea@example.com", APP));
+    // A yes where nothing was said before undoes nothing either.
+    let silent = okta.user("cid");
+    ok(&first.if_match("*").patch("/api/v1/users/cid@example.com", &json!({ "suspended": true })));
+    let yes = json!([{ "op": "replace", "path": "active", "value": true }]);
+    assert_eq!(ok(&okta.patch(&silent, yes))["active"], false);
     // The provider's own no and yes count.
     for active in [false, true] {
         let answer = okta.patch(&path, json!([{ "op": "replace", "path": "active", "value": active }]));
@@ -251,6 +256,45 @@ fn a_suspension_by_an_admin_outlasts_a_provider_that_repeats_itself() {
     ok(&first.if_match("*").patch("/api/v1/users/bea@example.com", &json!({ "suspended": false })));
     let no = json!({ "schemas": [USER], "userName": "bea@example.com", "active": false });
     assert_eq!(ok(&okta.put(&path, &no))["active"], false);
+    // What took effect is in the audit log, though the provider had said the same before.
+    let is_told = |row: &Value| row["detail"].as_str().is_some_and(|text| text.contains("(SCIM: active, title)"));
+    gate.audit_with(&["--user", "bea@example.com"], 1, is_told);
+    // But whom an admin let in stays so while the provider speaks of other things.
+    ok(&first.if_match("*").patch("/api/v1/users/bea@example.com", &json!({ "suspended": false })));
+    let title = json!([{ "op": "replace", "path": "title", "value": "Head" }]);
+    assert_eq!(ok(&okta.patch(&path, title))["active"], true);
+    let bare = json!({ "schemas": [USER], "userName": "bea@example.com" });
+    assert_eq!(ok(&okta.put(&path, &bare))["active"], true);
+    assert!(gate.admits("bea@example.com", APP));
+}
+
+#[test]
+fn a_role_goes_with_the_user_and_no_subtrees_token_brings_it_back() {
+    let (gate, first, okta) = start();
+    ok(&first.post("/api/v1/units", &json!({ "path": "/Sales" })));
+    let sales = provider(&gate, &first, json!({ "role": "admin", "unit": "/Sales" }));
+    let path = okta.user("bea");
+    let role = |name: &str, role: Value| ok(&first.put(&format!("/api/v1/admins/{name}@example.com"), &role));
+    let is_admin = |name: &str| ok(&first.get("/api/v1/admins")).to_string().contains(&format!("{name}@"));
+    role("bea", json!({ "role": "super" }));
+    refused(&okta.delete(&path), 409, "", "bea@example.com is the last super admin");
+    role("ann", json!({ "role": "super" }));
+    assert_eq!(okta.delete(&path).status, StatusCode::NO_CONTENT);
+    assert!(!is_admin("bea"));
+    // A subtree's token removes nobody who has a role.
+    let own = sales.user("cid");
+    role("cid", json!({ "role": "auditor" }));
+    refused(&sales.delete(&own), 403, "", "has a role");
+    let rename = json!([{ "op": "replace", "path": "userName", "value": "dan@example.com" }]);
+    refused(&sales.patch(&own, rename.clone()), 403, "", "has a role");
+    assert!(is_admin("cid"));
+    ok(&okta.patch(&own, rename));
+    assert!(!is_admin("cid") && !is_admin("dan"));
+    // The groups of somebody are no subtree's to give to another address.
+    let group = json!({ "name": "pilot", "set": { "members": ["dan@example.com"] } });
+    ok(&first.post("/api/v1/groups", &group));
+    let rename = json!([{ "op": "replace", "path": "userName", "value": "eva@example.com" }]);
+    refused(&sales.patch(&own, rename), 403, "", "is in the group \"pilot\"");
 }
 
 #[test]
@@ -308,6 +352,9 @@ fn groups_come_with_members_and_settings_stay_the_admins() {
         ("displayName eq \"other\"".to_owned(), 0),
         (format!("id eq \"{}\" and members eq \"{}\"", id(&made), ids[0]), 1),
         (format!("id eq \"{}\" and members eq \"nobody\"", id(&made)), 0),
+        (format!("id eq \"{}\" and members.value ne \"{}\"", id(&made), ids[1]), 0),
+        (format!("id eq \"{}\" and members ne \"nobody\"", id(&made)), 1),
+        (format!("id eq \"{}\" and members.display sw \"bea\"", id(&made)), 1),
         (format!("members.value eq \"{}\"", ids[1]), 1),
     ] {
         assert_eq!(okta.find(GROUPS, &filter).len(), count, "{filter}");
@@ -527,9 +574,11 @@ fn a_token_reaches_as_far_as_its_role_scope_and_subtree() {
     }
     ok(&sales.patch(&own, off()));
     assert_eq!(ok(&sales.post("/scim/v2/.search", &json!({})))["totalResults"], 1);
-    for answer in
-        [sales.get(GROUPS), sales.post(GROUPS, &json!({ "displayName": "g" })), sales.get(&format!("{GROUPS}/x"))]
-    {
+    for answer in [
+        sales.get(GROUPS),
+        sales.post(GROUPS, &json!({ "displayName": "g", "members": [{ "value": "x" }] })),
+        sales.get(&format!("{GROUPS}/x")),
+    ] {
         refused(&answer, 403, "", "whole organisation");
     }
     ok(&reader.get(&path));

@@ -16,6 +16,7 @@ use super::{
     edit::put::{self, Mark},
     feed::{self, News, Touched, Write},
     outbox::Telling,
+    roles::{self, Put, Role},
     rows::{self, Failed},
 };
 use crate::model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId};
@@ -120,7 +121,7 @@ impl Store {
         telling: Option<Telling<'_>>,
     ) -> Result<Applied, StoreError> {
         let now = UnixTime::from(SystemTime::now());
-        let Worked { mut done, told, version, .. } = work(&mut write, document, origin, expect).await?;
+        let Worked { mut done, told, roles, version, .. } = work(&mut write, document, origin, expect).await?;
         if done.is_unchanged() {
             drop(write);
             // Another process may have changed what this one has not seen yet.
@@ -133,7 +134,8 @@ impl Store {
         };
         let noted = note(&mut write, version, origin).await;
         noted.map_err(|error| write.failed(error))?;
-        let events = events(&done, told, by, now);
+        let mut events = events(&done, told, by, now);
+        events.extend(roles.iter().map(|(user, before)| roles::told(user, (before, &Role::User), by, now)));
         let inserted = audit::insert(&mut write.tx, events).await;
         inserted.map_err(|error| write.failed(error))?;
         self.post(&mut write, &drafts, by, now).await?;
@@ -238,6 +240,7 @@ pub(super) async fn note_policy_version(connection: &mut AnyConnection, version:
 struct Worked {
     done: Applied,
     told: Vec<Told>,
+    roles: Vec<(UserId, Role)>,
     /// The number that the change will have.
     version: i64,
     /// The version of the policy before it.
@@ -260,12 +263,12 @@ async fn work(
         return Err(FileError::from_problems(strangers).in_file(origin).into());
     }
     let mark = Mark { managed_by: put::FILE, version };
-    let mut work =
-        Work { tx: &mut write.tx, touched: &mut write.touched, mark, done: Applied::default(), told: Vec::new() };
+    let (tx, touched) = (&mut *write.tx, &mut write.touched);
+    let mut work = Work { tx, touched, mark, done: Applied::default(), told: Vec::new(), roles: Vec::new() };
     let outcome = work.all(document).await;
-    let Work { done, told, .. } = work;
+    let Work { done, told, roles, .. } = work;
     outcome.map_err(|error| write.failed(error))?;
-    Ok(Worked { done, told, version, policy })
+    Ok(Worked { done, told, roles, version, policy })
 }
 
 /// The number of the change being made, and the version of the policy before it.
@@ -316,6 +319,8 @@ struct Work<'w> {
     mark: Mark,
     done: Applied,
     told: Vec<Told>,
+    /// Roles that went with who had them.
+    roles: Vec<(UserId, Role)>,
 }
 
 impl Work<'_> {
@@ -448,6 +453,11 @@ impl Work<'_> {
             self.touched.users.insert(id.clone());
         }
         for (id, _) in &difference.gone {
+            // The last super admin stays one, whom only a super admin can make a user again: a file that is applied at start
+            // must not keep the gate shut.
+            if let Put::Done { before } = roles::end(self.tx, id).await? {
+                self.roles.push((id.clone(), before));
+            }
             put::remove_user(self.tx, id).await?;
             self.touched.users.insert(id.clone());
         }

@@ -162,11 +162,7 @@ impl Store {
             Put::Full => return Err(AccessError::Full { what: "people with a role", most: MOST }),
             Put::Done { before } => before,
         };
-        let mut event = AuditEvent::new(now, "role.changed", "done");
-        event.user = Some(user.to_string());
-        event.unit = role.unit().or(before.unit()).map(ToString::to_string);
-        event.detail = Some(format!("by {by}: {before} -> {role}"));
-        let inserted = audit::insert(&mut write.tx, vec![event]).await;
+        let inserted = audit::insert(&mut write.tx, vec![told(user, (&before, role), by, now)]).await;
         inserted.map_err(|error| write.failed(error))?;
         write.commit(now).await?;
         Ok(true)
@@ -188,36 +184,73 @@ pub(super) async fn put(
     now: UnixTime,
 ) -> Result<Put, Failed> {
     let c = connection;
-    // One such change at a time, on every node: two super admins who remove each other must not both succeed.
-    sqlx::query("UPDATE counters SET number = number + 1 WHERE name = 'role'").execute(&mut *c).await?;
-    let query = sqlx::query("SELECT role, unit FROM admins WHERE address = $1").bind(user.as_str());
-    let row = query.fetch_optional(&mut *c).await?;
-    let before = row.map_or(Ok(Role::User), |row| Role::from_columns(&row, 0))?;
+    if *role == Role::User {
+        return end(c, user).await;
+    }
+    one_at_a_time(c).await?;
+    let before = of(c, user).await?;
     if before == *role {
         return Ok(Put::Same);
     }
-    if before == Role::Super && count(c, "SELECT count(*) FROM admins WHERE role = 'super'").await? < 2 {
+    if before == Role::Super && is_one_super(c).await? {
         return Ok(Put::LastSuper);
     }
     if before == Role::User && count(c, "SELECT count(*) FROM admins").await? >= MOST {
         return Ok(Put::Full);
     }
-    if *role == Role::User {
-        let query = sqlx::query("DELETE FROM admins WHERE address = $1").bind(user.as_str());
-        query.execute(&mut *c).await?;
-    } else {
-        let query = sqlx::query(
-            "INSERT INTO admins (address, role, unit, changed_by, changed_at) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (address) DO UPDATE SET role = excluded.role, unit = excluded.unit, \
-             changed_by = excluded.changed_by, changed_at = excluded.changed_at",
-        );
-        let query = query.bind(user.as_str()).bind(role.word()).bind(role.unit().map(UnitPath::as_str));
-        query.bind(by).bind(now.0).execute(&mut *c).await?;
-    }
+    let query = sqlx::query(
+        "INSERT INTO admins (address, role, unit, changed_by, changed_at) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (address) DO UPDATE SET role = excluded.role, unit = excluded.unit, \
+         changed_by = excluded.changed_by, changed_at = excluded.changed_at",
+    );
+    let query = query.bind(user.as_str()).bind(role.word()).bind(role.unit().map(UnitPath::as_str));
+    query.bind(by).bind(now.0).execute(&mut *c).await?;
     if *role == Role::Super {
         bootstrap::forget(c).await?;
     }
     Ok(Put::Done { before })
+}
+
+/// Takes the role of a person away: because somebody wants it so, or because the person is being removed, in the same
+/// transaction. Never [`Put::Full`].
+pub(super) async fn end(connection: &mut AnyConnection, user: &UserId) -> Result<Put, Failed> {
+    let c = connection;
+    // Most people have none.
+    if of(c, user).await? == Role::User {
+        return Ok(Put::Same);
+    }
+    one_at_a_time(c).await?;
+    let before = of(c, user).await?;
+    if before == Role::Super && is_one_super(c).await? {
+        return Ok(Put::LastSuper);
+    }
+    sqlx::query("DELETE FROM admins WHERE address = $1").bind(user.as_str()).execute(&mut *c).await?;
+    Ok(if before == Role::User { Put::Same } else { Put::Done { before } })
+}
+
+/// The role of a person, in a transaction.
+pub(super) async fn of(connection: &mut AnyConnection, user: &UserId) -> Result<Role, Failed> {
+    let query = sqlx::query("SELECT role, unit FROM admins WHERE address = $1").bind(user.as_str());
+    query.fetch_optional(connection).await?.map_or(Ok(Role::User), |row| Role::from_columns(&row, 0))
+}
+
+/// The audit row of a role that was changed.
+pub(super) fn told(user: &UserId, (before, role): (&Role, &Role), by: &str, now: UnixTime) -> AuditEvent {
+    let mut event = AuditEvent::new(now, "role.changed", "done");
+    event.user = Some(user.to_string());
+    event.unit = role.unit().or(before.unit()).map(ToString::to_string);
+    event.detail = Some(format!("by {by}: {before} -> {role}"));
+    event
+}
+
+/// One change of a role at a time, on every node: two super admins who remove each other must not both succeed.
+async fn one_at_a_time(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let query = sqlx::query("UPDATE counters SET number = number + 1 WHERE name = 'role'");
+    query.execute(connection).await.map(drop)
+}
+
+async fn is_one_super(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    Ok(count(connection, "SELECT count(*) FROM admins WHERE role = 'super'").await? < 2)
 }
 
 pub(super) async fn count(connection: &mut AnyConnection, sql: &'static str) -> Result<i64, sqlx::Error> {

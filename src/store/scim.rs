@@ -182,6 +182,30 @@ impl Store {
         }
     }
 
+    /// Those of these users, by their ids, who are in a group.
+    pub async fn scim_members_among(
+        &self,
+        group: &GroupId,
+        ids: &[&str],
+    ) -> Result<Vec<(ScimId, UserId)>, StoreError> {
+        let mut values = vec![group.to_string()];
+        values.extend(possible(ids).map(str::to_owned));
+        if values.len() == 1 {
+            return Ok(Vec::new());
+        }
+        let places: Vec<String> = (2..=values.len()).map(|place| format!("${place}")).collect();
+        let sql = format!(
+            "SELECT s.id, s.address FROM scim_users s JOIN group_members m ON m.address = s.address \
+             WHERE m.name = $1 AND s.id IN ({})",
+            places.join(", ")
+        );
+        let mut c = self.scim_reader().await?;
+        let rows = Fetch::All { sql, values }.rows(&mut c).await.map_err(|error| self.scim_unread(error))?;
+        let read =
+            |row: &AnyRow| -> Result<_, Failed> { Ok((ScimId(row.try_get(0)?), UserId::parse(row.try_get(1)?)?)) };
+        self.scim_read(&rows, read)
+    }
+
     /// The groups that have one of these users, by the users' ids.
     pub async fn scim_groups_with(&self, ids: &[&str]) -> Result<Vec<ScimGroup>, StoreError> {
         let sql = "SELECT DISTINCT m.name FROM group_members m JOIN scim_users s ON s.address = m.address \

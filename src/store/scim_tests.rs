@@ -16,6 +16,7 @@ on_both! {
     rows_of_others_get_an_id_when_they_are_first_seen_and_keep_it;
     a_list_is_cut_to_a_subtree_and_goes_by_pages_both_ways;
     what_is_stale_or_gone_changes_nothing;
+    within_a_subtree_a_new_address_takes_nothing_over_that_is_out_of_reach;
 }
 
 const OKTA: Actor<'_> = Actor { by: "token 3 (okta)", reason: Some("SCIM") };
@@ -100,6 +101,7 @@ async fn a_user_is_made_renamed_and_removed_under_one_id_that_is_never_used_agai
         to: user("ann.lee"),
         patch: UserPatch { suspended: Some(true), ..UserPatch::default() },
         expect: before.version,
+        within: None,
     };
     let (id, _) = store.provision(&rename, &record("{}"), OKTA).await.unwrap();
     let renamed = by_id(&store, &id).await.unwrap();
@@ -207,6 +209,7 @@ async fn what_is_stale_or_gone_changes_nothing(ground: Ground) {
         to: user("zoe"),
         patch: UserPatch::default(),
         expect,
+        within: None,
     };
     let number = store.number();
     let stale = store.provision(&change(ann.id.as_str(), "ann", ann.version - 1), &record("{}"), OKTA).await;
@@ -220,4 +223,48 @@ async fn what_is_stale_or_gone_changes_nothing(ground: Ground) {
     let nowhere = Provision::MakeUser(user("eva"), in_unit("/Nowhere"));
     assert!(matches!(store.provision(&nowhere, &record("{}"), OKTA).await, Err(EditError::Wrong { .. })));
     assert_eq!((store.number(), by_id(&store, &ann.id).await), (number, Some(ann)));
+}
+
+async fn within_a_subtree_a_new_address_takes_nothing_over_that_is_out_of_reach(ground: Ground) {
+    let store = store(&ground).await;
+    let rename = async |from: &str, to: &str| {
+        let found = store.scim_users_of(&UnitPath::root(), &ScimKeys::Names(vec![user(from).as_str()])).await;
+        let found = found.unwrap().remove(0);
+        let wish = Provision::ChangeUser {
+            id: found.id,
+            from: user(from),
+            to: user(to),
+            patch: UserPatch::default(),
+            expect: found.version,
+            within: Some(unit("/Sales")),
+        };
+        store.provision(&wish, &record("{}"), OKTA).await.map(drop)
+    };
+    let member = |name: &str, at: Option<UnitPath>, who: &str| {
+        let add = vec![(user(who), Rights::Read)];
+        let patch = MailboxPatch { unit: Some(at), add, ..MailboxPatch::default() };
+        Wish::from(Directive::Mailbox(user(name), Action::Make(patch)))
+    };
+    let join = GroupPatch { add: vec![user("bob")], ..GroupPatch::default() };
+    let wishes = [
+        Directive::Group(group_id("pilot"), Action::Make(join)).into(),
+        Directive::User(user("dan"), Action::Make(in_unit("/Sales"))).into(),
+        member("own", Some(unit("/Sales/Field")), "cid"),
+        member("all", None, "dan"),
+    ];
+    store.change(&wishes, OKTA).await.unwrap();
+    store.set_role(&user("gone"), &crate::store::Role::Auditor, "root", UnixTime(1)).await.unwrap();
+    for (from, to, said) in [
+        ("bob", "new", "is in the group \"pilot\""),
+        ("dan", "new", "is in a shared mailbox outside"),
+        ("cid", "gone", "\"gone@example.com\" has a role"),
+    ] {
+        let error = rename(from, to).await.unwrap_err();
+        assert!(matches!(error, EditError::OutOfReach { .. }), "{from}: {error}");
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(store.user(&user(from)).await.unwrap().is_some());
+    }
+    rename("cid", "new").await.unwrap();
+    let own = store.mailbox(&user("own")).await.unwrap().unwrap().value;
+    assert_eq!(own.members, [(user("new"), Rights::Read)]);
 }

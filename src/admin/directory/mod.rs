@@ -98,7 +98,11 @@ impl From<EditError> for Problem {
             EditError::Store(error) => return error.into(),
             EditError::Stale { .. } => ProblemKind::VersionChanged,
             EditError::Absent { .. } => ProblemKind::NotFound,
-            EditError::Exists { .. } | EditError::Managed { .. } | EditError::InUse { .. } => ProblemKind::Conflict,
+            EditError::Exists { .. }
+            | EditError::Managed { .. }
+            | EditError::InUse { .. }
+            | EditError::LastSuper { .. } => ProblemKind::Conflict,
+            EditError::OutOfReach { .. } => ProblemKind::Forbidden,
             EditError::Wrong { .. } | EditError::TooMany { .. } => ProblemKind::BadRequest,
         };
         Self::new(kind, error.to_string())

@@ -31,6 +31,10 @@ impl Control {
                 if !matches!(action, Action::Make(_)) {
                     self.reaches(actor, id)?;
                 }
+                // A role goes with the user, and one of an address that is no user's waits for whoever makes it.
+                if !matches!(action, Action::Change(_)) && self.store.role_of(id).await? != Role::User {
+                    return Err(forbidden(actor, &format!("make or remove {id}, who has a role")));
+                }
                 let patch =
                     if let Action::Make(patch) | Action::Change(patch) = action { Some(patch) } else { None };
                 patch.and_then(|patch| patch.unit.as_ref()).map_or(Ok(()), |unit| within(actor, unit))

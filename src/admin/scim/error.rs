@@ -108,9 +108,12 @@ impl From<EditError> for ScimError {
                 Self::Own { kind: ScimType::Mutability, status: StatusCode::CONFLICT, detail }
             }
             EditError::Wrong { .. } | EditError::TooMany { .. } => Self::new(ScimType::InvalidValue, detail),
-            EditError::Stale { .. } | EditError::Absent { .. } | EditError::InUse { .. } | EditError::Store(_) => {
-                Self::Common(error.into())
-            }
+            EditError::Stale { .. }
+            | EditError::Absent { .. }
+            | EditError::InUse { .. }
+            | EditError::LastSuper { .. }
+            | EditError::OutOfReach { .. }
+            | EditError::Store(_) => Self::Common(error.into()),
         }
     }
 }

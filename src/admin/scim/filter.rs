@@ -94,6 +94,16 @@ impl Filter {
         }
     }
 
+    /// How many comparisons it has.
+    pub(super) fn terms(&self) -> usize {
+        match self {
+            Self::And(one, other) | Self::Or(one, other) => one.terms() + other.terms(),
+            Self::Not(inner) => inner.terms(),
+            Self::Has(_, inner) => 1 + inner.terms(),
+            Self::Present(_) | Self::Is(..) => 1,
+        }
+    }
+
     /// Whether an attribute of this name is asked for anywhere.
     pub(super) fn names(&self, name: &str) -> bool {
         match self {
@@ -102,6 +112,25 @@ impl Filter {
             Self::Present(path) | Self::Is(path, ..) | Self::Has(path, _) => {
                 path.first().eq_ignore_ascii_case(name)
             }
+        }
+    }
+
+    /// The texts that this attribute, a list of complex values, is compared with, if the filter asks nothing else of it:
+    /// then only those of its elements matter that have one of them as their `value`.
+    pub(super) fn compared<'f>(&'f self, name: &str) -> Option<Vec<&'f str>> {
+        match self {
+            Self::Is(path, Operator::Equal | Operator::NotEqual, Value::String(text))
+                if path.is(&[name]) || path.is(&[name, "value"]) =>
+            {
+                Some(vec![text])
+            }
+            Self::And(one, other) | Self::Or(one, other) => {
+                let mut texts = one.compared(name)?;
+                texts.extend(other.compared(name)?);
+                Some(texts)
+            }
+            Self::Not(inner) => inner.compared(name),
+            Self::Present(_) | Self::Is(..) | Self::Has(..) => (!self.names(name)).then(Vec::new),
         }
     }
 

@@ -16,6 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Call, MOST_SCANNED, TRIES,
     ask::{Ask, Shape, Wanted, Window, list},
+    budget::Budget,
     document,
     error::{ScimError, ScimErrorWords, ScimType, answer},
     filter::Filter,
@@ -31,9 +32,10 @@ use crate::admin::{
     Area, Control,
     extract::{Asked, Given, Named},
 };
-use crate::model::GroupId;
+use crate::model::{GroupId, UserId};
 use crate::store::{
-    Action, Actor, Directive, EditError, GroupPatch, Provision, ScimGroup, ScimKeys, ScimPage, ScimRecord, Wish,
+    Action, Actor, Directive, EditError, GroupPatch, Provision, ScimGroup, ScimId, ScimKeys, ScimPage, ScimRecord,
+    Wish,
 };
 
 /// Most members told in one answer.
@@ -66,6 +68,8 @@ async fn make(
     Given(body): Given<Value>,
 ) -> Answer {
     call.actor.may_write(Area::Scim)?;
+    // Before any id is looked up: whether one is somebody's is no subtree admin's to know.
+    call.actor.sees_everything()?;
     let shape = ask.shape()?;
     let (said, members) = read(body)?;
     let group = name(&said)?;
@@ -156,8 +160,9 @@ async fn change(
     }
     let group = control
         .rewrite_group(&call, &id, &members, |mut said| {
+            let mut budget = Budget::default();
             for operation in others.clone() {
-                patch::apply(&mut said, operation, GROUP_ATTRIBUTES)?;
+                patch::apply(&mut said, operation, GROUP_ATTRIBUTES, &mut budget)?;
             }
             document::read(said.into(), GROUP, GROUP_ATTRIBUTES)
         })
@@ -254,11 +259,16 @@ impl Control {
             if wanted.descending {
                 found.reverse();
             }
+            let compared = filter.compared("members");
             for group in found {
-                let members = if with_members {
-                    self.members_told(&group, call, &Shape::default(), MOST_MEMBERS).await?
-                } else {
-                    None
+                let members = match &compared {
+                    _ if !with_members => None,
+                    // A group may have very many: only those who are asked for count.
+                    Some(ids) => {
+                        let found = self.store.scim_members_among(&group.name, ids).await?;
+                        Some(found.into_iter().map(|member| member_words(&member, &call.at)).collect())
+                    }
+                    None => self.members_told(&group, call, &Shape::default(), MOST_MEMBERS).await?,
                 };
                 if fits(filter, &words(&group, &call.at, members)) {
                     window.take(group);
@@ -302,12 +312,7 @@ impl Control {
             let detail = format!("more than {MOST_MEMBERS} members to tell: ask with excludedAttributes=members");
             return Err(ScimError::new(ScimType::TooMany, detail));
         }
-        let at = &call.at;
-        let one = |(id, address): (crate::store::ScimId, crate::model::UserId)| {
-            let id = id.as_str();
-            json!({ "value": id, "display": address.as_str(), "type": "User", "$ref": format!("{at}/Users/{id}") })
-        };
-        Ok(Some(found.into_iter().map(one).collect()))
+        Ok(Some(found.iter().map(|member| member_words(member, &call.at)).collect()))
     }
 
     async fn group_words(&self, group: &ScimGroup, call: &Call, shape: &Shape) -> Result<Value, ScimError> {
@@ -336,7 +341,7 @@ impl Control {
             let patch = self.scim_members(members).await?;
             let directive = Directive::Group(group.name.clone(), Action::Change(GroupPatch::default()));
             self.may(&call.actor, &directive).await?;
-            let reason = changed(&before, &after);
+            let reason = changed(&before, &after, None);
             let record = record(&after);
             let wish = Provision::ChangeGroup { id: group.id, from: group.name, to, patch, expect: group.version };
             let by = Actor { by: call.actor.name(), reason: Some(&reason) };
@@ -379,6 +384,12 @@ fn said(group: &ScimGroup) -> Map<String, Value> {
     let mut said: Map<String, Value> = serde_json::from_str(&group.document).unwrap_or_default();
     said.entry("displayName").or_insert_with(|| group.name.as_str().into());
     said
+}
+
+/// A member as a part of one.
+fn member_words((id, address): &(ScimId, UserId), at: &str) -> Value {
+    let id = id.as_str();
+    json!({ "value": id, "display": address.as_str(), "type": "User", "$ref": format!("{at}/Users/{id}") })
 }
 
 /// A group as a resource.

@@ -38,7 +38,7 @@ impl Members {
 
     /// One more operation on `members`, after those before it.
     pub(super) fn change(&mut self, operation: Operation) -> Result<(), ScimError> {
-        let Operation { verb, target, value } = operation;
+        let Operation { verb, target, value, .. } = operation;
         if target.path.steps().len() > 1 || target.sub.is_some() {
             let detail = "members are added and removed as a whole; nothing else of them is kept";
             return Err(ScimError::new(ScimType::InvalidPath, detail));

@@ -7,6 +7,7 @@
 //! provider's: it says who there is, whether they are active, and who is in which group.
 
 mod ask;
+mod budget;
 mod discovery;
 mod document;
 mod error;

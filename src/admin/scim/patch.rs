@@ -1,9 +1,12 @@
 //! PATCH (RFC 7644 section 3.5.2), with what Entra and Okta send beside it: operations in capitals, names with dots in an
 //! object without a path, a removal that names the values to remove.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::{
+    budget::{Budget, weight},
     document::{MOST_ELEMENTS, is_own, too_many},
     error::{ScimError, ScimType},
     filter::{Filter, Operator},
@@ -14,8 +17,6 @@ use super::{
 
 /// Most operations of a request, those of an object without a path counted one by one.
 const MOST: usize = 1_000;
-/// Most bytes that one operation may write, all places that it writes them to counted.
-const MOST_BYTES: usize = 256 * 1024;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(super) struct Operation {
     pub(super) verb: Verb,
     pub(super) target: Target,
     pub(super) value: Option<Value>,
+    /// Whether it came as a key of an object without a path.
+    is_key: bool,
 }
 
 impl Target {
@@ -100,7 +103,7 @@ pub(super) fn read(body: &Value) -> Result<Vec<Operation>, ScimError> {
                         format!("{path}: there is no value to set"),
                     ));
                 }
-                operations.push(Operation { verb, target, value });
+                operations.push(Operation { verb, target, value, is_key: false });
             }
             (Some(other), _) if !other.is_null() && other.as_str().is_none() => {
                 return Err(ScimError::new(ScimType::InvalidPath, "path is no text"));
@@ -112,7 +115,7 @@ pub(super) fn read(body: &Value) -> Result<Vec<Operation>, ScimError> {
                 bounded(operations.len() + map.len().max(1))?;
                 for (key, value) in map.into_iter().filter(|(key, _)| !is_own(key)) {
                     let target = Target::parse(&key)?;
-                    operations.push(Operation { verb, target, value: Some(value) });
+                    operations.push(Operation { verb, target, value: Some(value), is_key: true });
                 }
             }
             _ => return Err(ScimError::new(ScimType::InvalidValue, "without a path the value is an object")),
@@ -121,19 +124,23 @@ pub(super) fn read(body: &Value) -> Result<Vec<Operation>, ScimError> {
     Ok(operations)
 }
 
-/// Carries an operation out on a resource, which is to be checked afterwards.
+/// Carries an operation out on a resource, which is to be checked afterwards. The budget is the whole request's.
 pub(super) fn apply(
     document: &mut Map<String, Value>,
     operation: Operation,
     attributes: &'static [Attribute],
+    budget: &mut Budget,
 ) -> Result<(), ScimError> {
-    let Operation { verb, target: Target { path, filter, sub }, value } = operation;
+    let Operation { verb, target: Target { path, filter, sub }, value, is_key } = operation;
     // `urn:..:2.0:User` reads as an attribute `User`, but an extension of that name may be meant.
     let whole = path.whole();
-    let is_extension = schema::find(attributes, &whole).is_some() || find(document, &whole).is_some();
-    let steps = if is_extension && path.steps().len() > 1 { vec![whole] } else { path.steps().to_vec() };
-    let change = Change { verb, filter, sub, value, place: steps.join(".") };
-    change.descend(document, &steps, attributes)
+    let there = |name: &str| schema::find(attributes, name).is_some() || find(document, name).is_some();
+    let is_new = is_key && value.as_ref().is_some_and(Value::is_object) && !there(path.first());
+    let is_extension = path.steps().len() == 2 && path.first().contains(':') && (is_new || there(&whole));
+    let steps = if is_extension { vec![whole] } else { path.steps().to_vec() };
+    let cost = value.as_ref().map_or(0, weight);
+    let change = Change { verb, filter, sub, value, cost, place: steps.join(".") };
+    change.descend(document, &steps, attributes, budget)
 }
 
 struct Change {
@@ -141,6 +148,8 @@ struct Change {
     filter: Option<Filter>,
     sub: Option<String>,
     value: Option<Value>,
+    /// What it costs to write the value once.
+    cost: usize,
     place: String,
 }
 
@@ -151,44 +160,37 @@ fn find(map: &Map<String, Value>, name: &str) -> Option<String> {
 
 impl Change {
     fn descend(
-        self,
+        &self,
         map: &mut Map<String, Value>,
         steps: &[String],
         attributes: &'static [Attribute],
+        budget: &mut Budget,
     ) -> Result<(), ScimError> {
         let Some((step, below)) = steps.split_first() else { return Ok(()) };
+        budget.spend(map.len(), &self.place)?;
         let attribute = schema::find(attributes, step);
         let key = find(map, step).unwrap_or_else(|| attribute.map_or(step.as_str(), |found| found.name).to_owned());
         let many = attribute.is_some_and(|attribute| attribute.many);
         if below.is_empty() {
-            return match self.filter {
-                Some(_) => self.in_list(map, &key),
-                None => self.at(map, &key, many),
+            return match &self.filter {
+                Some(filter) => self.in_list(filter, map, &key, budget),
+                None => self.at(map, &key, many, budget),
             };
         }
         let subs = attribute.map_or(&[][..], |attribute| attribute.subs);
         match map.get_mut(&key) {
-            Some(Value::Object(inner)) => self.descend(inner, below, subs),
+            Some(Value::Object(inner)) => self.descend(inner, below, subs, budget),
             Some(Value::Array(list)) => {
                 // A part of a list without a filter is that part of each element.
-                self.bounded(list.len())?;
-                let place = self.place.clone();
-                let change = |element: &mut Value| {
-                    let again = Self {
-                        verb: self.verb,
-                        filter: self.filter.clone(),
-                        sub: self.sub.clone(),
-                        value: self.value.clone(),
-                        place: place.clone(),
-                    };
-                    element.as_object_mut().map_or(Ok(()), |inner| again.descend(inner, below, subs))
-                };
-                list.iter_mut().try_for_each(change)
+                self.short(list.len())?;
+                budget.spend(list.len(), &self.place)?;
+                let inner = list.iter_mut().filter_map(Value::as_object_mut);
+                inner.into_iter().try_for_each(|inner| self.descend(inner, below, subs, budget))
             }
             _ if self.verb == Verb::Remove => Ok(()),
             _ => {
                 let mut inner = Map::new();
-                self.descend(&mut inner, below, subs)?;
+                self.descend(&mut inner, below, subs, budget)?;
                 map.insert(key, if many { Value::Array(vec![inner.into()]) } else { inner.into() });
                 Ok(())
             }
@@ -196,13 +198,20 @@ impl Change {
     }
 
     /// A whole attribute.
-    fn at(self, map: &mut Map<String, Value>, key: &str, many: bool) -> Result<(), ScimError> {
-        self.bounded(1)?;
-        let value = self.value.unwrap_or_default();
+    fn at(
+        &self,
+        map: &mut Map<String, Value>,
+        key: &str,
+        many: bool,
+        budget: &mut Budget,
+    ) -> Result<(), ScimError> {
+        budget.spend(self.cost, &self.place)?;
+        let value = self.value.clone().unwrap_or_default();
         let there = map.get(key).and_then(Value::as_array).map_or(0, Vec::len);
-        if value.as_array().map_or(0, Vec::len).saturating_add(there) > 2 * MOST_ELEMENTS {
-            return Err(too_many(&self.place));
-        }
+        let new = value.as_array().map_or(0, Vec::len);
+        self.short(new.saturating_add(there))?;
+        // Each element of one list is compared with each of the other.
+        budget.spend(16 * there * new.max(1), &self.place)?;
         match (self.verb, map.get_mut(key)) {
             (Verb::Remove, Some(Value::Array(list))) if !value.is_null() => {
                 // Entra names the values to remove.
@@ -219,7 +228,7 @@ impl Change {
                 map.remove(key);
             }
             (Verb::Add, Some(Value::Array(list))) => append(list, elements(value)),
-            (_, Some(Value::Object(before))) if value.is_object() => merge(before, value),
+            (_, Some(Value::Object(before))) if value.is_object() => self.merge(before, value, budget)?,
             (_, _) => {
                 map.insert(key.to_owned(), if many { Value::Array(elements(value)) } else { value });
             }
@@ -227,23 +236,19 @@ impl Change {
         Ok(())
     }
 
-    /// A value that is written to many places, or a list that is compared element by element, is work without end unless
-    /// it is short.
-    fn bounded(&self, places: usize) -> Result<(), ScimError> {
-        let bytes = self.value.as_ref().map_or(0, |value| value.to_string().len());
-        if places > 2 * MOST_ELEMENTS {
-            return Err(too_many(&self.place));
-        }
-        if bytes.saturating_mul(places) > MOST_BYTES {
-            let detail = format!("{}: the value is too long: send less at once", self.place);
-            return Err(ScimError::new(ScimType::InvalidValue, detail));
-        }
-        Ok(())
+    /// A list that is gone through element by element is short.
+    fn short(&self, elements: usize) -> Result<(), ScimError> {
+        if elements > 2 * MOST_ELEMENTS { Err(too_many(&self.place)) } else { Ok(()) }
     }
 
     /// The elements of a list that fit the filter.
-    fn in_list(self, map: &mut Map<String, Value>, key: &str) -> Result<(), ScimError> {
-        let Some(filter) = &self.filter else { return Ok(()) };
+    fn in_list(
+        &self,
+        filter: &Filter,
+        map: &mut Map<String, Value>,
+        key: &str,
+        budget: &mut Budget,
+    ) -> Result<(), ScimError> {
         let list = match map.get_mut(key) {
             Some(Value::Array(list)) => list,
             Some(_) => {
@@ -257,7 +262,9 @@ impl Change {
                 list
             }
         };
-        self.bounded(list.len().max(1))?;
+        self.short(list.len())?;
+        let whole: usize = list.iter().map(weight).sum();
+        budget.spend(whole.saturating_mul(filter.terms()) / 16, &self.place)?;
         let mut met = None;
         if self.verb == Verb::Remove && self.sub.is_none() {
             list.retain(|element| !fits(filter, element));
@@ -265,7 +272,7 @@ impl Change {
             for (at, element) in list.iter_mut().enumerate().filter(|(_, element)| fits(filter, element)) {
                 met = Some(at);
                 if let Some(inner) = element.as_object_mut() {
-                    Self::change_element(self.verb, inner, self.sub.as_deref(), self.value.clone());
+                    self.change_element(self.verb, inner, budget)?;
                 }
             }
             match (met, self.verb) {
@@ -274,7 +281,7 @@ impl Change {
                     // Entra adds so what is not there yet: what the filter asks for becomes part of it.
                     let mut made = Map::new();
                     asked(filter, &mut made);
-                    Self::change_element(Verb::Add, &mut made, self.sub.as_deref(), self.value.clone());
+                    self.change_element(Verb::Add, &mut made, budget)?;
                     list.push(made.into());
                     met = Some(list.len() - 1);
                 }
@@ -293,8 +300,14 @@ impl Change {
         Ok(())
     }
 
-    fn change_element(verb: Verb, inner: &mut Map<String, Value>, sub: Option<&str>, value: Option<Value>) {
-        match (verb, sub, value) {
+    fn change_element(
+        &self,
+        verb: Verb,
+        inner: &mut Map<String, Value>,
+        budget: &mut Budget,
+    ) -> Result<(), ScimError> {
+        budget.spend(self.cost, &self.place)?;
+        match (verb, self.sub.as_deref(), self.value.clone()) {
             (Verb::Remove, Some(sub), _) | (_, Some(sub), None | Some(Value::Null)) => {
                 if let Some(key) = find(inner, sub) {
                     inner.remove(&key);
@@ -305,9 +318,32 @@ impl Change {
                 inner.insert(key, value);
             }
             (Verb::Replace, None, Some(Value::Object(new))) => *inner = new,
-            (_, None, Some(value @ Value::Object(_))) => merge(inner, value),
+            (_, None, Some(value @ Value::Object(_))) => self.merge(inner, value, budget)?,
             (_, None, _) => {}
         }
+        Ok(())
+    }
+
+    /// What an object says goes into another; the value itself is paid for.
+    fn merge(&self, before: &mut Map<String, Value>, value: Value, budget: &mut Budget) -> Result<(), ScimError> {
+        let Value::Object(new) = value else { return Ok(()) };
+        // The keys that are there, by their letters: with many keys, each is not compared with each.
+        budget.spend(before.keys().map(|key| 64 + key.len()).sum(), &self.place)?;
+        let mut keys: HashMap<String, String> =
+            before.keys().map(|key| (key.to_ascii_lowercase(), key.clone())).collect();
+        for (key, value) in new {
+            let key = keys.entry(key.to_ascii_lowercase()).or_insert(key).clone();
+            match (before.get_mut(&key), value) {
+                (_, Value::Null) => {
+                    before.remove(&key);
+                }
+                (Some(Value::Object(inner)), value @ Value::Object(_)) => self.merge(inner, value, budget)?,
+                (_, value) => {
+                    before.insert(key, value);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -319,10 +355,10 @@ fn elements(value: Value) -> Vec<Value> {
 }
 
 /// Whether two elements of a list are the same one: by all they say, or by `value` where one says nothing else of weight.
-fn same(element: &Value, gone: &Value) -> bool {
-    let value = |of: &Value| of.as_object().and_then(|map| super::matches::member(map, "value").cloned());
-    let kind = |of: &Value| of.as_object().and_then(|map| super::matches::member(map, "type").cloned());
-    let named = value(gone).or_else(|| gone.is_string().then(|| gone.clone()));
+fn same<'v>(element: &'v Value, gone: &'v Value) -> bool {
+    let part = |of: &'v Value, name: &str| of.as_object().and_then(|map| super::matches::member(map, name));
+    let (value, kind) = (|of| part(of, "value"), |of| part(of, "type"));
+    let named = value(gone).or_else(|| gone.is_string().then_some(gone));
     element == gone
         || named.is_some() && value(element) == named && (kind(gone).is_none() || kind(gone) == kind(element))
 }
@@ -351,22 +387,6 @@ fn one_primary(list: &mut [Value], newest: usize) {
     for (_, element) in list.iter_mut().enumerate().filter(|(at, element)| *at != newest && is_primary(element)) {
         if let Some(map) = element.as_object_mut() {
             map.insert("primary".to_owned(), false.into());
-        }
-    }
-}
-
-fn merge(before: &mut Map<String, Value>, value: Value) {
-    let Value::Object(new) = value else { return };
-    for (key, value) in new {
-        let key = find(before, &key).unwrap_or(key);
-        match (before.get_mut(&key), value) {
-            (_, Value::Null) => {
-                before.remove(&key);
-            }
-            (Some(Value::Object(inner)), value @ Value::Object(_)) => merge(inner, value),
-            (_, value) => {
-                before.insert(key, value);
-            }
         }
     }
 }

@@ -17,6 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Call, MOST_SCANNED, TRIES,
     ask::{Ask, Wanted, Window, list},
+    budget::Budget,
     document,
     error::{ScimError, ScimErrorWords, ScimType, answer},
     matches::fits,
@@ -121,7 +122,7 @@ async fn put(
     let shape = ask.shape()?;
     let said = document::read(body, USER, USER_ATTRIBUTES)?;
     let user = control
-        .rewrite_user(&call, &id, |before| {
+        .rewrite_user(&call, &id, said.contains_key("active"), |before| {
             let mut said = said.clone();
             if let (false, Some(active)) = (said.contains_key("active"), before.get("active")) {
                 said.insert("active".to_owned(), active.clone());
@@ -149,10 +150,12 @@ async fn change(
 ) -> Answer {
     let shape = ask.shape()?;
     let operations = patch::read(&body)?;
+    let names_active = operations.iter().any(|operation| operation.target.path.is(&["active"]));
     let user = control
-        .rewrite_user(&call, &id, |mut said| {
+        .rewrite_user(&call, &id, names_active, |mut said| {
+            let mut budget = Budget::default();
             for operation in operations.clone() {
-                patch::apply(&mut said, operation, USER_ATTRIBUTES)?;
+                patch::apply(&mut said, operation, USER_ATTRIBUTES, &mut budget)?;
             }
             document::read(said.into(), USER, USER_ATTRIBUTES)
         })
@@ -259,11 +262,13 @@ impl Control {
         }
     }
 
-    /// Reads a user, has it rewritten, and writes it; again if somebody else was first.
+    /// Reads a user, has it rewritten, and writes it; again if somebody else was first. `names_active`: whether the request
+    /// itself says something of `active`. What the provider said of it before is no reason to undo what an admin did.
     async fn rewrite_user(
         &self,
         call: &Call,
         id: &str,
+        names_active: bool,
         rewrite: impl Fn(Map<String, Value>) -> Result<Map<String, Value>, ScimError>,
     ) -> Result<ScimUser, ScimError> {
         call.actor.may_write(Area::Scim)?;
@@ -274,8 +279,8 @@ impl Control {
             let after = rewrite(before.clone())?;
             let to = user_name(&after)?;
             let suspended = match after.get("active").and_then(Value::as_bool) {
-                Some(false) if !user.suspended => Some(true),
-                Some(true) if user.suspended && before.get("active") != Some(&Value::Bool(true)) => Some(false),
+                Some(false) if !user.suspended && names_active => Some(true),
+                Some(true) if user.suspended && before.get("active") == Some(&Value::Bool(false)) => Some(false),
                 _ => None,
             };
             let unit = self.scim_unit(call, &after)?.filter(|unit| *unit != user.unit);
@@ -284,8 +289,10 @@ impl Control {
             }
             let patch = UserPatch { unit, suspended, ..UserPatch::default() };
             self.may(&call.actor, &Directive::User(user.address.clone(), Action::Change(patch.clone()))).await?;
-            let reason = changed(&before, &after);
-            let wish = Provision::ChangeUser { id: user.id, from: user.address, to, patch, expect: user.version };
+            let reason = changed(&before, &after, suspended.map(|_| "active"));
+            let (from, expect) = (user.address, user.version);
+            let within = (!call.actor.sees_all()).then(|| call.top());
+            let wish = Provision::ChangeUser { id: user.id, from, to, patch, expect, within };
             let by = Actor { by: call.actor.name(), reason: Some(&reason) };
             match self.store.provision(&wish, &record(after), by).await {
                 Err(EditError::Stale { .. } | EditError::Absent { .. }) => {}
@@ -350,12 +357,14 @@ fn words(user: &ScimUser, at: &str) -> Value {
     words.into()
 }
 
-/// The names of the attributes that differ, for the audit log; never their values.
-pub(super) fn changed(before: &Map<String, Value>, after: &Map<String, Value>) -> String {
+/// The names of the attributes that differ, for the audit log; never their values. `besides`: one that took effect, whether
+/// or not it differs from what was said before.
+pub(super) fn changed(before: &Map<String, Value>, after: &Map<String, Value>, besides: Option<&str>) -> String {
     let mut names: Vec<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
+    names.retain(|name| before.get(*name) != after.get(*name));
+    names.extend(besides);
     names.sort_unstable();
     names.dedup();
-    names.retain(|name| before.get(*name) != after.get(*name));
     let text = format!("SCIM: {}", names.join(", "));
     if text.len() <= 200 { text } else { format!("SCIM: {} attributes", names.len()) }
 }

@@ -1,6 +1,6 @@
 //! Why a change of the directory was not made: what, where, and what to do instead.
 
-use crate::model::{BadName, Place};
+use crate::model::{BadName, Place, UnitPath, UserId};
 use crate::store::StoreError;
 
 /// Why [`crate::store::Store::change`] did nothing.
@@ -55,6 +55,22 @@ pub enum EditError {
         what: String,
         /// How to mend it.
         remedy: &'static str,
+    },
+    /// Without them nobody could give roles any more.
+    #[error("{user} is the last super admin: make another person super admin first")]
+    LastSuper {
+        /// Who.
+        user: UserId,
+    },
+    /// An admin of a subtree would change what is not theirs.
+    #[error("{place} {what}: an admin of {top} may not do this; ask an admin of the whole organisation")]
+    OutOfReach {
+        /// The row.
+        place: Place,
+        /// Why it is not theirs to change.
+        what: String,
+        /// The top of what they reach.
+        top: UnitPath,
     },
     /// Something about the list as a whole cannot be.
     #[error("{what}: no more than {most} are taken at once")]

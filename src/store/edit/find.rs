@@ -58,6 +58,13 @@ pub(super) async fn mailboxes_among(c: &mut AnyConnection, ids: &[&UserId]) -> R
     found.iter().map(|row| Ok(UserId::parse(row.try_get(0)?)?)).collect()
 }
 
+/// Those of these people who have a role.
+pub(super) async fn admins_among(c: &mut AnyConnection, ids: &[&UserId]) -> Result<HashSet<UserId>, Failed> {
+    let sql = "SELECT address FROM admins WHERE address IN ";
+    let found = rows::some(c, sql, ids.iter().map(|id| id.as_str())).await?;
+    found.iter().map(|row| Ok(UserId::parse(row.try_get(0)?)?)).collect()
+}
+
 /// A shared mailbox without its members: name and unit.
 pub(super) async fn mailbox(
     c: &mut AnyConnection,

@@ -1,7 +1,7 @@
 //! A list of users brought into the directory, with a report. Called by `cli` and `admin`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::SystemTime,
 };
 
@@ -20,8 +20,6 @@ use crate::store::{AuditEvent, Store, feed::Write};
 const CHUNK: usize = 500;
 /// Wrong lines that a report names.
 const MOST_WRONG: usize = 1_000;
-/// Changes with an audit row of their own; the summary tells of the others.
-const TOLD: usize = 200;
 
 /// What became of a list, or would become of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub struct Imported {
 impl Store {
     /// Makes and changes the users of a list, in one transaction: all, or nobody where a line is wrong. Users who are not on
     /// the list stay as they are. With `dry_run` nothing is changed. With `within` a line that reaches outside that unit is
-    /// wrong, and so is one that names groups, which are the whole organisation's.
+    /// wrong, and so is one that names groups, which are the whole organisation's, or makes somebody who has a role.
     pub async fn import(
         &self,
         lines: &[ImportLine],
@@ -64,7 +62,6 @@ impl Store {
         if dry_run || imported.wrong_count > 0 || imported.made + imported.changed == 0 {
             return Ok(imported);
         }
-        events.truncate(TOLD);
         let mut summary = AuditEvent::new(now, "directory.imported", "done");
         let Imported { made, changed, same, .. } = imported;
         let reason = actor.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -114,9 +111,14 @@ impl Work<'_> {
             lines.iter().filter_map(|line| line.user.as_ref().ok()).map(|line| &line.user).collect();
         let mut users = find::users(self.tx, &named).await?;
         let mailboxes = find::mailboxes_among(self.tx, &named).await?;
+        let admins = if within.is_some() { find::admins_among(self.tx, &named).await? } else { HashSet::new() };
         for line in lines {
             let outcome = match &line.user {
                 Ok(user) => match within.map_or(Ok(()), |top| reaches(top, user)) {
+                    Ok(()) if admins.contains(&user.user) && !users.contains_key(&user.user) => {
+                        let user = &user.user;
+                        Ok(Err(format!("user \"{user}\" has a role from before: a super admin makes such users")))
+                    }
                     Ok(()) => {
                         let there = (users.remove(&user.user), mailboxes.contains(&user.user));
                         self.import_one(user, there, groups, within).await

@@ -37,6 +37,7 @@ impl Work<'_> {
             Action::Change(patch) => (patch, "user.changed"),
             Action::Remove => {
                 self.leave_everything(id).await?;
+                self.end_role(id).await?;
                 put::remove_user(self.tx, id).await?;
                 self.touched.users.insert(id.clone());
                 self.tell("user.removed", place, words, None);

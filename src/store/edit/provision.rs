@@ -14,10 +14,12 @@ use super::{
     Action, Actor, Changed, EditError, GroupPatch, MailboxPatch, UserPatch, find, finish, put,
     work::{Done, Stop, Work},
 };
-use crate::model::{GroupId, Place, UnixTime, UserId};
+use crate::model::{GroupId, Place, UnitPath, UnixTime, UserId};
+use crate::policy::Rights;
 use crate::store::{
-    Store,
+    Role, Store,
     feed::Write,
+    roles,
     rows::{self, Failed},
     scim::ScimId,
 };
@@ -48,6 +50,9 @@ pub enum Provision {
         patch: UserPatch,
         /// The version that the asker has seen.
         expect: i64,
+        /// What the asker reaches; none: everything. A new address takes groups and shared mailboxes over, so that who is
+        /// in what is out of reach gets none.
+        within: Option<UnitPath>,
     },
     /// A group that must not be there yet.
     MakeGroup(GroupId, GroupPatch),
@@ -109,13 +114,13 @@ impl Work<'_> {
                 self.keep(USERS, &id, user.as_str(), record, (now, now)).await?;
                 Ok(id)
             }
-            Provision::ChangeUser { id, from, to, patch, expect } => {
+            Provision::ChangeUser { id, from, to, patch, expect, within } => {
                 let place = Place::User(from.clone());
                 let made = self.known_as(USERS, id, from.as_str(), place).await?;
                 if from == to {
                     self.user(from, &Action::Change(patch.clone()), Some(*expect)).await?;
                 } else {
-                    self.rename_user(from, to, patch, *expect).await?;
+                    self.rename_user((from, to), patch, *expect, within.as_ref()).await?;
                 }
                 self.keep(USERS, id, to.as_str(), record, (made, now)).await?;
                 Ok(id.clone())
@@ -160,7 +165,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn rename_user(&mut self, from: &UserId, to: &UserId, patch: &UserPatch, expect: i64) -> Done {
+    async fn rename_user(
+        &mut self,
+        (from, to): (&UserId, &UserId),
+        patch: &UserPatch,
+        expect: i64,
+        within: Option<&UnitPath>,
+    ) -> Done {
         let place = Place::User(from.clone());
         let Some(before) = find::user(self.tx, from).await? else { return Err(EditError::Absent { place }.into()) };
         let mut groups = Vec::new();
@@ -172,6 +183,9 @@ impl Work<'_> {
         let sql = "SELECT mailbox, rights FROM mailbox_members WHERE address = $1 ORDER BY mailbox";
         for row in sqlx::query(sql).bind(from.as_str()).fetch_all(&mut *self.tx).await? {
             mailboxes.push((UserId::parse(row.try_get(0)?)?, rows::rights(row.try_get(1)?)?));
+        }
+        if let Some(top) = within {
+            self.may_rename((from, to), groups.first(), &mailboxes, top).await?;
         }
         self.user(from, &Action::Remove, Some(expect)).await?;
         let before = before.value;
@@ -196,19 +210,54 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether an admin of a subtree may give a user another address: nothing that is not theirs to give goes over.
+    async fn may_rename(
+        &mut self,
+        (from, to): (&UserId, &UserId),
+        group: Option<&GroupId>,
+        mailboxes: &[(UserId, Rights)],
+        top: &UnitPath,
+    ) -> Done {
+        let refused = |what: String| {
+            Err(EditError::OutOfReach { place: Place::User(from.clone()), what, top: top.clone() }.into())
+        };
+        if let Some(group) = group {
+            return refused(format!("is in the group \"{group}\", which a new address would take over"));
+        }
+        for (mailbox, _) in mailboxes {
+            let unit = find::mailbox(self.tx, mailbox).await?.and_then(|found| found.value.1);
+            if !unit.is_some_and(|unit| unit.is_within(top)) {
+                return refused("is in a shared mailbox outside, which a new address would take over".to_owned());
+            }
+        }
+        for user in [from, to] {
+            if roles::of(self.tx, user).await? != Role::User {
+                return refused(format!("cannot get another address: \"{user}\" has a role"));
+            }
+        }
+        Ok(())
+    }
+
     async fn rename_group(&mut self, from: &GroupId, to: &GroupId, patch: &GroupPatch, expect: i64) -> Done {
         let place = Place::Group(from.clone());
         let Some(before) = find::group(self.tx, from).await? else {
             return Err(EditError::Absent { place }.into());
         };
+        if find::group(self.tx, to).await?.is_some() {
+            return Err(EditError::Exists { place: Place::Group(to.clone()) }.into());
+        }
         let members = find::group_members(self.tx, from).await?;
+        self.touched.users.extend(members);
+        // They are the new group's before it is made: the old one is removed without any, the new one finds them.
+        let query = sqlx::query("UPDATE group_members SET name = $1 WHERE name = $2");
+        query.bind(to.as_str()).bind(from.as_str()).execute(&mut *self.tx).await?;
         self.group(from, &Action::Remove, Some(expect)).await?;
         let before = before.value;
         let whole = GroupPatch {
             priority: patch.priority.or(Some(before.priority)),
             imap: patch.imap.clone().or(Some(before.settings.imap)),
             pop: patch.pop.clone().or(Some(before.settings.pop)),
-            members: patch.members.clone().or(Some(members)),
+            members: patch.members.clone(),
             add: patch.add.clone(),
             remove: patch.remove.clone(),
         };

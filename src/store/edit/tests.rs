@@ -7,7 +7,7 @@ use super::*;
 use crate::model::{Place, Service};
 use crate::policy::{Access, Question, explain, file};
 use crate::store::{
-    AuditFilter, StoreError,
+    AuditFilter, Role, StoreError,
     tests::ground::{Ground, on_both},
 };
 
@@ -25,6 +25,8 @@ on_both! {
     a_change_of_one_process_reaches_the_other;
     a_plan_is_bound_to_the_version_it_was_made_against;
     a_list_of_users_is_imported_whole_or_reported_line_by_line;
+    every_user_of_a_long_list_is_in_the_audit_log;
+    a_role_goes_with_whoever_has_it_and_the_last_super_admin_stays;
 }
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
@@ -571,4 +573,46 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
     // A user without a unit, who is not there yet, is a mistake of the list.
     let report = store.import(&read("address\ndora@example.com\n"), ADMIN, None, false).await.unwrap();
     assert!(report.wrong[0].1.contains("the user is in no unit"), "{report:?}");
+}
+
+async fn every_user_of_a_long_list_is_in_the_audit_log(ground: Ground) {
+    let store = open(&ground).await;
+    let list: String = (0..300).map(|n| format!("u{n}@example.com,/\n")).collect();
+    let list = crate::policy::import::read_users(&format!("address,unit\n{list}")).unwrap();
+    assert_eq!(store.import(&list, ADMIN, None, false).await.unwrap().made, 300);
+    let filter = AuditFilter { event: Some("user.made".to_owned()), limit: 1_000, ..AuditFilter::default() };
+    assert_eq!(store.audit_recent(&filter).await.unwrap().len(), 300);
+}
+
+async fn a_role_goes_with_whoever_has_it_and_the_last_super_admin_stays(ground: Ground) {
+    let store = open(&ground).await;
+    change(&store, ["ann", "bob"].map(|name| make_user(name, "/"))).await.unwrap();
+    let give = async |name: &str, role: Role| store.set_role(&user(name), &role, "root", NOW).await.map(drop);
+    let remove = async |name: &str| change(&store, [Directive::User(user(name), Action::Remove)]).await.map(drop);
+    let role = async |name: &str| store.role_of(&user(name)).await.unwrap();
+    give("ann", Role::Super).await.unwrap();
+    let last = remove("ann").await;
+    assert!(matches!(&last, Err(EditError::LastSuper { user: who }) if *who == user("ann")), "{last:?}");
+    give("bob", Role::Super).await.unwrap();
+    remove("ann").await.unwrap();
+    assert_eq!(role("ann").await, Role::User);
+    let filter = AuditFilter { event: Some("role.changed".to_owned()), ..AuditFilter::default() };
+    let told = store.audit_recent(&filter).await.unwrap();
+    assert_eq!(told[0].user.as_deref(), Some("ann@example.com"));
+    let detail = told[0].detail.as_deref().unwrap();
+    assert!(detail.starts_with("by root@example.com") && detail.ends_with("super -> user"), "{detail}");
+
+    // A policy file too; but the last super admin stays one, and is no subtree's to make again.
+    let apply = async |text: &str| store.apply(&file::parse(text).unwrap(), "policy.toml").await.unwrap();
+    apply("[user.\"eva@example.com\"]\nunit = \"/\"\n[user.\"zed@example.com\"]\nunit = \"/\"\n").await;
+    give("eva", Role::Auditor).await.unwrap();
+    give("zed", Role::Super).await.unwrap();
+    give("bob", Role::User).await.unwrap();
+    apply("").await;
+    assert_eq!((role("eva").await, role("zed").await), (Role::User, Role::Super));
+    let told = store.audit_recent(&filter).await.unwrap();
+    assert_eq!(told[0].detail.as_deref(), Some("by policy.toml: auditor -> user"));
+    let list = crate::policy::import::read_users("address,unit\nzed@example.com,/\n").unwrap();
+    let report = store.import(&list, ADMIN, Some(&unit("/")), false).await.unwrap();
+    assert!(report.wrong[0].1.contains("has a role from before"), "{report:?}");
 }

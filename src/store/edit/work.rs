@@ -11,8 +11,9 @@ use super::{
 use crate::model::{ClientId, Place, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{Access, Setting, Settings};
 use crate::store::{
-    AuditEvent, apply,
+    AuditEvent, Role, apply,
     feed::{Touched, Write},
+    roles::{self, Put},
     rows::Failed,
 };
 
@@ -172,6 +173,18 @@ impl<'w> Work<'w> {
         let reason = self.actor.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         row.detail = Some(format!("by {}{reason}: {} -> {}", self.actor.by, words(before), words(after)));
         self.events.push(row);
+    }
+
+    /// The role of somebody who is being removed goes with them.
+    pub(super) async fn end_role(&mut self, user: &UserId) -> Done {
+        match roles::end(self.tx, user).await? {
+            Put::LastSuper => return Err(EditError::LastSuper { user: user.clone() }.into()),
+            Put::Done { before } => {
+                self.events.push(roles::told(user, (&before, &Role::User), self.actor.by, self.now));
+            }
+            Put::Same | Put::Full => {}
+        }
+        Ok(())
     }
 
     /// A unit that something is put into, or that an app is limited to.

@@ -144,9 +144,10 @@ impl Keeper {
     }
 }
 
-/// Everybody whose role reaches grants; there are at most 10,000 people with a role.
+/// Every user whose role reaches grants, but for the suspended; there are at most 10,000 people with a role.
 async fn keepers(tx: &mut AnyConnection) -> Result<Vec<Keeper>, Failed> {
-    let sql = "SELECT address, role, unit FROM admins WHERE role IN ('super', 'admin', 'account_access')";
+    let sql = "SELECT a.address, a.role, a.unit FROM admins a JOIN users u ON u.address = a.address \
+               WHERE a.role IN ('super', 'admin', 'account_access') AND u.suspended = 0";
     let rows = sqlx::query(sql).fetch_all(tx).await?;
     let keeper =
         |row| Ok(Keeper { user: UserId::parse(Row::try_get(row, 0)?)?, role: Role::from_columns(row, 1)? });

@@ -7,7 +7,7 @@ use super::*;
 use crate::model::{ClientId, UnitPath};
 use crate::policy::{GrantKey, GrantState, Setting, file};
 use crate::store::{
-    Action, Actor, AuditFilter, Directive, EditError, GrantFilter, Role, Settings, UnitPatch, Wish,
+    Action, Actor, AuditFilter, Directive, EditError, GrantFilter, Role, Settings, UnitPatch, UserPatch, Wish,
     tests::ground::{Ground, on_both},
 };
 
@@ -97,7 +97,16 @@ fn sales() -> UnitPath {
 async fn a_team_grant_that_is_cut_is_told_to_super_admins_admins_of_its_unit_and_who_connected_it(ground: Ground) {
     let store = store(&ground, &["email"]).await;
     let staff = UnitPath::parse("/Staff").unwrap();
+    let made = |(who, suspended): (&str, bool)| {
+        let patch = UserPatch { unit: Some(UnitPath::root()), suspended: Some(suspended), ..UserPatch::default() };
+        Wish::from(Directive::User(user(who), Action::Make(patch)))
+    };
+    let users = [("sue", false), ("ada", false), ("stu", false), ("sam", false), ("aud", false), ("off", true)];
+    store.change(&users.map(made), Actor { by: "test", reason: None }).await.unwrap();
+    // Who is suspended is told nothing, and who is no user neither.
     for (who, role) in [
+        ("off", Role::Super),
+        ("gone", Role::Super),
         ("root", Role::Super),
         ("sue", Role::Admin(sales())),
         ("ada", Role::AccountAccess(UnitPath::root())),

@@ -10,8 +10,9 @@ use crate::admin::scim::{
 
 fn patched(before: Value, operations: Value) -> Result<Value, ScimError> {
     let Value::Object(mut said) = before else { unreachable!() };
+    let mut budget = Budget::default();
     for operation in read(&json!({ "Operations": operations }))? {
-        apply(&mut said, operation, USER_ATTRIBUTES)?;
+        apply(&mut said, operation, USER_ATTRIBUTES, &mut budget)?;
     }
     Ok(document::read(said.into(), USER, USER_ATTRIBUTES)?.into())
 }
@@ -146,6 +147,16 @@ fn what_providers_send_does_what_they_mean() {
             json!({ "op": "add", "path": "urn:example:own:1.0:User:badge", "value": 7 }),
             json!({ "urn:example:own:1.0:User": { "badge": 7 } }),
         ),
+        (
+            "an extension nobody here knows, as a whole",
+            json!({ "op": "add", "value": { "urn:example:own:2.0:User": { "badge": 7 } } }),
+            json!({ "urn:example:own:2.0:User": { "badge": 7 } }),
+        ),
+        (
+            "a part of an extension, with parts of its own",
+            json!({ "op": "add", "value": { &manager: { "value": "42" } } }),
+            json!({ ENTERPRISE: { "manager": { "value": "42" } } }),
+        ),
     ] {
         assert_eq!(patched(ann(), json!([operation])).unwrap(), ann_with(after), "{who}: {operation}");
     }
@@ -192,7 +203,7 @@ fn what_cannot_be_patched_is_refused_in_the_words_of_the_rfc() {
         (json!([{ "op": "add", "path": "title", "value": "x".repeat(300_000) }]), "invalidValue"),
         (
             json!([
-                { "op": "replace", "path": "ims", "value": vec!["x"; 100] },
+                { "op": "replace", "path": "ims", "value": vec![json!({ "value": "x" }); 100] },
                 { "op": "replace", "path": "ims.display", "value": "x".repeat(3_000) },
             ]),
             "invalidValue",
@@ -209,6 +220,31 @@ fn what_cannot_be_patched_is_refused_in_the_words_of_the_rfc() {
     }
     assert_eq!(read(&json!({})).unwrap_err().word(), "invalidSyntax");
     assert_eq!(read(&json!([1])).unwrap_err().word(), "invalidSyntax");
+}
+
+/// Each operation does little; together, or list within list, they would take hundreds of megabytes, or minutes.
+#[test]
+fn little_text_that_asks_for_much_work_is_refused_soon() {
+    let inner = vec![json!({ "c": 1 }); 290];
+    let lists = json!([
+        { "op": "add", "path": "urn:x:User", "value": vec![json!({ "b": inner }); 290] },
+        { "op": "add", "path": "urn:x:User:b.c", "value": "x".repeat(900) },
+    ]);
+    let list = vec![json!({ "value": "x".repeat(1_000), "type": "work" }); 400];
+    let mut filters = vec![json!({ "op": "add", "path": "ims", "value": list })];
+    let filter = vec!["value co \"y\""; 199].join(" or ");
+    filters.extend(vec![json!({ "op": "remove", "path": format!("ims[{filter}].display") }); 200]);
+    let object: Value = (0..20_000).map(|n| (format!("a{n}"), json!(n))).collect();
+    let merges = vec![json!({ "op": "add", "path": "own", "value": object }); 4];
+    let adds = vec![json!({ "op": "replace", "path": "own", "value": vec![json!({ "a": 1 }); 100] }); 900];
+    for (what, operations) in
+        [("lists", lists), ("filters", json!(filters)), ("merges", json!(merges)), ("values", json!(adds))]
+    {
+        let began = std::time::Instant::now();
+        let error = patched(ann(), operations).unwrap_err();
+        assert!(format!("{error:?}").contains("too much work together"), "{what}: {error:?}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{what}: {:?}", began.elapsed());
+    }
 }
 
 proptest! {
