@@ -262,6 +262,10 @@ impl Control {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Overtaken { .. }) {
+            let detail = "others change the policy without a pause, so nothing was changed: try again";
+            return Self::new(ProblemKind::Unavailable, detail).retry_after(1);
+        }
         tracing::error!(%error, "the API cannot reach the database");
         Self::new(ProblemKind::Unavailable, "the database does not answer; nothing was changed").retry_after(5)
     }
