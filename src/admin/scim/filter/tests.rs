@@ -136,3 +136,18 @@ proptest! {
         prop_assert!(fits(&either, &ann));
     }
 }
+
+#[test]
+fn members_that_a_filter_names_by_id_alone_need_no_others() {
+    for (text, ids) in [
+        ("id eq \"g\" and members eq \"a\"", Some(&["a"][..])),
+        ("members eq \"a\" or not (MEMBERS.value ne \"b\")", Some(&["a", "b"])),
+        ("displayName pr", Some(&[])),
+        ("id eq \"g\" and members pr", None),
+        ("members.display eq \"a\"", None),
+        ("members eq \"a\" and members co \"b\"", None),
+        ("members[value eq \"a\"]", None),
+    ] {
+        assert_eq!(Filter::parse(text).unwrap().compared("members").as_deref(), ids, "{text}");
+    }
+}
