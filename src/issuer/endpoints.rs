@@ -214,4 +214,26 @@ mod tests {
             assert!(read_text(&text).is_err(), "{what}");
         }
     }
+    #[test]
+    fn endpoints_that_were_good_stay_so_while_the_issuer_does_not_answer() {
+        use crate::token::Rules;
+        let settings = Settings::new(Rules::new(ISSUER, ["portcullis"]), None);
+        let (refresh, gap, most) = (settings.refresh, settings.forced_gap, settings.max_stale);
+        let finder = Finder::new(&settings);
+        let (start, second) = (UnixTime::from_secs(1_000_000), Duration::from_secs(1));
+        let good = Endpoints { token: "https://id.example.com/token".into(), ..Endpoints::default() };
+        let silence = || FetchError::NoAnswer { url: ISSUER.into(), problem: "refused".into() };
+
+        assert!(finder.remember(start, Err(silence())).is_err());
+        assert!(finder.remembered(start).is_some_and(|answer| answer.is_err()), "not asked again at once");
+        assert!(finder.remembered(start + gap).is_none());
+
+        assert_eq!(finder.remember(start, Ok(good.clone())).ok(), Some(good.clone()));
+        assert_eq!(finder.remembered(start + refresh - second).and_then(Result::ok), Some(good.clone()));
+        let late = start + refresh;
+        assert!(finder.remembered(late).is_none(), "asked again");
+        assert_eq!(finder.remember(late, Err(silence())).ok(), Some(good.clone()));
+        assert_eq!(finder.remembered(late + second).and_then(Result::ok), Some(good));
+        assert!(finder.remember(start + most, Err(silence())).is_err(), "as stale as keys may be");
+    }
 }
