@@ -25,7 +25,11 @@ const WRITTEN: &str = "/Written";
 const STAYING: usize = 20;
 /// Sessions that share a mailbox.
 const TOGETHER: usize = 5;
+/// Is in the directory, but signs in only while the database is down.
+const LATE: &str = "late@example.com";
 
+/// How long the database is gone before somebody signs in, and back before a change is made.
+const OUTAGE: Duration = Duration::from_secs(3);
 /// How long the database is watched while nothing happens.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -43,6 +47,9 @@ struct Arguments {
     /// Changes that end nobody, one after the other, for the time each takes
     #[arg(long, default_value_t = 300)]
     writes: usize,
+    /// Stop PostgreSQL for a while before the first of those changes
+    #[arg(long)]
+    outage: bool,
     /// The database; PostgreSQL is started for the occasion
     #[arg(long, value_enum, default_value_t = Database::Sqlite)]
     database: Database,
@@ -90,6 +97,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         .collect();
     let mut people: Vec<_> =
         users.iter().map(|(user, falls)| (user.as_str(), if *falls { FALLS } else { STAYS })).collect();
+    people.push((LATE, STAYS));
     people.sort_unstable();
     people.dedup();
     for (place, (user, _)) in places.iter().flat_map(|place| people.iter().map(move |one| (place, one))) {
@@ -129,6 +137,10 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
             );
             writes(&admin, arguments.writes, server.as_ref()).await?;
         }
+        if let Some(server) = server.as_ref().filter(|_| round == 0 && arguments.outage) {
+            staying.extend(outage(server, &places, &gateways).await?);
+            sessions::still_there(&mut staying).await?;
+        }
         all.add(&admin, falling).await?;
         sessions::still_there(&mut staying).await?;
         admin.set_imap(FALLS, "any").await?;
@@ -136,6 +148,24 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     all.report(arguments.rounds);
     println!("{} sessions of another unit stayed, heard nothing and answer", staying.len());
     Ok(())
+}
+
+/// Without the database: on every node who is known comes in from the snapshot, and a first sign-in, whose grant nobody could
+/// cut, has to wait.
+async fn outage(server: &postgres::Server, places: &[Place], gateways: &[Process]) -> anyhow::Result<Vec<Session>> {
+    server.stop();
+    sleep(OUTAGE).await;
+    let mut came = Vec::new();
+    for (place, gateway) in places.iter().zip(gateways) {
+        came.extend(sessions::idle(place, gateway, [("u00000@example.com", false)].into_iter()).await?);
+        let late = sessions::idle(place, gateway, [(LATE, false)].into_iter()).await;
+        let Err(refused) = late else { anyhow::bail!("{LATE} came in without the database") };
+        anyhow::ensure!(refused.to_string().contains("[UNAVAILABLE]"), "{LATE} was refused otherwise: {refused}");
+    }
+    server.start_again();
+    sleep(OUTAGE).await;
+    println!("the database was gone for a while: {} known people came in, first sign-ins had to wait", came.len());
+    Ok(came)
 }
 
 /// How long it takes until a change is acknowledged, with all those sessions there.
