@@ -20,8 +20,6 @@ use support::{
     wire::{Imap, xoauth2},
 };
 
-const ROOT: &str = "root@example.com";
-
 #[test]
 fn people_sign_in_with_the_organisations_issuer_and_the_cookie_takes_the_place_of_a_token() {
     if !program::have("node:oidc-provider") {
@@ -101,72 +99,6 @@ fn whoever_signs_in_reads_the_exact_cause_of_their_own_refusal() {
     assert_eq!(browser.sign_in(olaf, &path).status, StatusCode::OK);
     let page = browser.see(&path).text;
     assert!(page.contains("policy_service_off") && page.contains("unit &#34;/Off&#34;"), "{page}");
-}
-
-#[test]
-fn the_first_admin_signs_in_and_enters_the_secret_once() {
-    if !program::have("node:oidc-provider") {
-        return;
-    }
-    let (_provider, gate, mut browser) = pair("", " full");
-    let secret = std::fs::read_to_string(gate.dir().join("data/bootstrap-secret")).unwrap();
-    assert!(browser.see("/bootstrap").text.contains("/signin?to=/bootstrap"));
-    assert_eq!(
-        browser.submit("/bootstrap", &[("csrf", "x"), ("secret", secret.trim())]).status,
-        StatusCode::UNAUTHORIZED
-    );
-    // Nobody's address, and not on the way to the bootstrap page.
-    let shown = browser.sign_in(ROOT, "/");
-    assert_eq!(shown.status, StatusCode::FORBIDDEN, "{}", shown.text);
-    assert!(shown.text.contains(ROOT) && shown.text.contains("Reference: "), "{}", shown.text);
-
-    let shown = browser.sign_in(ROOT, "/bootstrap");
-    assert!(shown.text.contains("url=/bootstrap"), "{}", shown.text);
-    assert_eq!(browser.me().word(), "forbidden", "still nobody");
-    let page = browser.see("/bootstrap");
-    let csrf = page.after("name=\"csrf\" value=\"").unwrap();
-    assert_eq!(browser.submit("/bootstrap", &[("csrf", "x"), ("secret", secret.trim())]).word(), "foreign");
-    let wrong = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", "pcb_wrong")]);
-    assert_eq!(wrong.status, StatusCode::FORBIDDEN, "{}", wrong.text);
-    assert!(wrong.text.contains("That secret is not good"), "{}", wrong.text);
-    let good = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", secret.trim())]);
-    assert_eq!(good.status, StatusCode::OK, "{}", good.text);
-    assert!(good.text.contains("You are super admin"), "{}", good.text);
-    let me: serde_json::Value = serde_json::from_str(&browser.me().text).unwrap();
-    assert_eq!((&me["name"], &me["role"], &me["user_unit"]), (&json!(ROOT), &json!("super"), &json!("/")));
-    assert!(browser.see("/bootstrap").text.contains("somebody administers already"));
-    let again = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", secret.trim())]);
-    assert_eq!(again.status, StatusCode::FORBIDDEN, "used is used: {}", again.text);
-    gate.audit_with(&["--cause", "bootstrap_secret"], 2, |row| row["event"] == "bootstrap.refused");
-
-    // A change by cookie needs the session's token and must come from our own pages.
-    let csrf = browser.csrf();
-    let gateway = browser.gateway.clone();
-    let (own, elsewhere) = (("origin", gateway.as_str()), ("origin", "https://evil.example.org"));
-    let token = ("x-portcullis-csrf", csrf.as_str());
-    let unit = |name: &str| json!({ "path": name });
-    for (headers, path, good) in [
-        (vec![own, token, ("sec-fetch-site", "same-origin")], "/One", true),
-        (vec![token], "/Two", true),
-        (vec![own], "/Three", false),
-        (vec![own, ("x-portcullis-csrf", "wrong")], "/Three", false),
-        (vec![elsewhere, token], "/Three", false),
-        (vec![("origin", "null"), token], "/Three", false),
-        (vec![own, token, ("sec-fetch-site", "cross-site")], "/Three", false),
-        (vec![own, token, ("sec-fetch-site", "same-site")], "/Three", false),
-    ] {
-        let shown = browser.api(Method::POST, "/api/v1/units", &headers, &unit(path));
-        assert_eq!(shown.status == StatusCode::CREATED, good, "{headers:?}: {}", shown.text);
-        if !good {
-            assert_eq!(shown.word(), "foreign");
-        }
-    }
-    let units = browser.api(Method::GET, "/api/v1/units", &[], &json!(null)).text;
-    assert!(units.contains("/Two") && !units.contains("/Three"), "{units}");
-    let rows = gate.audit_with(&[], 1, |row| row["unit"] == "/Two");
-    let row = rows.iter().find(|row| row["unit"] == "/Two").unwrap();
-    assert!(row["detail"].as_str().unwrap().starts_with(&format!("by {ROOT}: ")), "{row}");
-    assert!(!gate.log().contains(secret.trim()) && !gate.log().contains("pcs_"), "a secret is in the log");
 }
 
 #[test]
@@ -324,6 +256,7 @@ fn where_sign_in_is_not_set_up_or_its_issuer_is_away_the_pages_say_so() {
     assert_eq!(browser.see("/signin").status, StatusCode::NOT_FOUND);
     let page = browser.see("/bootstrap");
     assert!(page.text.contains("portcullis bootstrap --secret-file"), "{}", page.text);
+    assert!(!gate.dir().join("data/bootstrap-link").exists(), "a link that leads nowhere");
 
     let gate = provider.gate_with(SIGN_IN);
     let mut browser = Browser::new(&gate);
