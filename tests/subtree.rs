@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{
     Gate, Setup,
@@ -37,8 +37,101 @@ fn sales(gate: &Gate, first: &Api) -> Api {
     Api::with(gate, made["token"].as_str().unwrap())
 }
 
+fn scim(api: &Api, method: Method, path: &str, body: Value) -> Answer {
+    api.raw(method, path, "application/scim+json", body.to_string().into_bytes())
+}
+
 fn import(api: &Api, list: &str) -> Answer {
     api.raw(Method::POST, "/api/v1/directory-import", "text/csv", list.as_bytes().to_vec())
+}
+
+/// Every way in which the admin of `/Sales` suspends this user: whether it is let through, and what was said.
+fn suspensions(sales: &Api, user: &str, id: &str) -> Vec<(&'static str, bool, String)> {
+    let mut tried = Vec::new();
+    let mut tell = |way, answer: Answer| {
+        assert!(
+            answer.status.is_success() || matches!(answer.status.as_u16(), 403 | 422),
+            "{way}: {}",
+            answer.text
+        );
+        tried.push((way, answer.status.is_success(), answer.text));
+    };
+    let one = format!("/api/v1/users/{user}");
+    tell("preview", sales.if_match("*").patch(&format!("{one}?preview=true"), &json!({ "suspended": true })));
+    tell("api", sales.if_match("*").patch(&one, &json!({ "suspended": true })));
+    tell("api, back", sales.if_match("*").patch(&one, &json!({ "suspended": false })));
+    let change = json!({ "kind": "user", "name": user, "action": "change", "set": { "suspended": true } });
+    tell("changes", sales.post("/api/v1/changes", &json!({ "changes": [change] })));
+    let replace = |active: bool| {
+        let schemas = ["urn:ietf:params:scim:api:messages:2.0:PatchOp"];
+        json!({ "schemas": schemas, "Operations": [{ "op": "replace", "path": "active", "value": active }] })
+    };
+    tell("import, back", import(sales, &format!("address,suspended\n{user},no\n")));
+    tell("scim", scim(sales, Method::PATCH, &format!("/scim/v2/Users/{id}"), replace(false)));
+    tell("scim, back", scim(sales, Method::PATCH, &format!("/scim/v2/Users/{id}"), replace(true)));
+    tell("import", import(sales, &format!("address,suspended\n{user},yes\n")));
+    let command = |arguments: &[&str]| {
+        let run = sales.command(arguments);
+        let text = String::from_utf8([run.stdout, run.stderr].concat()).unwrap();
+        (run.status.code().unwrap(), text)
+    };
+    let (code, text) = command(&["users", "set", user, "--suspended", "false"]);
+    assert!(matches!(code, 0 | 1), "{text}");
+    tried.push(("command", code == 0, text));
+    tried
+}
+
+#[test]
+fn whoever_has_a_role_beyond_a_subtree_is_not_for_its_admins_to_suspend_or_move() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    for (name, role, theirs) in [
+        ("boss", json!({ "role": "super" }), false),
+        ("reader", json!({ "role": "auditor" }), false),
+        ("other", json!({ "role": "admin", "unit": "/Listed" }), false),
+        ("above", json!({ "role": "admin", "unit": "/" }), false),
+        ("keeper", json!({ "role": "account_access", "unit": "/Listed" }), false),
+        ("peer", json!({ "role": "admin", "unit": "/Sales" }), true),
+        ("below", json!({ "role": "account_access", "unit": "/Sales/Field" }), true),
+        ("plain", json!(null), true),
+    ] {
+        let user = format!("{name}@example.com");
+        let body = json!({ "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": user });
+        let made = ok(&scim(&sales, Method::POST, "/scim/v2/Users", body));
+        let id = made["id"].as_str().unwrap();
+        if !role.is_null() {
+            ok(&first.put(&format!("/api/v1/admins/{user}"), &role));
+        }
+        for (way, let_through, text) in suspensions(&sales, &user, id) {
+            // Nothing is wrong with saying what is so already.
+            let is_said_already = matches!(way, "import, back" | "scim, back");
+            assert_eq!(let_through, theirs || is_said_already, "{name}: {way}: {text}");
+            if !let_through {
+                assert!(
+                    text.contains(&user) && text.contains("may not suspend or move") || text.contains("beyond"),
+                    "{text}"
+                );
+            }
+        }
+        let one = format!("/api/v1/users/{user}");
+        let moved = sales.if_match("*").patch(&one, &json!({ "unit": "/Sales/Field" }));
+        assert_eq!(moved.status.is_success(), theirs, "{name}: {}", moved.text);
+        if !theirs {
+            assert_eq!((moved.status, moved.problem()), (StatusCode::FORBIDDEN, "forbidden".to_owned()));
+        }
+        let listed = import(&sales, &format!("address,unit\n{user},/Sales/Field\n"));
+        assert_eq!(listed.status.is_success(), theirs, "{name}: {}", listed.text);
+        let now = ok(&first.get(&one));
+        let unit = if theirs { "/Sales/Field" } else { "/Sales" };
+        assert_eq!((&now["unit"], &now["suspended"]), (&json!(unit), &json!(false)), "{name}");
+        // What else is said of them is not in the way: they read mail here like everybody.
+        ok(&sales.if_match("*").patch(&one, &json!({ "imap": { "apps": "off" } })));
+        let title = json!({ "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{ "op": "replace", "path": "title", "value": "Dr" }] });
+        ok(&scim(&sales, Method::PATCH, &format!("/scim/v2/Users/{id}"), title));
+    }
+    // Who sees all may.
+    ok(&first.if_match("*").patch("/api/v1/users/reader@example.com", &json!({ "suspended": true })));
 }
 
 #[test]
