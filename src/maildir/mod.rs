@@ -48,7 +48,7 @@ pub use flags::{FlagOp, Flags};
 pub use listing::{Folder, SpecialUse};
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Meta, Mode, Update, View};
+pub use view::{CopyUid, Files, Glance, Meta, Mode, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

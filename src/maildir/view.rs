@@ -20,9 +20,11 @@ use super::{
 use crate::model::UnixTime;
 
 mod edit;
+mod survey;
 
 pub use edit::CopyUid;
 pub(super) use edit::copy_uids;
+pub use survey::{Files, Glance};
 
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

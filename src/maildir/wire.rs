@@ -121,27 +121,58 @@ impl MessageReader {
     /// # Errors
     /// `Io` from the disk; `Gone` if the file was cut short meanwhile, so that the size announced can not be kept.
     pub async fn next(&mut self) -> Result<Option<Bytes>, MailError> {
-        while !self.window.is_empty() {
-            if self.bare == 0 {
-                self.at = Cursor { wire: self.window.start, disk: self.window.start, last: 0 };
-            } else if self.at.wire > self.window.start {
-                self.at = Cursor::default();
-            }
-            let left = if self.bare == 0 { self.window.end - self.window.start } else { CHUNK as u64 / 2 };
-            let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let bytes = self.read(self.at.disk, wanted).await?;
-            if bytes.is_empty() {
-                return Err(MailError::Gone { uid: self.uid });
-            }
-            if self.bare == 0 {
-                self.window.start += bytes.len() as u64;
-                return Ok(Some(bytes));
-            }
-            if let Some(chunk) = self.converted(&bytes) {
+        while let Some((at, wanted)) = self.wanted() {
+            let bytes = self.read(at, wanted).await?;
+            if let Some(chunk) = self.arrived(bytes)? {
                 return Ok(Some(chunk));
             }
         }
         Ok(None)
+    }
+
+    /// As [`MessageReader::next`], for work that is on a blocking thread already.
+    ///
+    /// # Errors
+    /// As [`MessageReader::next`].
+    pub fn next_blocking(&mut self) -> Result<Option<Bytes>, MailError> {
+        while let Some((at, wanted)) = self.wanted() {
+            let bytes = read_waiting(&self.file, at, wanted)?;
+            if let Some(chunk) = self.arrived(bytes)? {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Which bytes of the file are needed next; none at the end of the range.
+    fn wanted(&mut self) -> Option<(u64, usize)> {
+        if self.window.is_empty() {
+            return None;
+        }
+        if self.bare == 0 {
+            self.at = Cursor { wire: self.window.start, disk: self.window.start, last: 0 };
+        } else if self.at.wire > self.window.start {
+            self.at = Cursor::default();
+        }
+        let left = if self.bare == 0 {
+            self.window.end - self.window.start
+        } else {
+            // One byte at least: a file that is shorter now shows it by having none.
+            (self.size - self.bare).saturating_sub(self.at.disk).clamp(1, CHUNK as u64 / 2)
+        };
+        Some((self.at.disk, usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)))
+    }
+
+    /// What the bytes that were wanted are on the wire; nothing if they lie before the range.
+    fn arrived(&mut self, bytes: Bytes) -> Result<Option<Bytes>, MailError> {
+        if bytes.is_empty() {
+            return Err(MailError::Gone { uid: self.uid });
+        }
+        if self.bare > 0 {
+            return Ok(self.converted(&bytes));
+        }
+        self.window.start += bytes.len() as u64;
+        Ok(Some(bytes))
     }
 
     /// All of the range at once, which the caller knows to be small.
@@ -192,19 +223,21 @@ impl MessageReader {
             return Ok(bytes);
         }
         let file = Arc::clone(&self.file);
-        let read = move || {
-            let mut buffer = vec![0; wanted];
-            let count = loop {
-                match rustix::io::pread(&*file, &mut buffer, at) {
-                    Err(Errno::INTR) => {}
-                    other => break other.map_err(io("reading a message"))?,
-                }
-            };
-            buffer.truncate(count);
-            Ok(Bytes::from(buffer))
-        };
-        self.pool.run("reading a message", read).await
+        self.pool.run("reading a message", move || read_waiting(&file, at, wanted)).await
     }
+}
+
+/// Reads, waiting for the disk where that is needed; nothing at the file's end.
+fn read_waiting(file: &File, at: u64, wanted: usize) -> Result<Bytes, MailError> {
+    let mut buffer = vec![0; wanted];
+    let count = loop {
+        match rustix::io::pread(file, &mut buffer, at) {
+            Err(Errno::INTR) => {}
+            other => break other.map_err(io("reading a message"))?,
+        }
+    };
+    buffer.truncate(count);
+    Ok(Bytes::from(buffer))
 }
 
 /// Reads what needs no waiting for the disk; nothing if that is nothing, or the system can not tell.

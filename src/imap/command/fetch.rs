@@ -11,7 +11,7 @@ use nom::{
 
 use super::{
     Command,
-    grammar::{Fault, Parsed, astring, list0, list1, nz_number, partial, sequence_set, sp, whole, word},
+    grammar::{Fault, Parsed, astring, list0, list1, message_set, nz_number, partial, sp, whole, word},
 };
 use crate::imap::write::Code;
 
@@ -90,7 +90,7 @@ const MAX_PART_DEPTH: usize = 100;
 
 pub(super) fn fetch(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
     let items = alt((list0(item), map(item_or_macro, |items| items)));
-    let (set, items) = whole((preceded(sp, sequence_set), preceded(sp, items)), arguments)?;
+    let (set, items) = whole((preceded(sp, message_set), preceded(sp, items)), arguments)?;
     if items.is_empty() {
         return Err(Fault::syntax("FETCH needs at least one item"));
     }

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use super::{
     messages::gone,
-    news::flag_names,
+    news::{Selected, flag_names},
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
 };
 use crate::imap::{
-    command::{FetchItem, Section, SectionText, SequenceSet},
-    set::{self, Ranges},
+    command::{FetchItem, Section, SectionText},
+    set::MessageSet,
     write::{self, FetchLine},
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Mode, View};
@@ -26,12 +26,13 @@ const PIECE: usize = 16 * 1024;
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     items: &[FetchItem],
     uid: bool,
 ) -> Answer {
-    let Some(numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(numbers) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let view = &mut selected.view;
     let ask = Ask {
         items,
         uid,
@@ -61,14 +62,6 @@ pub(super) async fn fetch(
         Some(MailError::Gone { .. }) => gone(dialog),
         Some(error) => refuse(dialog, &error),
     })
-}
-
-/// The messages a set means; none if it names a message number that does not exist.
-pub(super) fn numbers(view: &View, set: &SequenceSet, uid: bool) -> Option<Ranges> {
-    if uid {
-        return Some(set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0)));
-    }
-    set::numbers(set, view.len()).ok()
 }
 
 /// Stores what the peer has been told already; the next command comes after it.

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use crate::imap::{
     command::Flag,
+    set::{self, MessageSet, Ranges},
     write::{self, Code, FetchLine, Status},
 };
 use crate::maildir::{Flags, Meta, Mode, Update, View};
@@ -12,6 +13,8 @@ use crate::session::{Ending, login::Dialog};
 /// The open mailbox.
 pub(super) struct Selected {
     pub(super) view: View,
+    /// UIDs that `$` means: what the last search with SAVE found (RFC 5182).
+    pub(super) saved: Ranges,
     /// How many keywords FLAGS has named.
     keywords: usize,
 }
@@ -19,7 +22,17 @@ pub(super) struct Selected {
 impl Selected {
     /// Nothing has been told yet.
     pub(super) fn new(view: View) -> Self {
-        Self { view, keywords: usize::MAX }
+        Self { view, saved: Ranges::default(), keywords: usize::MAX }
+    }
+
+    /// The messages a set means, by number; none if it names a message number that does not exist.
+    pub(super) fn numbers(&self, set: &MessageSet, uid: bool) -> Option<Ranges> {
+        let (count, uid_of) = (self.view.len(), |number| self.view.uid(number).unwrap_or(0));
+        match set {
+            MessageSet::Saved => Some(set::known_uids_to_numbers(&self.saved, count, uid_of)),
+            MessageSet::Named(set) if uid => Some(set::uids_to_numbers(set, count, uid_of)),
+            MessageSet::Named(set) => set::numbers(set, count).ok(),
+        }
     }
 
     /// FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1), if keywords came since they were told.
