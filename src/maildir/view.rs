@@ -20,10 +20,12 @@ use super::{
 use crate::model::UnixTime;
 
 mod edit;
+mod inside;
 mod survey;
 
 pub use edit::CopyUid;
 pub(super) use edit::copy_uids;
+pub use inside::Insight;
 pub use survey::{Files, Glance};
 
 /// How a folder is opened.

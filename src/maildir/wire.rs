@@ -121,58 +121,53 @@ impl MessageReader {
     /// # Errors
     /// `Io` from the disk; `Gone` if the file was cut short meanwhile, so that the size announced can not be kept.
     pub async fn next(&mut self) -> Result<Option<Bytes>, MailError> {
-        while let Some((at, wanted)) = self.wanted() {
+        while !self.window.is_empty() {
+            let (at, wanted) = self.wanted();
             let bytes = self.read(at, wanted).await?;
-            if let Some(chunk) = self.arrived(bytes)? {
+            if let Some(chunk) = self.take(bytes)? {
                 return Ok(Some(chunk));
             }
         }
         Ok(None)
     }
 
-    /// As [`MessageReader::next`], for work that is on a blocking thread already.
+    /// The same for a blocking thread: waits for the disk.
     ///
     /// # Errors
     /// As [`MessageReader::next`].
-    pub fn next_blocking(&mut self) -> Result<Option<Bytes>, MailError> {
-        while let Some((at, wanted)) = self.wanted() {
-            let bytes = read_waiting(&self.file, at, wanted)?;
-            if let Some(chunk) = self.arrived(bytes)? {
+    pub fn next_now(&mut self) -> Result<Option<Bytes>, MailError> {
+        while !self.window.is_empty() {
+            let (at, wanted) = self.wanted();
+            let bytes = read_now(&self.file, at, wanted)?;
+            if let Some(chunk) = self.take(bytes)? {
                 return Ok(Some(chunk));
             }
         }
         Ok(None)
     }
 
-    /// Which bytes of the file are needed next; none at the end of the range.
-    fn wanted(&mut self) -> Option<(u64, usize)> {
-        if self.window.is_empty() {
-            return None;
-        }
+    /// Where the file is to be read next, and how much of it.
+    fn wanted(&mut self) -> (u64, usize) {
         if self.bare == 0 {
             self.at = Cursor { wire: self.window.start, disk: self.window.start, last: 0 };
         } else if self.at.wire > self.window.start {
             self.at = Cursor::default();
         }
-        let left = if self.bare == 0 {
-            self.window.end - self.window.start
-        } else {
-            // One byte at least: a file that is shorter now shows it by having none.
-            (self.size - self.bare).saturating_sub(self.at.disk).clamp(1, CHUNK as u64 / 2)
-        };
-        Some((self.at.disk, usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)))
+        let left = self.window.end - self.window.start;
+        let (left, most) = if self.bare == 0 { (left, CHUNK) } else { (self.size - self.at.wire, CHUNK / 2) };
+        (self.at.disk, usize::try_from(left).unwrap_or(most).min(most))
     }
 
-    /// What the bytes that were wanted are on the wire; nothing if they lie before the range.
-    fn arrived(&mut self, bytes: Bytes) -> Result<Option<Bytes>, MailError> {
+    /// What file bytes are on the wire; nothing if they lie before the window.
+    fn take(&mut self, bytes: Bytes) -> Result<Option<Bytes>, MailError> {
         if bytes.is_empty() {
             return Err(MailError::Gone { uid: self.uid });
         }
-        if self.bare > 0 {
-            return Ok(self.converted(&bytes));
+        if self.bare == 0 {
+            self.window.start += bytes.len() as u64;
+            return Ok(Some(bytes));
         }
-        self.window.start += bytes.len() as u64;
-        Ok(Some(bytes))
+        Ok(self.converted(&bytes))
     }
 
     /// All of the range at once, which the caller knows to be small.
@@ -223,12 +218,12 @@ impl MessageReader {
             return Ok(bytes);
         }
         let file = Arc::clone(&self.file);
-        self.pool.run("reading a message", move || read_waiting(&file, at, wanted)).await
+        self.pool.run("reading a message", move || read_now(&file, at, wanted)).await
     }
 }
 
-/// Reads, waiting for the disk where that is needed; nothing at the file's end.
-fn read_waiting(file: &File, at: u64, wanted: usize) -> Result<Bytes, MailError> {
+/// Waits for the disk.
+fn read_now(file: &File, at: u64, wanted: usize) -> Result<Bytes, MailError> {
     let mut buffer = vec![0; wanted];
     let count = loop {
         match rustix::io::pread(file, &mut buffer, at) {

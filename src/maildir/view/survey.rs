@@ -3,7 +3,12 @@
 
 use std::sync::Arc;
 
-use super::View;
+use bytes::Bytes;
+
+use super::{
+    View,
+    inside::{self, Insight},
+};
 use crate::maildir::{
     disk::Dir,
     error::MailError,
@@ -103,7 +108,18 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens a message. Read it with [`MessageReader::next_blocking`].
+    /// As [`View::inside`], on the blocking thread: what is inside the first of these messages, by UID.
+    ///
+    /// # Errors
+    /// As [`View::inside`].
+    pub fn inside(&self, uids: &[u32], insight: &impl Insight) -> Result<Vec<(u32, Option<Bytes>)>, MailError> {
+        let wanted: Vec<(u32, u32)> = uids.iter().take(inside::MOST).map(|uid| (*uid, *uid)).collect();
+        let work =
+            inside::Work { folder: Arc::clone(&self.folder), pool: self.pool.clone(), insight: insight.clone() };
+        work.carry_out(&wanted)
+    }
+
+    /// Opens a message. Read it with [`MessageReader::next_now`].
     ///
     /// # Errors
     /// `Gone` if it is not where it was; see [`View::look_again`]. `Io`.

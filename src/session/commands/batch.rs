@@ -10,17 +10,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::long::Long;
+use super::{header::Headers, long::Long};
 use crate::maildir::{Files, MailError, View};
 use crate::session::{Ending, login::Dialog};
 
 /// How long a blocking thread is kept, but for the end of the message that is being read.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// Messages whose headers are asked for together.
+const AHEAD: usize = 255;
+
 /// What is done with each message.
 pub(super) trait Work: Send + 'static {
     /// One message to be read.
     type Job: Send + 'static;
+
+    /// A job's message, by UID.
+    fn uid(job: &Self::Job) -> u32;
+
+    /// The headers that are needed of all messages.
+    fn headers(&mut self) -> &mut Headers;
 
     /// Reads one. `false`: that is enough, the others need not be read. An error `Gone` passes over this one.
     fn one(&mut self, files: &Files, job: &Self::Job, stop: &Stop) -> Result<bool, MailError>;
@@ -90,6 +99,11 @@ impl<W: Work> Batch<W> {
         while !stop.is_set()
             && let Some(job) = self.left.pop_front()
         {
+            if self.work.headers().wants(W::uid(&job)) {
+                let uids = std::iter::once(&job).chain(self.left.iter().take(AHEAD)).map(W::uid);
+                let uids: Vec<u32> = uids.collect();
+                self.work.headers().look_ahead(files, &uids)?;
+            }
             match self.work.one(files, &job, stop) {
                 Ok(true) => self.done += 1,
                 Ok(false) => {

@@ -3,6 +3,7 @@
 
 mod append;
 mod batch;
+mod digest;
 mod enable;
 mod fetch;
 mod folders;

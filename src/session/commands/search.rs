@@ -9,6 +9,7 @@ use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use super::{
     batch,
+    header::Headers,
     long::Long,
     news::Selected,
     reply::{Answer, Reply, refuse},
@@ -119,7 +120,9 @@ pub(super) async fn find(
         let read = queue.len();
         if read > 0 {
             let limits = dialog.link.house.limits.message;
-            let seek = Seek { plan: Arc::clone(&plan), limits, first_only: need != Need::All, found: Vec::new() };
+            let headers = Headers::new(plan.fields.clone(), limits);
+            let (plan, first_only) = (Arc::clone(&plan), need != Need::All);
+            let seek = Seek { plan, headers, limits, first_only, found: Vec::new() };
             match batch::read(dialog, view, long, seek, queue).await? {
                 Ok(seek) => found.extend(seek.found),
                 Err(error) => return Ok(Err(error)),

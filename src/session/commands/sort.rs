@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::{
     batch::{self, Stop, Work},
-    header,
+    header::Headers,
     long::Long,
     news::Selected,
     reply::{Answer, Reply},
@@ -33,9 +33,8 @@ pub(super) async fn sort(dialog: &mut Dialog, selected: &mut Selected, sort: &So
     view.survey(found, |number, glance| {
         jobs.push_back(Job { number, uid: glance.uid, size: glance.size, date: glance.date });
     });
-    let most_header = dialog.link.house.limits.message.header_bytes;
-    let keys =
-        Keys { by: sort.by.clone(), names: names(&sort.by), most_header, rows: Vec::with_capacity(jobs.len()) };
+    let headers = Headers::new(names(&sort.by), dialog.link.house.limits.message);
+    let keys = Keys { by: sort.by.clone(), headers, rows: Vec::with_capacity(jobs.len()) };
     let sorted = match batch::read(dialog, view, &mut long, keys, jobs).await? {
         Ok(keys) => long.run(dialog, view.with_files(move |_| Ok(keys.sorted()))).await?,
         Err(error) => Err(error),
@@ -75,21 +74,23 @@ enum Key {
 /// Gathers what the messages are compared by.
 struct Keys {
     by: Vec<SortBy>,
-    /// The header fields that are needed.
-    names: Vec<String>,
-    most_header: usize,
+    headers: Headers,
     rows: Vec<(u32, Vec<Key>)>,
 }
 
 impl Work for Keys {
     type Job = Job;
 
+    fn uid(job: &Job) -> u32 {
+        job.uid
+    }
+
+    fn headers(&mut self) -> &mut Headers {
+        &mut self.headers
+    }
+
     fn one(&mut self, files: &Files, job: &Job, _: &Stop) -> Result<bool, MailError> {
-        let header = if self.names.is_empty() {
-            Vec::new()
-        } else {
-            header::fields(files, job.uid, &self.names, self.most_header)?
-        };
+        let header = self.headers.of(files, job.uid)?;
         self.rows.push((job.number, self.by.iter().map(|by| key(by.key, job, &header)).collect()));
         Ok(true)
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     batch::{self, Stop, Work},
-    header,
+    header::Headers,
     long::Long,
     news::Selected,
     reply::{Answer, Reply, refuse},
@@ -47,7 +47,7 @@ pub(super) async fn thread(dialog: &mut Dialog, selected: &Selected, thread: &Th
             date: glance.date,
         });
     });
-    let gather = Gather::new(thread.by, dialog.link.house.limits.message.header_bytes);
+    let gather = Gather::new(thread.by, dialog.link.house.limits.message);
     let threads = match batch::read(dialog, view, &mut long, gather, jobs).await? {
         Ok(gather) => long.run(dialog, view.with_files(move |_| Ok(gather.threads()))).await?,
         Err(error) => Err(error),
@@ -93,9 +93,7 @@ struct Job {
 /// Gathers what binds messages together.
 struct Gather {
     by: ThreadBy,
-    /// The header fields that are needed.
-    fields: Vec<String>,
-    most_header: usize,
+    headers: Headers,
     ids: Numbered,
     subjects: Numbered,
     messages: Vec<Threadable>,
@@ -105,15 +103,14 @@ struct Gather {
 }
 
 impl Gather {
-    fn new(by: ThreadBy, most_header: usize) -> Self {
+    fn new(by: ThreadBy, limits: message::Limits) -> Self {
         let fields: &[&str] = match by {
             ThreadBy::OrderedSubject => &["date", "subject"],
             ThreadBy::References => &["date", "subject", "message-id", "references", "in-reply-to"],
         };
         Self {
             by,
-            fields: fields.iter().map(|name| (*name).to_owned()).collect(),
-            most_header,
+            headers: Headers::new(fields.iter().map(|name| (*name).to_owned()).collect(), limits),
             ids: Numbered::default(),
             subjects: Numbered::default(),
             messages: Vec::new(),
@@ -159,8 +156,16 @@ impl Gather {
 impl Work for Gather {
     type Job = Job;
 
+    fn uid(job: &Job) -> u32 {
+        job.uid
+    }
+
+    fn headers(&mut self) -> &mut Headers {
+        &mut self.headers
+    }
+
     fn one(&mut self, files: &Files, job: &Job, _: &Stop) -> Result<bool, MailError> {
-        let header = header::fields(files, job.uid, &self.fields, self.most_header)?;
+        let header = self.headers.of(files, job.uid)?;
         let threadable = self.threadable(&header, job.date);
         self.messages.push(threadable);
         self.names.push(job.name);
@@ -199,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_binds_messages_is_read_from_their_headers() {
-        let mut gather = Gather::new(ThreadBy::References, 0);
+        let mut gather = Gather::new(ThreadBy::References, message::Limits::default());
         let first =
             gather.threadable(b"Message-ID: <a@b>\r\nSubject: Hello\r\nDate: 1 Jan 1970 00:01:00 +0000\r\n", 5);
         assert_eq!(
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_mailbox_full_of_references_is_cut_to_parents() {
-        let mut gather = Gather::new(ThreadBy::References, 0);
+        let mut gather = Gather::new(ThreadBy::References, message::Limits::default());
         gather.references = ALL_REFERENCES;
         let kept = gather.threadable(b"References: <a@b> <c@d>\r\n", 0);
         assert_eq!((kept.references.len(), gather.ids.count()), (1, 1));

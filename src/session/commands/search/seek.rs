@@ -7,7 +7,7 @@ use crate::maildir::{Files, Flags, Glance, MailError, MessageReader};
 use crate::message::{self, Piece, Scanner, Structure, TextDecoder};
 use crate::session::commands::{
     batch::{Stop, Work},
-    header,
+    header::Headers,
 };
 
 /// Most decoded bytes of one text part that are searched. In bytes.
@@ -18,6 +18,7 @@ const KEPT: u64 = 1024 * 1024;
 /// Judges messages that what is known of them did not decide.
 pub(super) struct Seek {
     pub(super) plan: Arc<Plan>,
+    pub(super) headers: Headers,
     pub(super) limits: message::Limits,
     /// The first that fits is enough.
     pub(super) first_only: bool,
@@ -54,6 +55,14 @@ pub(super) type Queue = VecDeque<Candidate>;
 impl Work for Seek {
     type Job = Candidate;
 
+    fn uid(job: &Candidate) -> u32 {
+        job.uid
+    }
+
+    fn headers(&mut self) -> &mut Headers {
+        &mut self.headers
+    }
+
     fn one(&mut self, files: &Files, job: &Candidate, stop: &Stop) -> Result<bool, MailError> {
         let fits = self.fits(files, job, stop)?;
         if fits {
@@ -64,14 +73,10 @@ impl Work for Seek {
 }
 
 impl Seek {
-    fn fits(&self, files: &Files, job: &Candidate, stop: &Stop) -> Result<bool, MailError> {
-        let plan = &self.plan;
+    fn fits(&mut self, files: &Files, job: &Candidate, stop: &Stop) -> Result<bool, MailError> {
+        let plan = Arc::clone(&self.plan);
         let mut facts = Facts { number: job.number, glance: job.glance(), header: None, texts: None };
-        let header = if plan.fields.is_empty() {
-            Vec::new()
-        } else {
-            header::fields(files, job.uid, &plan.fields, self.limits.header_bytes)?
-        };
+        let header = self.headers.of(files, job.uid)?;
         facts.header = Some(&header);
         if let Some(fits) = plan.judge(&facts) {
             return Ok(fits);
@@ -149,7 +154,7 @@ impl Body {
             return Ok(Self { reader, kept: None });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(reader.size()).unwrap_or(0));
-        while let Some(chunk) = reader.next_blocking()? {
+        while let Some(chunk) = reader.next_now()? {
             bytes.extend_from_slice(&chunk);
         }
         Ok(Self { reader, kept: Some(bytes) })
@@ -163,7 +168,7 @@ impl Body {
             return Ok(());
         }
         self.reader.select(range);
-        while let Some(chunk) = self.reader.next_blocking()? {
+        while let Some(chunk) = self.reader.next_now()? {
             if !take(&chunk) {
                 break;
             }

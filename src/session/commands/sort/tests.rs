@@ -67,7 +67,7 @@ proptest! {
         let gathered = rows.iter().zip(1..).map(|(row, number)| {
             (number, by.iter().map(|by| Key::Text(vec![value(row, by.key)].into())).collect())
         });
-        let keys = Keys { by: by.clone(), names: Vec::new(), most_header: 0, rows: gathered.collect() };
+        let keys = Keys { by: by.clone(), headers: Headers::new(Vec::new(), message::Limits::default()), rows: gathered.collect() };
         // The model: stable sorts, the least important criterion first.
         let mut model: Vec<u32> = (1..).take(rows.len()).collect();
         for by in by.iter().rev() {
