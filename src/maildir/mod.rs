@@ -51,7 +51,7 @@ pub use flags::{FlagOp, Flags};
 pub use listing::{Folder, SpecialUse};
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Insight, Meta, Mode, Stored, Update, View};
+pub use view::{CopyUid, Files, Glance, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

@@ -25,10 +25,12 @@ use crate::model::UnixTime;
 mod edit;
 mod inside;
 mod ranges;
+mod survey;
 
 pub(super) use edit::copy_uids;
 pub use edit::{CopyUid, Stored};
 pub use inside::Insight;
+pub use survey::{Files, Glance};
 
 /// A folder of fewer messages is listed faster than it is noted that this need not be done.
 const MANY: usize = 500;

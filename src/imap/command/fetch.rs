@@ -12,7 +12,7 @@ use nom::{
 use super::{
     Command,
     grammar::{
-        Fault, Parsed, astring, list0, list1, nz_number, nz_number64, partial, sequence_set, sp, whole, word,
+        Fault, Parsed, astring, list0, list1, message_set, nz_number, nz_number64, partial, sp, whole, word,
     },
 };
 use crate::imap::write::Code;
@@ -109,7 +109,7 @@ const MAX_PART_DEPTH: usize = 100;
 
 pub(super) fn fetch(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
     let items = alt((list0(item), map(item_or_macro, |items| items)));
-    let rule = (preceded(sp, sequence_set), preceded(sp, items), opt(preceded(sp, list1(modifier))));
+    let rule = (preceded(sp, message_set), preceded(sp, items), opt(preceded(sp, list1(modifier))));
     let (set, mut items, modifiers) = whole(rule, arguments)?;
     if items.is_empty() {
         return Err(Fault::syntax("FETCH needs at least one item"));

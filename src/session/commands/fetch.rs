@@ -8,14 +8,14 @@ use bytes::BytesMut;
 use super::{
     digest::{self, Digest, Digester, Needs},
     messages::gone,
-    news::flag_names,
+    news::{Selected, flag_names},
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
 };
 use crate::imap::{
-    command::{FetchItem, Section, SectionText, SequenceSet, Since},
-    set::{self, Ranges},
+    command::{FetchItem, Section, SectionText, Since},
+    set::{self, MessageSet},
     write::{self, FetchLine},
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Meta, Mode, View};
@@ -31,16 +31,21 @@ const PIECE: usize = 16 * 1024;
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     items: &[FetchItem],
     since: Option<Since>,
     uid: bool,
 ) -> Answer {
-    let Some(mut numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(mut numbers) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let view = &mut selected.view;
     if let Some(since) = since {
         if since.vanished {
-            let asked: Vec<_> = set::uids(set, view.uid(view.len())).iter().collect();
+            let asked = match set {
+                MessageSet::Named(set) => set::uids(set, view.uid(view.len())),
+                MessageSet::Saved => selected.saved.clone(),
+            };
+            let asked: Vec<_> = asked.iter().collect();
             write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
         }
         numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
@@ -216,14 +221,6 @@ fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta
         FetchItem::ThreadId => line.no_thread_id(out),
         _ => {}
     }
-}
-
-/// The messages a set means; none if it names a message number that does not exist.
-pub(super) fn numbers(view: &View, set: &SequenceSet, uid: bool) -> Option<Ranges> {
-    if uid {
-        return Some(set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0)));
-    }
-    set::numbers(set, view.len()).ok()
 }
 
 /// Stores what the peer has been told already; the next command comes after it.
