@@ -33,6 +33,7 @@ mod lock;
 mod path;
 mod pool;
 mod record;
+mod replace;
 mod root;
 mod scan;
 mod state;
@@ -42,7 +43,7 @@ mod view;
 mod watch;
 mod wire;
 
-pub use deliver::Appending;
+pub use deliver::{Appending, Delivered, Sealed};
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use listing::{Folder, SpecialUse};

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod api;
+pub mod deflate;
 pub mod mail;
 pub mod postgres;
 pub mod program;

@@ -74,6 +74,21 @@ impl FetchLine {
         out.extend_from_slice(b" ");
     }
 
+    /// `BINARY[part]<origin> ` or, with `size`, `BINARY.SIZE[part] ` (RFC 3516 section 4.3): its value follows.
+    pub fn binary(&mut self, out: &mut BytesMut, part: &[u32], origin: Option<u32>, size: bool) {
+        if !self.first {
+            out.extend_from_slice(b" ");
+        }
+        self.first = false;
+        out.extend_from_slice(if size { b"BINARY.SIZE[" } else { b"BINARY[" });
+        put_part(out, part);
+        out.extend_from_slice(b"]");
+        if let Some(origin) = origin {
+            put(out, format_args!("<{origin}>"));
+        }
+        out.extend_from_slice(b" ");
+    }
+
     /// A whole small section, as a literal.
     pub fn section_bytes(&mut self, out: &mut BytesMut, section: &Section, origin: Option<u32>, bytes: &[u8]) {
         self.section(out, section, origin);
@@ -87,10 +102,14 @@ impl FetchLine {
     }
 }
 
-fn put_section(out: &mut BytesMut, section: &Section) {
-    for (at, number) in section.part.iter().enumerate() {
+fn put_part(out: &mut BytesMut, part: &[u32]) {
+    for (at, number) in part.iter().enumerate() {
         put(out, format_args!("{}{number}", if at == 0 { "" } else { "." }));
     }
+}
+
+fn put_section(out: &mut BytesMut, section: &Section) {
+    put_part(out, &section.part);
     let (word, names): (&str, &[String]) = match &section.text {
         SectionText::All => return,
         SectionText::Header => ("HEADER", &[]),

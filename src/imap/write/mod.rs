@@ -15,7 +15,7 @@ pub use data::{
 };
 pub use fetch::{FetchLine, date_time};
 pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};
-pub use string::{literal_head, mailbox, nstring, string};
+pub use string::{binary_head, literal_head, mailbox, nstring, number, octets, string};
 
 use bytes::BytesMut;
 
