@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use chrono::{DateTime, Datelike, Timelike};
 
-use super::{data::put_list, literal_head, put, string};
+use super::{data::put_list, literal_head, octets, put, string};
 use crate::imap::command::{Section, SectionText};
 use crate::model::UnixTime;
 
@@ -93,7 +93,7 @@ impl FetchLine {
     pub fn section_bytes(&mut self, out: &mut BytesMut, section: &Section, origin: Option<u32>, bytes: &[u8]) {
         self.section(out, section, origin);
         literal_head(out, bytes.len() as u64);
-        out.extend_from_slice(bytes);
+        octets(out, bytes);
     }
 
     /// `)` and CRLF.

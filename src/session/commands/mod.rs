@@ -4,6 +4,7 @@
 mod append;
 mod binary;
 mod compress;
+mod digest;
 mod enable;
 mod fetch;
 mod folders;
