@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{ANN, APP, Gate, deflate::Deflated, wire::Imap};
+use support::{ANN, APP, Gate, Setup, deflate::Deflated, wire::Imap};
 
 /// A signed-in session that compresses.
 fn compressed(gate: &Gate) -> Deflated {
@@ -124,6 +124,45 @@ fn a_large_message_goes_in_and_out_compressed_without_memory_of_its_size() {
     round(OCTETS, 2);
     let (most, now) = gate.memory();
     assert!(most < before + MOST_GROWTH_KIB, "grew from {before} KiB to {most} KiB (now {now})");
+}
+
+#[test]
+fn an_idle_session_holds_little_more_for_being_compressed() {
+    const SESSIONS: u64 = 60;
+    const MOST_KIB: u64 = 24;
+    let gate = Gate::with(Setup {
+        limits: "failed_login_delay_s = 0\nsessions_per_user = 1000\n".to_owned(),
+        ..Setup::default()
+    });
+    gate.imap(ANN, APP).append("INBOX", "", &message_of(20_000));
+    let commands = ["SELECT INBOX", "FETCH 1:* (UID FLAGS ENVELOPE BODY.PEEK[])", "NOOP"];
+    let mut held = Vec::new();
+    let plain = |held: &mut Vec<Imap>| {
+        let before = gate.memory().1;
+        for _ in 0..SESSIONS {
+            let mut imap = gate.imap(ANN, APP);
+            commands.iter().for_each(|command| drop(imap.ok(command)));
+            held.push(imap);
+        }
+        std::thread::sleep(Duration::from_millis(1500));
+        gate.memory().1.saturating_sub(before)
+    };
+    plain(&mut held);
+    let without = plain(&mut held);
+    let before = gate.memory().1;
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        let mut session = compressed(&gate);
+        for command in commands {
+            session.send(&format!("x {command}"));
+            session.until("x");
+        }
+        sessions.push(session);
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    let with = gate.memory().1.saturating_sub(before);
+    let more = with.saturating_sub(without) / SESSIONS;
+    assert!(more < MOST_KIB, "{more} KiB more a session: {without} KiB without, {with} KiB with compression");
 }
 
 #[test]

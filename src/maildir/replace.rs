@@ -34,7 +34,7 @@ impl View {
         let target = Arc::clone(&new.folder);
         let (uid_validity, uids) = Sealed::deliver(vec![new]).await?;
         let fresh = uids.first().copied().ok_or(MailError::Fault { doing: "replacing a message" })?;
-        if let Err(error) = self.remove(&[old]).await {
+        if let Err(error) = self.folder.exclusively("replacing a message", move |ex| remove(ex, uid)).await {
             let undo = target.exclusively("undoing a replacement", move |ex| change::expunge(ex, &[fresh])).await;
             if let Err(error) = undo {
                 tracing::error!(%error, "a message stays beside the one that it was to replace");
@@ -53,23 +53,19 @@ fn replace(ex: &Exclusive, old: u32, mut new: Ready) -> Result<(u32, u32), MailE
     let uid = records.iter().find_map(|r| if let Record::Message { uid, .. } = r { Some(*uid) } else { None });
     records.push(Record::Expunged { uid: old });
     // The new file is safe before the old one is touched.
-    let done = batch.cur.sync().and_then(|()| SetAside::take(ex, old, file)).and_then(|aside| {
-        match aside.from.sync().and_then(|()| ex.commit(records)) {
-            Ok(()) => {
-                aside.remove();
-                Ok(())
-            }
-            Err(error) => {
-                aside.put_back();
-                Err(error)
-            }
-        }
-    });
+    let aside = batch.cur.sync().and_then(|()| SetAside::take(ex, old, file));
+    let done = aside.and_then(|aside| aside.keep_out(ex, records));
     if let Err(error) = done {
         batch.undo(0);
         return Err(error);
     }
     Ok((batch.uid_validity, uid.ok_or(MailError::Fault { doing: "replacing a message" })?))
+}
+
+/// Removes a message, or leaves it where it was: other removals may fail with the file gone already.
+fn remove(ex: &Exclusive, uid: u32) -> Result<(), MailError> {
+    let aside = SetAside::take(ex, uid, find(ex, uid)?)?;
+    aside.keep_out(ex, vec![Record::Expunged { uid }])
 }
 
 /// Where a message's file is.
@@ -99,6 +95,20 @@ impl SetAside {
             // Another program renamed or removed it only just now.
             Err(error) if error.is_missing() => Err(MailError::Gone { uid }),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Commits, and then the file is removed; or it is put back.
+    fn keep_out(self, ex: &Exclusive, records: Vec<Record>) -> Result<(), MailError> {
+        match self.from.sync().and_then(|()| ex.commit(records)) {
+            Ok(()) => {
+                self.remove();
+                Ok(())
+            }
+            Err(error) => {
+                self.put_back();
+                Err(error)
+            }
         }
     }
 

@@ -228,7 +228,7 @@ impl Framer {
         if !known {
             return Some(Bad::syntax("Unknown command"));
         }
-        if literal.binary && !message {
+        if literal.binary && !message && verb != "SETMETADATA" {
             return Some(Bad::syntax("Only a message may be a binary literal"));
         }
         if let Some(bad) = hasty(literal) {

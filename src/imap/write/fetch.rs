@@ -155,7 +155,7 @@ pub fn date_time(out: &mut BytesMut, time: UnixTime) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::imap::write::{nstring, read_back};
+    use crate::imap::write::{binary_head, nstring, number, read_back};
 
     #[test]
     fn a_fetch_response_is_read_by_another_codec() {
@@ -183,6 +183,24 @@ mod tests {
              BODY[2.MIME] NIL RFC822.TEXT \"hi\")\r\n"
         );
         assert!(read_back(&out).ends_with("rest 0"), "{}", read_back(&out));
+    }
+
+    #[test]
+    fn a_binary_part_says_which_it_is_and_what_it_holds() {
+        let mut out = BytesMut::new();
+        let mut line = FetchLine::start(&mut out, 7);
+        line.binary(&mut out, &[1, 2], None, true);
+        number(&mut out, 5_000_000_000);
+        line.binary(&mut out, &[], Some(3), false);
+        binary_head(&mut out, 3);
+        out.extend_from_slice(b"a\0b");
+        line.binary(&mut out, &[4], None, false);
+        nstring(&mut out, None);
+        line.end(&mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "* 7 FETCH (BINARY.SIZE[1.2] 5000000000 BINARY[]<3> ~{3}\r\na\0b BINARY[4] NIL)\r\n"
+        );
     }
 
     #[test]

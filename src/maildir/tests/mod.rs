@@ -15,6 +15,7 @@ mod basics;
 mod crowd;
 mod faults;
 mod folders;
+mod replace;
 mod sessions;
 
 /// A store in a directory of its own, with Ann's mail open.
