@@ -36,6 +36,7 @@ mod lock;
 mod path;
 mod pool;
 mod record;
+mod replace;
 mod root;
 mod scan;
 mod state;
@@ -45,7 +46,7 @@ mod view;
 mod watch;
 mod wire;
 
-pub use deliver::Appending;
+pub use deliver::{Appending, Delivered, Sealed};
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use listing::{Folder, SpecialUse};

@@ -87,7 +87,7 @@ pub enum Update {
 /// A folder as one session sees it.
 pub struct View {
     maildir: Maildir,
-    folder: Arc<Folder>,
+    pub(super) folder: Arc<Folder>,
     mode: Mode,
     uid_validity: u32,
     /// The message with sequence number n is at n - 1.

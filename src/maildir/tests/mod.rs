@@ -15,6 +15,7 @@ mod basics;
 mod crowd;
 mod faults;
 mod folders;
+mod replace;
 mod resync;
 mod sessions;
 
