@@ -141,7 +141,7 @@ pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
             "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC APPENDLIMIT={most}"
+             LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC SAVEDATE APPENDLIMIT={most}"
         )
         .into(),
         None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
