@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use super::{
     digest::{self, Digest, Digester, Needs},
     messages::gone,
+    modseq,
     news::{Selected, flag_names},
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
@@ -48,7 +49,7 @@ pub(super) async fn fetch(
             let asked: Vec<_> = asked.iter().collect();
             write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
         }
-        numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
+        numbers = modseq::changed_since(view, numbers.numbers(), since.modseq).await.into_iter().collect();
     }
     let ask = Ask {
         items,
