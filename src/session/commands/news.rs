@@ -63,8 +63,8 @@ impl Selected {
         }
         self.tell_flags(&mut dialog.link.wire.out);
         let enabled = dialog.enabled;
+        let removed: Ranges = self.view.take_removed().into_iter().collect();
         if enabled.qresync {
-            let removed: Ranges = self.view.removed().iter().copied().collect();
             write::vanished(&mut dialog.link.wire.out, false, &removed.iter().collect::<Vec<_>>());
         }
         for update in updates {
@@ -77,8 +77,9 @@ impl Selected {
                 Update::Flags(number) => {
                     if let Some(meta) = self.view.message(number) {
                         let mut line = FetchLine::start(out, number);
-                        // Else without the UID: mbsync takes an unasked FETCH with one for a message it asked for.
-                        if enabled.condstore {
+                        // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2. Else without the UID: mbsync takes an unasked
+                        // FETCH with one for a message it asked for.
+                        if enabled.condstore || enabled.rev2 {
                             line.uid(out, meta.uid);
                         }
                         line.flags(out, flag_names(&meta));
