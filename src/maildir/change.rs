@@ -64,18 +64,14 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
         }
         changed.push(message.uid);
     }
-    let synced = renamed_in.iter().try_for_each(|place| match place {
-        Place::New => new.sync(),
-        Place::Cur => cur.sync(),
-    });
-    let committed = synced.and_then(|()| ex.commit(records.clone()));
+    let committed = ex.sync(renamed_in).and_then(|()| ex.commit(records.clone()));
     if let Err(error) = committed {
         // The files have their new names: views must know them to find the messages.
         records.retain(|record| matches!(record, Record::Renamed { .. }));
         ex.adopt(records);
         return Err(error);
     }
-    failed.map_or(Ok(changed), Err)
+    ex.settle(failed).map(|()| changed)
 }
 
 /// Renames one message's file for its new flags: those its name has by now, changed. Nothing if the message is gone.
@@ -129,8 +125,9 @@ pub(super) fn expunge(ex: &Exclusive, uids: &[u32]) -> Result<(), MailError> {
             removed = dir(place).unlink(&name).map(|_| Some(place));
         }
         match removed {
-            Ok(place) => {
-                touched.extend(place);
+            Ok(found) => {
+                // One that is gone already may have been removed by a call that failed to make it durable.
+                touched.insert(found.unwrap_or(place));
                 records.push(Record::Expunged { uid: *uid });
             }
             Err(error) => {
@@ -139,17 +136,11 @@ pub(super) fn expunge(ex: &Exclusive, uids: &[u32]) -> Result<(), MailError> {
             }
         }
     }
-    for place in touched {
-        if let Err(error) = if place == Place::New { new.sync() } else { cur.sync() } {
-            ex.adopt(records);
-            return Err(error);
-        }
-    }
-    if let Err(error) = ex.commit(records.clone()) {
+    if let Err(error) = ex.sync(touched).and_then(|()| ex.commit(records.clone())) {
         ex.adopt(records);
         return Err(error);
     }
-    failed.map_or(Ok(()), Err)
+    ex.settle(failed)
 }
 
 fn combine(old: &[u16], op: FlagOp, given: &[u16]) -> Vec<u16> {

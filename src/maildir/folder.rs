@@ -170,6 +170,11 @@ impl Folder {
         lock(&self.core).gone
     }
 
+    /// Whether more is known here than is known to be durable: a call failed.
+    pub(super) fn is_doubtful(&self) -> bool {
+        lock(&self.core).loaded.as_ref().is_some_and(|loaded| loaded.index.needs_rewrite())
+    }
+
     /// The folder was deleted: nothing works here any more, and every view hears of it.
     pub(super) fn end(&self) {
         {

@@ -35,6 +35,7 @@ mod pool;
 mod record;
 mod root;
 mod scan;
+mod seam;
 mod state;
 mod subscriptions;
 mod tree;

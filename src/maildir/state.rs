@@ -1,6 +1,6 @@
 //! What is known of one folder, in memory: the sum of its index's records. Pure; `index` loads and saves it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     filename::{self, Place},
@@ -59,6 +59,10 @@ pub(super) struct State {
     pub messages: Vec<Message>,
     /// The keyword table; only ever grows while the index is not rebuilt.
     pub keywords: Vec<Arc<str>>,
+    /// What POP3 calls messages that came from another server, by UID.
+    pub uidls: BTreeMap<u32, Box<str>>,
+    /// How far other mailboxes were taken over.
+    pub imported: BTreeMap<u64, u64>,
     /// The files' names, one after another, and how many bytes of them no message refers to any more.
     names: Vec<u8>,
     unused: usize,
@@ -193,14 +197,26 @@ impl State {
                 }
             }
             Record::Keyword { name } => self.keywords.push(name.into()),
+            Record::Uidl { uid, text } => {
+                if self.find(uid).is_some() {
+                    self.uidls.insert(uid, text.into());
+                }
+            }
+            Record::Imported { source, upto, next } => {
+                self.imported.insert(source, upto);
+                self.marks.uid_next = self.marks.uid_next.max(next);
+            }
         }
     }
 
     /// Drops the messages that were expunged.
     pub(super) fn sweep(&mut self) {
-        let unused = &mut self.unused;
+        let (unused, uidls) = (&mut self.unused, &mut self.uidls);
         self.messages.retain(|m| {
             *unused += if m.dead { usize::from(m.name.length) } else { 0 };
+            if m.dead {
+                uidls.remove(&m.uid);
+            }
             !m.dead
         });
     }
@@ -208,7 +224,10 @@ impl State {
     /// Everything as records, for a compacted index.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         let keywords = self.keywords.iter().map(|k| Record::Keyword { name: k.to_string() });
-        keywords.chain(self.messages.iter().map(|m| self.record(m)))
+        let uidls = self.uidls.iter().map(|(uid, text)| Record::Uidl { uid: *uid, text: text.to_string() });
+        let next = self.marks.uid_next;
+        let imported = self.imported.iter().map(move |(&source, &upto)| Record::Imported { source, upto, next });
+        keywords.chain(self.messages.iter().map(|m| self.record(m))).chain(uidls).chain(imported)
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Folder, Spot, Stamps, lock, stamps};
 use crate::maildir::{
     disk::Dir,
     error::MailError,
+    filename::Place,
     index::Index,
     record::{Marks, Record},
     scan,
@@ -44,8 +45,9 @@ impl<'a> Exclusive<'a> {
     /// Loads the index unless what is loaded is still what stands on disk; makes one where there is none.
     fn catch_up(&self, spot: &Spot) -> Result<(), MailError> {
         let known = { lock(&self.folder.core).loaded.as_ref().map(|l| l.index.clone()) };
+        let doubtful = known.as_ref().is_some_and(Index::needs_rewrite);
         if let Some(index) = known
-            && (index.needs_rewrite() || index.is_current(&self.dir)?)
+            && index.is_current(&self.dir)?
         {
             return Ok(());
         }
@@ -56,13 +58,18 @@ impl<'a> Exclusive<'a> {
             }
         }
         let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-        let (index, state) = match Index::load(&self.dir)? {
+        let (mut index, state) = match Index::load(&self.dir)? {
             Some(found) => found,
             None => {
                 let state = State::empty(shared.next_uid_validity(&spot.owner)?);
-                (Index::create(&self.dir, &state)?, state)
+                // One whose name might not survive a power cut must not be found and added to.
+                let undo = |_: &MailError| drop(Index::remove(&self.dir));
+                (Index::create(&self.dir, &state).inspect_err(undo)?, state)
             }
         };
+        if doubtful {
+            index.distrust();
+        }
         let mut core = lock(&self.folder.core);
         // The index was lost under open views: what they know by UID is void.
         if core.uid_validity != 0 && core.uid_validity != state.uid_validity {
@@ -107,10 +114,14 @@ impl<'a> Exclusive<'a> {
             // From a copy, so that readers are not held up by the disk.
             let mut next = self.read(State::clone)?;
             merge(&mut next, marks, records.clone());
-            match Index::create(&self.dir, &next) {
+            match self.rewrite(&index, &next) {
                 Ok(made) => index = made,
-                // The frame is in the old file already: it just stays long.
-                Err(error) if !index.needs_rewrite() => tracing::warn!(%error, "an index stays uncompacted"),
+                // The frame is in the old file already. Which of the two files the name stands for after a power cut
+                // can not be told, so the next commit writes another.
+                Err(error) if !index.needs_rewrite() => {
+                    tracing::warn!(%error, "an index stays uncompacted");
+                    index.distrust();
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -119,6 +130,48 @@ impl<'a> Exclusive<'a> {
             loaded.index = index;
         }
         self.folder.announce();
+        Ok(())
+    }
+
+    /// Writes the whole index anew. After a failed sync the directories' entries are in doubt too: what the new index says
+    /// of them is made durable first.
+    fn rewrite(&self, old: &Index, state: &State) -> Result<Index, MailError> {
+        if old.needs_rewrite() {
+            self.sync([Place::New, Place::Cur])?;
+        }
+        Index::create(&self.dir, state)
+    }
+
+    /// Syncs directories of messages. `cur` first: a message that was moved there must not be forgotten in `new` alone.
+    pub(in crate::maildir) fn sync(&self, places: impl IntoIterator<Item = Place>) -> Result<(), MailError> {
+        let mut places: Vec<Place> = places.into_iter().collect();
+        if places.contains(&Place::New) {
+            places.push(Place::Cur);
+        }
+        places.sort_unstable();
+        places.dedup();
+        places.iter().rev().try_for_each(|place| self.dir.sub(place.dir().as_bytes())?.sync())
+    }
+
+    /// Ends a change: makes durable what an earlier failure left in doubt, because nothing may be acknowledged that only
+    /// seems to be done already. What failed now may have been done all the same, so it leaves a doubt for the next one.
+    pub(in crate::maildir) fn settle(&self, failed: Option<MailError>) -> Result<(), MailError> {
+        let index = {
+            let mut core = lock(&self.folder.core);
+            let loaded = core.loaded.as_mut().ok_or(MailError::FolderGone)?;
+            if let Some(error) = failed {
+                loaded.index.distrust();
+                return Err(error);
+            }
+            loaded.index.clone()
+        };
+        if !index.needs_rewrite() {
+            return Ok(());
+        }
+        let made = self.rewrite(&index, &self.read(State::clone)?)?;
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index = made;
+        }
         Ok(())
     }
 
@@ -180,9 +233,12 @@ fn lock_dir(dir: &Dir) -> Result<(), MailError> {
 }
 
 fn next_marks(state: &State, records: &[Record]) -> Marks {
-    let top =
-        records.iter().filter_map(|r| if let Record::Message { uid, .. } = r { Some(*uid) } else { None }).max();
-    let uid_next = top.map_or(0, |uid| uid.saturating_add(1)).max(state.marks.uid_next);
+    let taken = |record: &Record| match record {
+        Record::Message { uid, .. } => Some(uid.saturating_add(1)),
+        Record::Imported { next, .. } => Some(*next),
+        _ => None,
+    };
+    let uid_next = records.iter().filter_map(taken).max().unwrap_or(0).max(state.marks.uid_next);
     Marks { modseq: state.marks.modseq + 1, uid_next, recent: state.marks.recent }
 }
 
