@@ -266,6 +266,13 @@ impl Dir {
         self.call(Call::Cut, b"", || fs::ftruncate(file, length), done).map_err(io("cutting a file"))
     }
 
+    /// Writes at that place of a file, and cuts it off behind.
+    pub(super) fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> Result<(), MailError> {
+        self.cut(file, at)?;
+        self.seek(file, at)?;
+        self.write(file, bytes)
+    }
+
     /// Makes a file's bytes survive a power cut.
     pub(super) fn sync_file(&self, file: &File) -> Result<(), MailError> {
         let done = |(): &()| Some(Done::SyncedFile { inode: inode(file) });

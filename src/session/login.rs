@@ -21,6 +21,8 @@ use crate::sasl::{self, Mechanism};
 pub(super) struct Dialog {
     pub(super) link: Link,
     pub(super) framer: Framer,
+    /// What ENABLE switched on.
+    pub(super) enabled: commands::Enabled,
     signed_in: bool,
     bad: u32,
     failed: u32,
@@ -104,7 +106,15 @@ impl Dialogue for Dialog {
 impl Dialog {
     pub(super) fn new(link: Link) -> Self {
         let framer = Framer::new(link.house.limits.frame.clone());
-        Self { link, framer, signed_in: false, bad: 0, failed: 0, late: false }
+        Self {
+            link,
+            framer,
+            enabled: commands::Enabled::default(),
+            signed_in: false,
+            bad: 0,
+            failed: 0,
+            late: false,
+        }
     }
 
     /// Sends what is written, then waits for more input, at most `limit`, or for the word to leave. Cancel-safe.

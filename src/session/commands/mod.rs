@@ -2,6 +2,8 @@
 //! the open view or the owner's mail, never a stage it has to check. Called by `login`.
 
 mod append;
+mod digest;
+mod enable;
 mod fetch;
 mod folders;
 mod idle;
@@ -22,6 +24,7 @@ use crate::imap::{
 };
 use crate::maildir::{MailError, Maildir};
 use crate::policy::{Permit, Rights};
+pub(super) use enable::Enabled;
 use news::{Selected, mailbox_gone};
 use reply::{Reply, refuse};
 
@@ -132,11 +135,7 @@ impl Stay<'_> {
                 Err(error) => refuse(dialog, &error),
             },
             (Command::Login { .. } | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
-            (Command::Enable(_), _) => {
-                // Nothing that is offered has to be enabled first (RFC 5161 section 3.1).
-                write::enabled(&mut dialog.link.wire.out, []);
-                Reply::ok("ENABLE done")
-            }
+            (Command::Enable(words), _) => enable::enable(dialog, &words),
             (Command::Namespace, _) => {
                 write::namespace(&mut dialog.link.wire.out);
                 Reply::ok("NAMESPACE done")

@@ -1,0 +1,39 @@
+//! ENABLE (RFC 5161): what a session asked to be told in a newer way. Kept by the dialogue, asked by whoever answers.
+
+use super::reply::Reply;
+use crate::imap::write;
+use crate::session::login::Dialog;
+
+/// What this session has switched on. Nothing is ever switched off again (RFC 5161 section 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct Enabled {
+    /// IMAP4rev2 (RFC 9051).
+    pub rev2: bool,
+    /// UTF8=ACCEPT (RFC 6855).
+    pub utf8: bool,
+    /// CONDSTORE (RFC 7162 section 3.1): by ENABLE, or by the first command that speaks of mod-sequences.
+    pub condstore: bool,
+    /// QRESYNC (RFC 7162 section 3.2), which switches CONDSTORE on too.
+    pub qresync: bool,
+}
+
+impl Enabled {
+    /// The switches of a word, in capital letters; none for what cannot be enabled.
+    fn switch(&mut self, word: &str) -> Option<&'static str> {
+        let (name, switches): (_, &mut [&mut bool]) = match word {
+            "CONDSTORE" => ("CONDSTORE", &mut [&mut self.condstore]),
+            "QRESYNC" => ("QRESYNC", &mut [&mut self.qresync, &mut self.condstore]),
+            _ => return None,
+        };
+        let was = switches.first().is_some_and(|first| **first);
+        switches.iter_mut().for_each(|switch| **switch = true);
+        (!was).then_some(name)
+    }
+}
+
+/// Switches on what is known of `words`; the untagged answer names what was not on before (RFC 5161 section 3.2).
+pub(super) fn enable(dialog: &mut Dialog, words: &[String]) -> Reply {
+    let fresh: Vec<&str> = words.iter().filter_map(|word| dialog.enabled.switch(word)).collect();
+    write::enabled(&mut dialog.link.wire.out, fresh);
+    Reply::ok("ENABLE done")
+}
