@@ -180,6 +180,13 @@ impl Dir {
         self.call(Call::Link, new, link, done).map_err(io("linking a file"))
     }
 
+    /// Gives a file outside of the store a second name in this directory.
+    pub(super) fn link_from(&self, path: &Path, new: &[u8]) -> Result<(), MailError> {
+        let link = || fs::linkat(fs::CWD, path, &*self.fd, new, AtFlags::empty());
+        let done = |(): &()| Some(Done::Linked { to: inode(&self.fd), new, inode: self.inode_at(new) });
+        self.call(Call::Link, new, link, done).map_err(io("linking a file"))
+    }
+
     /// Removes a file; whether there was one.
     pub(super) fn unlink(&self, name: &[u8]) -> Result<bool, MailError> {
         self.remove(name, AtFlags::empty())

@@ -25,7 +25,7 @@ use super::{
 
 mod exclusive;
 
-pub(super) use exclusive::Exclusive;
+pub(super) use exclusive::{Exclusive, locked};
 
 /// A directory changed less than this ago may change again without its time stamp showing it.
 const SETTLED: Duration = Duration::from_millis(50);

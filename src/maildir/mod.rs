@@ -22,12 +22,14 @@
 
 mod cache;
 mod change;
+mod check;
 mod deliver;
 mod disk;
 mod error;
 mod filename;
 mod flags;
 mod folder;
+mod import;
 mod index;
 mod keywords;
 mod listing;
@@ -35,6 +37,7 @@ mod lock;
 mod path;
 mod pool;
 mod record;
+mod repair;
 mod root;
 mod scan;
 mod seam;
@@ -45,10 +48,14 @@ mod view;
 mod watch;
 mod wire;
 
+pub use check::{Checked, Finding, Weight};
 pub use deliver::Appending;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
+pub use import::{Importer, Incoming, Into, Staged, Staging, Taken};
+pub use import::{dovecot, mbox};
 pub use listing::{Folder, SpecialUse};
+pub use repair::Rebuilt;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
 pub use view::{CopyUid, Insight, Meta, Mode, Update, View};

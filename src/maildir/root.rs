@@ -174,9 +174,14 @@ impl Mail {
         Ok(self.shared.root_path.join(&*maildir.owner.0).join(&*maildir.owner.1))
     }
 
-    pub(super) async fn open_for(&self, owner: &UserId) -> Result<Maildir, MailError> {
+    /// The owner's mailbox, whether there is one or not.
+    pub(super) fn maildir(&self, owner: &UserId) -> Maildir {
         let (domain, local) = path::owner(owner);
-        let maildir = Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()));
+        Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()))
+    }
+
+    pub(super) async fn open_for(&self, owner: &UserId) -> Result<Maildir, MailError> {
+        let maildir = self.maildir(owner);
         if self.shared.homes.contains_key(&maildir.owner) {
             return Ok(maildir);
         }
@@ -248,21 +253,22 @@ impl Shared {
 
     /// A UIDVALIDITY that no folder of the owner has ever had: the time, or one more than the last.
     pub(super) fn next_uid_validity(&self, owner: &(Arc<str>, Arc<str>)) -> Result<u32, MailError> {
-        const NAME: &str = "portcullis-uidvalidity";
         let _turn = lock(&self.validity);
         let home = self.home(owner)?;
-        let last = match home.open(NAME.as_bytes(), false) {
-            Ok((file, _)) => {
-                let mut text = String::new();
-                drop(std::io::Read::read_to_string(&mut std::io::Read::take(file, 32), &mut text));
-                text.trim().parse::<u32>().unwrap_or(0)
-            }
-            Err(error) if error.is_missing() => 0,
-            Err(error) => return Err(error),
-        };
+        let last = last_uid_validity(&home)?;
         let next = u32::try_from(now_s()).unwrap_or(u32::MAX).max(last.saturating_add(1)).max(1);
-        home.put(NAME, format!("{next}\n").as_bytes())?;
+        home.put(UID_VALIDITY, format!("{next}\n").as_bytes())?;
         Ok(next)
+    }
+
+    /// Remembers that a folder of the owner has this UIDVALIDITY, taken over from elsewhere: later ones will be higher.
+    pub(super) fn note_uid_validity(&self, owner: &(Arc<str>, Arc<str>), taken: u32) -> Result<(), MailError> {
+        let _turn = lock(&self.validity);
+        let home = self.home(owner)?;
+        if last_uid_validity(&home)? >= taken {
+            return Ok(());
+        }
+        home.put(UID_VALIDITY, format!("{taken}\n").as_bytes())
     }
 
     /// The one [`Folder`] of that place.
@@ -294,6 +300,21 @@ impl Shared {
         folders.remove(&folder.spot());
         folders.insert(spot.clone(), Arc::downgrade(folder));
         folder.moved_to(spot);
+    }
+}
+
+/// The file that holds the last UIDVALIDITY given out.
+const UID_VALIDITY: &str = "portcullis-uidvalidity";
+
+fn last_uid_validity(home: &Dir) -> Result<u32, MailError> {
+    match home.open(UID_VALIDITY.as_bytes(), false) {
+        Ok((file, _)) => {
+            let mut text = String::new();
+            drop(std::io::Read::read_to_string(&mut std::io::Read::take(file, 32), &mut text));
+            Ok(text.trim().parse::<u32>().unwrap_or(0))
+        }
+        Err(error) if error.is_missing() => Ok(0),
+        Err(error) => Err(error),
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     listing::{Folder, directories, find, list},
     lock::PopLock,
     path,
+    pool::Pool,
     root::{self, Limits, Shared},
     subscriptions::Subscriptions,
     view::{Mode, View, copy_uids},
@@ -52,7 +53,8 @@ impl Maildir {
         Self { shared, owner }
     }
 
-    async fn run<T: Send + 'static>(
+    /// Runs `work` on the owner's directory, off the async threads.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Self, &Dir) -> Result<T, MailError> + Send + 'static,
@@ -304,6 +306,16 @@ impl Maildir {
         let dir =
             self.run("opening a folder", move |_, home| find(home, &name)?.ok_or(MailError::NoSuchFolder { name }));
         Ok(self.shared.folder(&self.spot(Some(&dir.await?))))
+    }
+
+    /// The bound on file work.
+    pub(super) fn pool(&self) -> Pool {
+        self.shared.pool.clone()
+    }
+
+    /// The folder in that directory; INBOX if none is given.
+    pub(super) fn at(&self, dir: Option<&[u8]>) -> Arc<Open> {
+        self.shared.folder(&self.spot(dir))
     }
 
     fn spot(&self, dir: Option<&[u8]>) -> Spot {

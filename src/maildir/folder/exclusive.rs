@@ -12,6 +12,7 @@ use rustix::{
 
 use super::{Folder, Spot, Stamps, lock, stamps};
 use crate::maildir::{
+    cache::Cache,
     disk::Dir,
     error::MailError,
     filename::Place,
@@ -193,6 +194,24 @@ impl<'a> Exclusive<'a> {
         Ok(())
     }
 
+    /// Writes the index anew as short as it can be.
+    pub(in crate::maildir) fn compact(&self) -> Result<(), MailError> {
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index.distrust();
+        }
+        self.settle(None)
+    }
+
+    /// Puts another index in place of the folder's, with a UIDVALIDITY of its own. For whoever has the folder open it is
+    /// gone, and whoever opens it finds the new one.
+    pub(in crate::maildir) fn start_anew(&self, state: &State) -> Result<(), MailError> {
+        self.sync([Place::New, Place::Cur])?;
+        Index::create(&self.dir, state)?;
+        Cache::remove(&self.dir)?;
+        self.folder.end();
+        Ok(())
+    }
+
     /// Takes over what the disk shows although it could not be recorded (a full disk must not stop reading). The index
     /// is written anew before the next commit.
     pub(in crate::maildir) fn adopt(&self, records: Vec<Record>) {
@@ -233,6 +252,20 @@ impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
         let _ = flock(self.dir.fd(), FlockOperation::Unlock);
     }
+}
+
+/// A directory that no other writer has, until this is dropped.
+pub(in crate::maildir) struct Locked<'a>(&'a Dir);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let _ = flock(self.0.fd(), FlockOperation::Unlock);
+    }
+}
+
+/// Keeps every writer out, of this process and of others.
+pub(in crate::maildir) fn locked(dir: &Dir) -> Result<Locked<'_>, MailError> {
+    lock_dir(dir).map(|()| Locked(dir))
 }
 
 /// Waits for the lock that keeps other processes of ours out. A file system without such locks goes without.
