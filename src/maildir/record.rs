@@ -49,7 +49,13 @@ pub(super) enum Record {
     /// How far the messages of another mailbox were taken over: a number for that mailbox, and a place in it. UIDs below
     /// `next` are taken, also those of messages that the other mailbox has no more.
     Imported { source: u64, upto: u64, next: u32 },
+    /// The state shows the directories as they are while these are their time stamps.
+    Scanned(Stamps),
 }
+
+/// When `new` and `cur` last changed: seconds and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamps(pub [(i64, i64); 2]);
 
 /// What each frame says of the folder as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,6 +180,10 @@ impl Record {
                 [*source, *upto, u64::from(*next)].iter().for_each(|number| put(out, *number));
                 21
             }
+            Self::Scanned(Stamps(stamps)) => {
+                stamps.iter().flat_map(|(secs, nanos)| [*secs, *nanos]).for_each(|n| put(out, zigzag(n)));
+                8
+            }
         }
     }
 
@@ -205,6 +215,10 @@ impl Record {
                 text: String::from_utf8(take_bytes(from)?.to_vec()).ok()?,
             },
             21 => Self::Imported { source: take(from)?, upto: take(from)?, next: u32::try_from(take(from)?).ok()? },
+            8 => {
+                let mut pair = || Some((unzigzag(take(from)?), unzigzag(take(from)?)));
+                Self::Scanned(Stamps([pair()?, pair()?]))
+            }
             _ => return Some(None),
         }))
     }
@@ -347,6 +361,7 @@ mod tests {
             Record::Expunged { uid: 7 },
             Record::Uidl { uid: 7, text: "0000000700000011".into() },
             Record::Imported { source: u64::MAX, upto: 1 << 40, next: 9 },
+            Record::Scanned(Stamps([(1_700_000_000, 999_999_999), (-1, 0)])),
         ];
         let marks = Marks { modseq: 300, uid_next: 8, recent: 1 };
         let mut bytes = Vec::new();

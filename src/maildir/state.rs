@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     filename::{self, Place},
     flags::Flags,
-    record::{Marks, Record},
+    record::{Marks, Record, Stamps},
 };
 
 /// One message of a folder. There may be millions, so it is kept small: its name lies in [`State::names`].
@@ -63,6 +63,8 @@ pub(super) struct State {
     pub uidls: BTreeMap<u32, Box<str>>,
     /// How far other mailboxes were taken over.
     pub imported: BTreeMap<u64, u64>,
+    /// The directories' time stamps when the state last showed them as they are.
+    pub scanned: Option<Stamps>,
     /// The files' names, one after another, and how many bytes of them no message refers to any more.
     names: Vec<u8>,
     unused: usize,
@@ -206,6 +208,7 @@ impl State {
                 self.imported.insert(source, upto);
                 self.marks.uid_next = self.marks.uid_next.max(next);
             }
+            Record::Scanned(stamps) => self.scanned = Some(stamps),
         }
     }
 
@@ -224,10 +227,11 @@ impl State {
     /// Everything as records, for a compacted index.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         let keywords = self.keywords.iter().map(|k| Record::Keyword { name: k.to_string() });
+        let scanned = self.scanned.map(Record::Scanned);
         let uidls = self.uidls.iter().map(|(uid, text)| Record::Uidl { uid: *uid, text: text.to_string() });
         let next = self.marks.uid_next;
         let imported = self.imported.iter().map(move |(&source, &upto)| Record::Imported { source, upto, next });
-        keywords.chain(self.messages.iter().map(|m| self.record(m))).chain(uidls).chain(imported)
+        keywords.chain(self.messages.iter().map(|m| self.record(m))).chain(uidls).chain(imported).chain(scanned)
     }
 }
 
