@@ -268,7 +268,11 @@ impl Maildir {
     /// `NoSuchFolder`, or what the disk says.
     pub async fn view(&self, name: &str, mode: Mode) -> Result<View, MailError> {
         let folder = self.open(name).await?;
-        View::open(self.clone(), folder, mode, None).await
+        match View::open(self.clone(), folder, mode, None).await {
+            // Its index was rebuilt by a command since we last looked: what is there now is another folder.
+            Err(MailError::FolderGone) => View::open(self.clone(), self.open(name).await?, mode, None).await,
+            other => other,
+        }
     }
 
     /// INBOX for one POP3 session, which no other may have at the same time.

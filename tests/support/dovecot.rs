@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Everybody's password there.
-pub const PASSWORD: &str = "old secret";
+pub const PASSWORD: &str = "old-secret";
 
 /// A running Dovecot whose certificate the gate's authority signed.
 pub struct Dovecot {

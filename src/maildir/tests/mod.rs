@@ -15,6 +15,7 @@ mod basics;
 mod crowd;
 mod faults;
 mod folders;
+mod mend;
 mod picture;
 mod power;
 mod rig;

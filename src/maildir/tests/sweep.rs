@@ -50,13 +50,12 @@ const CHANGES: [Change; 17] = [
     Change::FirstSignIn,
 ];
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 5] = [
     Fault::Refused(Errno::IO),
     Fault::Refused(Errno::NOSPC),
     Fault::Refused(Errno::DQUOT),
     Fault::Short(Errno::NOSPC),
     Fault::Late(Errno::IO),
-    Fault::Late(Errno::NOSPC),
 ];
 
 impl Change {
@@ -169,7 +168,7 @@ impl Try {
 
     /// What a power cut now may leave, several times over.
     async fn cuts(&self, random: &mut Random, check: impl Fn(Picture) -> Result<(), String>) {
-        for cut in 0..3 {
+        for cut in 0..2 {
             let dir = quick_dir();
             self.rig.power_cut(self.rig.now(), random, dir.path());
             if let Err(wrong) = check(Picture::on(dir.path()).await) {

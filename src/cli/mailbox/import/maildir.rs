@@ -124,7 +124,7 @@ impl Arguments {
             flags: message.flags,
             keywords: message.keywords.clone(),
             date: time(std::os::unix::fs::MetadataExt::mtime).unwrap_or_default(),
-            saved: time(std::os::unix::fs::MetadataExt::mtime),
+            saved: time(std::os::unix::fs::MetadataExt::ctime),
             uidl: if folder == "INBOX" { uidl() } else { None },
         }
     }
