@@ -342,7 +342,7 @@ fn is_empty(dir: &Dir) -> Result<bool, MailError> {
 fn take(ex: &Exclusive, messages: Vec<(Staged, Incoming)>, keeps: bool, mark: Record) -> Result<Taken, MailError> {
     let cur = ex.dir.sub(b"cur")?;
     let mut table = ex.read(keywords::Table::of)?;
-    let (mut next, modseq) = ex.read(|s| (s.marks.uid_next, s.marks.modseq + 1))?;
+    let (mut next, modseq) = (ex.read(|s| s.marks.uid_next)?, ex.next_modseq()?);
     let (mut records, mut ids, mut names) = (Vec::new(), Vec::new(), Vec::new());
     let mut taken = Taken { messages: messages.len(), keywords_left_out: 0 };
     let placed = messages.into_iter().try_for_each(|(staged, incoming)| {

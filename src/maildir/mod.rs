@@ -29,6 +29,7 @@ mod error;
 mod filename;
 mod flags;
 mod folder;
+mod gone;
 mod import;
 mod index;
 mod keywords;
@@ -58,7 +59,7 @@ pub use listing::{Folder, SpecialUse};
 pub use repair::Rebuilt;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Insight, Meta, Mode, Update, View};
+pub use view::{CopyUid, Files, Glance, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod folders;
 mod mend;
 mod picture;
 mod power;
+mod resync;
 mod rig;
 mod sessions;
 mod sweep;
