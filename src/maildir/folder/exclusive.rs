@@ -232,16 +232,6 @@ impl<'a> Exclusive<'a> {
         self.folder.announce();
     }
 
-    /// Writes the index anew, to its compacted form.
-    #[cfg(test)]
-    pub(in crate::maildir) fn rewrite(&self) -> Result<(), MailError> {
-        let index = Index::create(&self.dir, &self.read(State::clone)?)?;
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            loaded.index = index;
-        }
-        Ok(())
-    }
-
     /// When `new` and `cur` changed last.
     pub(in crate::maildir) fn stamps(&self) -> Result<Stamps, MailError> {
         stamps(&self.dir)
