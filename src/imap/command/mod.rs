@@ -15,7 +15,7 @@ mod search;
 mod select;
 mod sort;
 
-pub use append::AppendHead;
+pub use append::{AppendHead, Form, MessageHead, Replaced};
 pub use fetch::{FetchItem, Section, SectionText, Since};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
@@ -24,7 +24,7 @@ pub use search::{Returns, Search, SearchKey, SearchLimits};
 pub use select::Resync;
 pub use sort::{Sort, SortBy, SortKey, Thread, ThreadBy};
 
-pub(super) use append::head as append_head;
+pub(super) use append::{Options as MessageOptions, Start, next as next_message, start as first_message};
 
 use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern, set::MessageSet};
 use crate::model::Secret;
@@ -53,6 +53,8 @@ pub enum Command {
     Id(Vec<(String, Option<String>)>),
     /// ENABLE: the wishes, in upper case.
     Enable(Vec<String>),
+    /// COMPRESS DEFLATE
+    Compress,
     /// LOGIN: only that it was tried, and for whom where the name is no literal. The password is not kept, nor even
     /// read where it is a literal.
     Login {
@@ -176,6 +178,7 @@ impl Command {
             Self::Logout => "LOGOUT",
             Self::Id(_) => "ID",
             Self::Enable(_) => "ENABLE",
+            Self::Compress => "COMPRESS",
             Self::Login { .. } => "LOGIN",
             Self::Authenticate { .. } => "AUTHENTICATE",
             Self::Select { read_only: false, .. } => "SELECT",
@@ -218,7 +221,8 @@ pub(super) const MAX_TAG: usize = 256;
 
 /// Reads a whole command, CRLF included, literals in place.
 ///
-/// APPEND never comes here: its message is a stream, see [`append_head`]. Errors bear the tag where there is one.
+/// APPEND and REPLACE never come here: their messages are streams, see [`first_message`]. Errors bear the tag where
+/// there is one.
 pub(super) fn parse(bytes: &[u8], limits: SearchLimits) -> Result<Tagged, Bad> {
     let head = Head::read(bytes).ok_or_else(|| Bad::syntax("A command is a tag, a space and a verb"))?;
     let command = dispatch(&head, bytes, limits).map_err(|fault| fault.bad().to(head.tag))?;
@@ -244,11 +248,17 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
         "AUTHENTICATE" => codec::authenticate(bytes),
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
-        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE"
-        | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => codec::command(bytes),
+        "REPLACE" => Err(REPLACE),
+        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "COMPRESS" | "DELETE" | "RENAME" | "SUBSCRIBE"
+        | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => {
+            codec::command(bytes)
+        }
         _ => Err(Fault::syntax("Unknown command")),
     }
 }
+
+/// REPLACE without its message.
+const REPLACE: Fault = Fault::syntax("REPLACE needs a message number, a mailbox and a message");
 
 fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
     let rest = arguments.strip_prefix(b" ").ok_or(Fault::syntax("UID needs a command"))?;
@@ -262,6 +272,7 @@ fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
         "COPY" => messages::copy(arguments, true),
         "MOVE" => messages::r#move(arguments, true),
         "EXPUNGE" => messages::uid_expunge(arguments),
+        "REPLACE" => Err(REPLACE),
         _ => Err(Fault::syntax("Unknown UID command")),
     }
 }
@@ -350,6 +361,8 @@ impl Verb {
                 | "CHECK"
                 | "EXPUNGE"
                 | "APPEND"
+                | "REPLACE"
+                | "COMPRESS"
         )
     }
 }

@@ -1,6 +1,8 @@
 //! Commands as programs send them, and as nobody should.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::imap::write::Status;
 use crate::model::UnixTime;
@@ -74,15 +76,20 @@ fn verbs_without_arguments_take_none() {
         command("enable utf8=accept CONDSTORE"),
         Command::Enable(vec!["UTF8=ACCEPT".into(), "CONDSTORE".into()])
     );
+    assert_eq!(command("compress deflate"), Command::Compress);
     for line in [
         "ENABLE",
         "SELECT INBOX (FROB)",
         "STARTTLS",
         "GETQUOTA \"\"",
-        "COMPRESS DEFLATE",
+        "COMPRESS",
+        "COMPRESS LZ4",
+        "COMPRESS DEFLATE 9",
         "UID",
         "UID NOOP",
         "APPEND x",
+        "REPLACE 1 x",
+        "UID REPLACE 1 x",
     ] {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
@@ -496,11 +503,48 @@ fn an_append_head_is_read_up_to_its_message() {
         (" x \"31-Feb-1996 02:44:25 -0700\" ", Err(Status::Bad)),
         (" x \"17-Jul-1996 24:44:25 -0700\" ", Err(Status::Bad)),
         (" x \"17-Jul-1996 02:44:25 -9900\" ", Err(Status::Bad)),
-        (" x UTF8 (~", Err(Status::Bad)),
+        (" x UTF8 (", Err(Status::Bad)),
     ];
     for (arguments, expected) in cases {
-        let got = append_head(arguments.as_bytes());
-        let got = got.map(|(mailbox, flags, date)| (mailbox, flags.len(), date)).map_err(|bad| bad.status);
-        assert_eq!(got, expected, "{arguments:?}");
+        let (verb, _) = Verb::read(b"append").unwrap();
+        let got = first_message(&verb, arguments.as_bytes(), false).unwrap();
+        let got = got.map(|(old, mailbox, options)| {
+            assert_eq!((old, options.form), (None, Form::Literal));
+            (mailbox, options.flags.len(), options.date)
+        });
+        assert_eq!(got.map_err(|bad| bad.status), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn which_literal_of_a_command_is_a_message_and_in_what_form() {
+    let old = |number: u32, uid| Some(Replaced { number: NonZeroU32::new(number), uid });
+    let cases: [(&str, &str, bool, Option<Result<(Option<Replaced>, Form), Status>>); 20] = [
+        ("APPEND", " ", false, None),
+        ("APPEND", " INBOX ", true, Some(Ok((None, Form::Binary)))),
+        ("APPEND", " INBOX utf8 (", true, Some(Ok((None, Form::Utf8)))),
+        ("APPEND", " INBOX (\\Seen) UTF8 (", true, Some(Ok((None, Form::Utf8)))),
+        ("APPEND", " INBOX UTF8 (", false, Some(Err(Status::Bad))),
+        ("APPEND", " INBOX UTF8(", true, Some(Err(Status::Bad))),
+        ("APPEND", " INBOX UTF8 ( ", true, Some(Err(Status::Bad))),
+        ("REPLACE", " ", false, Some(Err(Status::Bad))),
+        ("REPLACE", " 4 ", false, None),
+        ("REPLACE", " 4 INBOX ", false, Some(Ok((old(4, false), Form::Literal)))),
+        ("replace", " * INBOX () ", false, Some(Ok((old(0, false), Form::Literal)))),
+        ("REPLACE", " 0 INBOX ", false, Some(Err(Status::Bad))),
+        ("REPLACE", " 4294967296 INBOX ", false, Some(Err(Status::Bad))),
+        ("REPLACE", " 1,2 INBOX ", false, Some(Err(Status::Bad))),
+        ("UID", " REPLACE 4 ", false, None),
+        ("UID", " replace 4 INBOX ", true, Some(Ok((old(4, true), Form::Binary)))),
+        ("UID", " REPLACE 4 a//b ", true, Some(Err(Status::No))),
+        ("UID", " COPY 4 ", true, None),
+        ("UID", " ", true, None),
+        ("SELECT", " ", true, None),
+    ];
+    for (verb, arguments, binary, expected) in cases {
+        let (word, _) = Verb::read(verb.as_bytes()).unwrap();
+        let got = first_message(&word, arguments.as_bytes(), binary);
+        let got = got.map(|start| start.map(|(old, _, options)| (old, options.form)).map_err(|bad| bad.status));
+        assert_eq!(got, expected, "{verb}{arguments:?}");
     }
 }

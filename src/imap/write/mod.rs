@@ -17,7 +17,7 @@ pub use data::{
 pub use fetch::{FetchLine, date_time, email_id};
 pub use search::{EsearchLine, NumbersLine, ThreadLine, ThreadStep};
 pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};
-pub use string::{literal_head, mailbox, nstring, string};
+pub use string::{binary_head, literal_head, mailbox, nstring, number, octets, string};
 
 use bytes::BytesMut;
 

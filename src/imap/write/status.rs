@@ -31,19 +31,20 @@ impl Status {
     }
 }
 
-/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7162, RFC 7888.
+/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 3516, RFC 4978, RFC 6154, RFC 7162,
+/// RFC 7888.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Code<'a> {
     /// Must be shown to the person.
     Alert,
     /// CREATE or RENAME to a name that is taken.
     AlreadyExists,
-    /// Where APPEND put the message.
+    /// Where APPEND put the messages.
     AppendUid {
         /// The mailbox's UIDVALIDITY.
         uid_validity: u32,
-        /// The message's new UID.
-        uid: u32,
+        /// The messages' new UIDs, in their order; at least one.
+        uids: Vec<u32>,
     },
     /// The token was not believed.
     AuthenticationFailed,
@@ -53,6 +54,8 @@ pub enum Code<'a> {
     BadCharset,
     /// Never possible, whatever is tried.
     Cannot,
+    /// COMPRESS for the second time (RFC 4978 section 3).
+    CompressionActive,
     /// The capability list, inside a status response.
     Capability {
         /// Once login is done: the largest message APPEND takes, in bytes.
@@ -127,6 +130,8 @@ pub enum Code<'a> {
     UidValidity(u32),
     /// Something we depend on is out of reach; try again later.
     Unavailable,
+    /// A part's transfer encoding is not known (RFC 3516).
+    UnknownCte,
     /// The first message without `\Seen`.
     Unseen(u32),
     /// CREATE with a special use that cannot be had (RFC 6154).
@@ -141,7 +146,10 @@ pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
             "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC SAVEDATE APPENDLIMIT={most}"
+             LIST-EXTENDED LIST-STATUS STATUS=SIZE \
+             ESEARCH ESORT SEARCHRES WITHIN SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT THREAD=REFERENCES INPROGRESS \
+             CONDSTORE QRESYNC SAVEDATE \
+             BINARY MULTIAPPEND REPLACE PREVIEW COMPRESS=DEFLATE APPENDLIMIT={most}"
         )
         .into(),
         None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
@@ -203,7 +211,10 @@ fn plain(out: &mut BytesMut, text: &str, limit: usize) {
 
 fn put_code(out: &mut BytesMut, code: &Code<'_>) {
     let word = match code {
-        Code::AppendUid { uid_validity, uid } => return put(out, format_args!("APPENDUID {uid_validity} {uid}")),
+        Code::AppendUid { uid_validity, uids } => {
+            put(out, format_args!("APPENDUID {uid_validity} "));
+            return put_runs(out, uids);
+        }
         Code::Capability { append } => return put(out, format_args!("CAPABILITY {}", capabilities(*append))),
         Code::CopyUid { uid_validity, source, target } => {
             put(out, format_args!("COPYUID {uid_validity} "));
@@ -229,6 +240,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::BadCharset => "BADCHARSET (UTF-8 US-ASCII)",
         Code::Cannot => "CANNOT",
         Code::ClientBug => "CLIENTBUG",
+        Code::CompressionActive => "COMPRESSIONACTIVE",
         Code::ContactAdmin => "CONTACTADMIN",
         Code::Closed => "CLOSED",
         Code::Corruption => "CORRUPTION",
@@ -247,6 +259,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::TooBig => "TOOBIG",
         Code::TryCreate => "TRYCREATE",
         Code::Unavailable => "UNAVAILABLE",
+        Code::UnknownCte => "UNKNOWN-CTE",
         Code::UseAttr => "USEATTR",
     };
     out.extend_from_slice(word.as_bytes());
@@ -298,7 +311,8 @@ mod tests {
         let flags = ["\\Seen", "$Junk"];
         let cases = [
             (Code::Alert, "ALERT"),
-            (Code::AppendUid { uid_validity: 7, uid: 9 }, "APPENDUID 7 9"),
+            (Code::AppendUid { uid_validity: 7, uids: vec![9] }, "APPENDUID 7 9"),
+            (Code::AppendUid { uid_validity: 7, uids: vec![9, 10, 11, 13] }, "APPENDUID 7 9:11,13"),
             (
                 Code::CopyUid { uid_validity: 7, source: &[1, 2, 3, 9], target: &[4, 6, 7, 8] },
                 "COPYUID 7 1:3,9 4,6:8",

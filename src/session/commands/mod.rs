@@ -3,6 +3,8 @@
 
 mod append;
 mod batch;
+mod binary;
+mod compress;
 mod digest;
 mod enable;
 mod fetch;
@@ -14,6 +16,7 @@ mod long;
 mod messages;
 mod modseq;
 mod news;
+mod preview;
 mod reply;
 mod search;
 mod select;
@@ -24,7 +27,7 @@ mod thread;
 
 use super::{Ending, login::Dialog};
 use crate::imap::{
-    command::{Command, Search, SearchKey, Tagged},
+    command::{AppendHead, Command, Replaced, Search, SearchKey, Tagged},
     frame::Step,
     set::Ranges,
     write::{self, Code, Status},
@@ -85,17 +88,10 @@ impl Stay<'_> {
                 self.dialog.misunderstood(&bad)?;
             }
             // Pieces of a message come only while `append` asks for them.
-            Step::Chunk(_) | Step::AppendEnd => {}
+            Step::Chunk(_) | Step::NextMessage(_) | Step::AppendEnd => {}
             Step::Append(head) => {
                 self.dialog.link.may_go_on()?;
-                self.dialog.link.note_command("APPEND");
-                let tag = head.tag.clone();
-                if self.rights == Rights::Read {
-                    self.dialog.framer.reject();
-                    return Box::pin(self.answer(&tag, only_reading(), true)).await;
-                }
-                let reply = Box::pin(append::append(self.dialog, &self.mail, head)).await?;
-                Box::pin(self.answer(&tag, reply, true)).await?;
+                Box::pin(self.append(head)).await?;
             }
             Step::Command(Tagged { tag, command }) => {
                 self.dialog.link.may_go_on()?;
@@ -105,6 +101,32 @@ impl Stay<'_> {
         }
         // Many small commands in one packet must not collect their answers.
         Ok(self.dialog.link.wire.push().await?)
+    }
+
+    /// APPEND and REPLACE.
+    async fn append(&mut self, head: AppendHead) -> Result<(), Ending> {
+        let tag = head.tag.clone();
+        let word = match head.replaces {
+            None => "APPEND",
+            Some(Replaced { uid: false, .. }) => "REPLACE",
+            Some(Replaced { uid: true, .. }) => "UID REPLACE",
+        };
+        self.dialog.link.note_command(word);
+        if self.rights == Rights::Read {
+            self.dialog.framer.reject();
+            return self.answer(&tag, only_reading(), true).await;
+        }
+        let reply = match head.replaces {
+            None => append::append(self.dialog, &self.mail, head).await?,
+            Some(old) => {
+                let selected = match &mut self.stage {
+                    Stage::Open(selected) => Some(&mut **selected),
+                    Stage::Admitted => None,
+                };
+                append::replace(self.dialog, &self.mail, selected, old, head).await?
+            }
+        };
+        self.answer(&tag, reply, true).await
     }
 
     async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
@@ -159,6 +181,7 @@ impl Stay<'_> {
                 let view = if let Stage::Open(selected) = stage { Some(&selected.view) } else { None };
                 enable::enable(dialog, &words, view)
             }
+            (Command::Compress, _) => return Box::pin(compress::compress(dialog, tag)).await,
             (Command::Namespace, _) => {
                 write::namespace(&mut dialog.link.wire.out);
                 Reply::ok("NAMESPACE done")
@@ -267,6 +290,7 @@ fn only_reads(command: &Command) -> bool {
         | Command::Logout
         | Command::Id(_)
         | Command::Enable(_)
+        | Command::Compress
         | Command::Login { .. }
         | Command::Authenticate { .. }
         | Command::Select { .. }
