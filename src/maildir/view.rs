@@ -484,7 +484,7 @@ impl View {
 
     /// The next commit writes the index anew.
     pub(super) async fn compact(&self) {
-        let done = self.folder.exclusively("testing", |ex| ex.rewrite());
+        let done = self.folder.exclusively("testing", |ex| ex.compact());
         assert_eq!(done.await, Ok(()));
     }
 
