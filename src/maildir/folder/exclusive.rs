@@ -167,7 +167,7 @@ impl<'a> Exclusive<'a> {
         if old.needs_rewrite() {
             self.sync([Place::New, Place::Cur])?;
         }
-        Index::create(&self.dir, state)
+        Ok(Index::create(&self.dir, state)?.after(old))
     }
 
     /// Syncs directories of messages. `cur` first: a message that was moved there must not be forgotten in `new` alone.
