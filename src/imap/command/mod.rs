@@ -12,13 +12,15 @@ mod list;
 pub(super) mod login;
 mod messages;
 mod search;
+mod select;
 
 pub use append::{AppendHead, Form, MessageHead, Replaced};
-pub use fetch::{FetchItem, Section, SectionText};
+pub use fetch::{FetchItem, Section, SectionText, Since};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
 pub use search::{Search, SearchKey, SearchLimits};
+pub use select::Resync;
 
 pub(super) use append::{Options as MessageOptions, Start, next as next_message, start as first_message};
 
@@ -70,6 +72,10 @@ pub enum Command {
         mailbox: MailboxName,
         /// EXAMINE.
         read_only: bool,
+        /// CONDSTORE: mod-sequences are to be told (RFC 7162 section 3.1.8).
+        condstore: bool,
+        /// QRESYNC: what changed since an earlier visit is to be told (RFC 7162 section 3.2.5).
+        resync: Option<Resync>,
     },
     /// CREATE
     Create(MailboxName),
@@ -117,6 +123,8 @@ pub enum Command {
         set: SequenceSet,
         /// What is asked, macros written out, in the order asked; at least one.
         items: Vec<FetchItem>,
+        /// CHANGEDSINCE; `items` then hold MODSEQ.
+        since: Option<Since>,
         /// The set holds UIDs, and the answers show them.
         uid: bool,
     },
@@ -128,6 +136,8 @@ pub enum Command {
         kind: StoreType,
         /// Without the untagged FETCH.
         silent: bool,
+        /// UNCHANGEDSINCE (RFC 7162 section 3.1.3): only messages whose mod-sequence is not above this one; 63 bits.
+        unchanged_since: Option<u64>,
         /// The flags, each once. `\Recent` and unknown system flags arrive as `Flag::Extension`.
         flags: Vec<Flag<'static>>,
         /// The set holds UIDs.
@@ -213,6 +223,8 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
     let arguments = head.arguments;
     match head.verb.upper() {
         "LIST" => list::list(arguments),
+        "SELECT" => select::select(arguments, false),
+        "EXAMINE" => select::select(arguments, true),
         "STATUS" => messages::status(arguments),
         "CREATE" => messages::create(arguments),
         "SEARCH" => search::search(arguments, false, limits),
@@ -225,9 +237,10 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
         "REPLACE" => Err(REPLACE),
-        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "SELECT" | "EXAMINE" | "DELETE" | "RENAME"
-        | "SUBSCRIBE" | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK"
-        | "EXPUNGE" | "COMPRESS" => codec::command(bytes),
+        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE"
+        | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" | "COMPRESS" => {
+            codec::command(bytes)
+        }
         _ => Err(Fault::syntax("Unknown command")),
     }
 }

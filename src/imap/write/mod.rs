@@ -11,9 +11,9 @@ mod string;
 
 pub use data::{
     ListLine, SearchLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, namespace,
-    recent, status,
+    recent, status, vanished,
 };
-pub use fetch::{FetchLine, date_time};
+pub use fetch::{FetchLine, date_time, email_id};
 pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};
 pub use string::{binary_head, literal_head, mailbox, nstring, number, octets, string};
 

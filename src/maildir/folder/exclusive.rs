@@ -10,12 +10,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Folder, Spot, Stamps, lock, stamps};
+use super::{Folder, Loaded, Spot, lock, stamps};
 use crate::maildir::{
     disk::Dir,
     error::MailError,
     index::Index,
-    record::{Marks, Record},
+    record::{Marks, Record, Stamps},
     scan,
     state::State,
 };
@@ -89,9 +89,10 @@ impl<'a> Exclusive<'a> {
             self.folder.announce();
             return Err(MailError::FolderGone);
         }
-        // Loaded again after a rest, nothing changed; otherwise another process wrote, and the disk needs a look.
+        // Loaded again after a rest, nothing changed; otherwise it is new here or another process wrote, and what the index
+        // says of the disk counts.
         let rested = core.loaded.is_none() && core.uid_validity != 0;
-        core.scanned = core.scanned.filter(|_| rested);
+        core.scanned = core.scanned.filter(|_| rested).or(state.scanned);
         core.put(self.dir.clone(), index, state);
         drop(core);
         self.folder.announce();
@@ -104,15 +105,23 @@ impl<'a> Exclusive<'a> {
         core.loaded.as_ref().map(|loaded| question(&loaded.state)).ok_or(MailError::FolderGone)
     }
 
+    /// The mod-sequence that the next commit will have.
+    pub(in crate::maildir) fn next_modseq(&self) -> Result<u64, MailError> {
+        let core = lock(&self.folder.core);
+        core.loaded.as_ref().map(|loaded| loaded.index.next_modseq(&loaded.state)).ok_or(MailError::FolderGone)
+    }
+
     /// Writes the records to the index, durably, and only then lets anyone see them.
     pub(in crate::maildir) fn commit(&self, records: Vec<Record>) -> Result<(), MailError> {
-        if records.is_empty() {
-            return Ok(());
-        }
+        if records.is_empty() { Ok(()) } else { self.advance(records) }
+    }
+
+    /// The same, even without a record: something else about the folder changed, and its mod-sequence must tell.
+    pub(in crate::maildir) fn advance(&self, records: Vec<Record>) -> Result<(), MailError> {
         let (mut index, marks) = {
             let core = lock(&self.folder.core);
             let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
-            (loaded.index.clone(), next_marks(&loaded.state, &records))
+            (loaded.index.clone(), next_marks(loaded, &records))
         };
         let done = if index.needs_rewrite() { Ok(()) } else { index.commit(&self.dir, marks, &records) };
         if let Err(error) = done {
@@ -144,11 +153,21 @@ impl<'a> Exclusive<'a> {
     /// is written anew before the next commit.
     pub(in crate::maildir) fn adopt(&self, records: Vec<Record>) {
         if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            let marks = next_marks(&loaded.state, &records);
+            let marks = next_marks(loaded, &records);
             merge(&mut loaded.state, marks, records);
             loaded.index.distrust();
         }
         self.folder.announce();
+    }
+
+    /// Writes the index anew, to its compacted form.
+    #[cfg(test)]
+    pub(in crate::maildir) fn rewrite(&self) -> Result<(), MailError> {
+        let index = Index::create(&self.dir, &self.read(State::clone)?)?;
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index = index;
+        }
+        Ok(())
     }
 
     /// When `new` and `cur` changed last.
@@ -159,6 +178,29 @@ impl<'a> Exclusive<'a> {
     /// Remembers that the state shows the directories as they were at `stamps`; nothing if that can not be told.
     pub(in crate::maildir) fn scanned(&self, stamps: Option<Stamps>) {
         lock(&self.folder.core).scanned = stamps.filter(|s| s.are_settled());
+    }
+
+    /// Records that the state shows the directories as they are, if it does: after a restart they need no look then.
+    pub(in crate::maildir) fn note_scanned(&self) -> Result<(), MailError> {
+        let now = self.stamps()?;
+        let quiet = now.are_settled() && self.folder.heard_all();
+        let (mut index, marks) = {
+            let mut core = lock(&self.folder.core);
+            if quiet {
+                core.scanned = Some(now);
+            }
+            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
+            if core.scanned != Some(now) || loaded.state.scanned == Some(now) || loaded.index.needs_rewrite() {
+                return Ok(());
+            }
+            (loaded.index.clone(), loaded.state.marks)
+        };
+        let done = index.commit(&self.dir, marks, &[Record::Scanned(now)]);
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index = index;
+            loaded.state.scanned = Some(now).filter(|_| done.is_ok()).or(loaded.state.scanned);
+        }
+        done
     }
 
     /// Looks at the directories if they changed since the last look.
@@ -197,11 +239,11 @@ fn lock_dir(dir: &Dir) -> Result<(), MailError> {
     }
 }
 
-fn next_marks(state: &State, records: &[Record]) -> Marks {
+fn next_marks(Loaded { index, state, .. }: &Loaded, records: &[Record]) -> Marks {
     let top =
         records.iter().filter_map(|r| if let Record::Message { uid, .. } = r { Some(*uid) } else { None }).max();
     let uid_next = top.map_or(0, |uid| uid.saturating_add(1)).max(state.marks.uid_next);
-    Marks { modseq: state.marks.modseq + 1, uid_next, recent: state.marks.recent }
+    Marks { modseq: index.next_modseq(state), uid_next, recent: state.marks.recent }
 }
 
 /// After a commit of more records than this the state gives back what it holds in reserve: a folder that was only just

@@ -16,6 +16,7 @@ mod crowd;
 mod faults;
 mod folders;
 mod replace;
+mod resync;
 mod sessions;
 
 /// A store in a directory of its own, with Ann's mail open.

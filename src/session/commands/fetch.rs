@@ -16,7 +16,7 @@ use super::{
     structure,
 };
 use crate::imap::{
-    command::{FetchItem, Section, SectionText, SequenceSet},
+    command::{FetchItem, Section, SectionText, SequenceSet, Since},
     set::{self, Ranges},
     write::{self, Code, FetchLine},
 };
@@ -38,14 +38,23 @@ pub(super) async fn fetch(
     view: &mut View,
     set: &SequenceSet,
     items: &[FetchItem],
+    since: Option<Since>,
     uid: bool,
 ) -> Answer {
-    let Some(numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(mut numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    if let Some(since) = since {
+        if since.vanished {
+            let asked: Vec<_> = set::uids(set, view.uid(view.len())).iter().collect();
+            write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
+        }
+        numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
+    }
     let ask = Ask {
         items,
         uid,
         look: items.iter().map(look).max().unwrap_or(Look::Nowhere),
         reads: items.iter().any(needs_bytes),
+        condstore: dialog.enabled.condstore,
         sees: view.mode() == Mode::ReadWrite && items.iter().any(FetchItem::sets_seen),
         lazy: items.contains(&FetchItem::Preview { lazy: true }),
     };
@@ -62,12 +71,12 @@ pub(super) async fn fetch(
             Told::Nothing(error) => failed = Some(error),
         }
         if seen.len() >= SEEN_BATCH {
-            failed = store_seen(view, &mut seen).await.or(failed);
+            failed = store_seen(view, &mut seen, ask.condstore).await.or(failed);
         }
         dialog.link.wire.push().await?;
         tokio::task::consume_budget().await;
     }
-    failed = store_seen(view, &mut seen).await.or(failed);
+    failed = store_seen(view, &mut seen, ask.condstore).await.or(failed);
     Ok(match failed {
         None if unknown => Reply::no(Code::UnknownCte, "Some of the parts are encoded in an unknown way"),
         None => Reply::ok("FETCH done"),
@@ -208,6 +217,10 @@ fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta
         FetchItem::Flags => line.flags(out, flag_names(meta)),
         FetchItem::InternalDate => line.internal_date(out, meta.internal_date),
         FetchItem::Size => line.size(out, meta.size),
+        FetchItem::Modseq => line.modseq(out, meta.modseq),
+        FetchItem::SaveDate => line.save_date(out, meta.saved),
+        FetchItem::EmailId => line.email_id(out, meta.id),
+        FetchItem::ThreadId => line.no_thread_id(out),
         _ => {}
     }
 }
@@ -221,12 +234,17 @@ pub(super) fn numbers(view: &View, set: &SequenceSet, uid: bool) -> Option<Range
 }
 
 /// Stores what the peer has been told already; the next command comes after it.
-async fn store_seen(view: &mut View, numbers: &mut Vec<u32>) -> Option<MailError> {
+///
+/// With `condstore` the news tell the new mod-sequences, which were not there yet to be told (RFC 7162 section 3.2.4).
+async fn store_seen(view: &mut View, numbers: &mut Vec<u32>, condstore: bool) -> Option<MailError> {
     if numbers.is_empty() {
         return None;
     }
     let stored = view.store_flags(numbers, FlagOp::Add, Flags::SEEN, &[]).await;
     numbers.clear();
+    if condstore {
+        view.tell_own();
+    }
     stored.err()
 }
 
@@ -237,6 +255,7 @@ struct Ask<'a> {
     look: Look,
     /// The message's file has to be opened.
     reads: bool,
+    condstore: bool,
     /// The message counts as read after it.
     sees: bool,
     /// A preview is asked for where it takes no time.
@@ -361,11 +380,8 @@ async fn from_inside(
             let size = binary::size(source, part).await?;
             write::number(&mut dialog.link.wire.out, size);
         }
-        FetchItem::Uid
-        | FetchItem::Flags
-        | FetchItem::InternalDate
-        | FetchItem::Size
-        | FetchItem::Preview { .. } => {}
+        // Of what is known of the message `one` tells.
+        _ => {}
     }
     Ok(())
 }
@@ -381,12 +397,6 @@ async fn body(dialog: &mut Dialog, source: &Source, extended: bool) -> Result<()
 
 fn look(item: &FetchItem) -> Look {
     match item {
-        FetchItem::Uid
-        | FetchItem::Flags
-        | FetchItem::InternalDate
-        | FetchItem::Size
-        | FetchItem::Rfc822
-        | FetchItem::Preview { lazy: true } => Look::Nowhere,
         FetchItem::Envelope | FetchItem::Rfc822Header | FetchItem::Rfc822Text => Look::Header,
         FetchItem::Body | FetchItem::BodyStructure | FetchItem::Preview { lazy: false } => Look::Parts,
         FetchItem::Binary { part, .. } | FetchItem::BinarySize { part } if part.is_empty() => Look::Nowhere,
@@ -394,17 +404,15 @@ fn look(item: &FetchItem) -> Look {
         FetchItem::Section { section, .. } if !section.part.is_empty() => Look::Parts,
         FetchItem::Section { section, .. } if section.text == SectionText::All => Look::Nowhere,
         FetchItem::Section { .. } => Look::Header,
+        _ => Look::Nowhere,
     }
 }
 
 fn needs_bytes(item: &FetchItem) -> bool {
+    use FetchItem::{EmailId, Flags, InternalDate, Modseq, Preview, SaveDate, Size, ThreadId, Uid};
     !matches!(
         item,
-        FetchItem::Uid
-            | FetchItem::Flags
-            | FetchItem::InternalDate
-            | FetchItem::Size
-            | FetchItem::Preview { lazy: true }
+        Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId | Preview { lazy: true }
     )
 }
 

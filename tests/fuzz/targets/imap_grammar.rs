@@ -46,8 +46,8 @@ pub fn run(data: &[u8]) {
             }
             Step::Append(head) => {
                 name(&head.mailbox);
-                head.flags.iter().for_each(|flag| word(&flag.to_string()));
-                assert!(head.size <= Limits::default().append);
+                head.message.flags.iter().for_each(|flag| word(&flag.to_string()));
+                assert!(head.message.size <= Limits::default().append);
             }
             Step::Bad(bad) => super::imap_frame::check_answer(&bad),
             _ => {}
