@@ -1,7 +1,7 @@
 //! What imap-codec accepts of our own grammar's verbs, we accept too, and mean the same by it.
 //!
-//! Left out is what the base level does not offer, and so refuses: WITHIN, empty item lists, and what the base level
-//! bounds; of QRESYNC the match data, which imap-codec takes in any order.
+//! Left out is what the base level does not offer, and so refuses: BINARY, empty item lists, and what the
+//! base level bounds; of QRESYNC the match data, which imap-codec takes in any order.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
 use imap_codec::{
@@ -10,8 +10,8 @@ use imap_codec::{
     imap_types::{
         IntoStatic,
         command::{CommandBody, FetchModifier, SelectParameter, StoreModifier},
-        core::AString,
-        extensions::binary::LiteralOrLiteral8,
+        core::{AString, Charset},
+        extensions::{sort::SortKey as TheirSortKey, thread::ThreadingAlgorithm},
         fetch::{Macro, MacroOrMessageDataItemNames, MessageDataItemName, Part, Section as TheirSection},
         flag::{Flag, StoreResponse},
         mailbox::{ListMailbox, Mailbox},
@@ -22,11 +22,13 @@ use imap_codec::{
 };
 use portcullis::imap::{
     command::{
-        Command, FetchItem, Form, MessageHead, Resync, Search, SearchKey, Section, SectionText, Since, StatusItem,
+        Command, FetchItem, Resync, Search, SearchKey, Section, SectionText, Since, Sort, SortBy, SortKey,
+        StatusItem, Thread, ThreadBy,
     },
     frame::{Framer, Limits, Step},
     mailbox::{MailboxName, Pattern},
-    mutf7, set,
+    mutf7,
+    set::{self, MessageSet},
 };
 use portcullis::model::UnixTime;
 use proptest::prelude::*;
@@ -41,8 +43,7 @@ fn ours(line: &[u8]) -> Result<String, String> {
             Step::Continue => {}
             Step::Command(tagged) => return Ok(format!("{:?}", tagged.command)),
             Step::Append(head) => {
-                let MessageHead { flags, date, form, size, .. } = head.message;
-                return Ok(format!("{:?} {flags:?} {date:?} {form:?} {size}", head.mailbox));
+                return Ok(format!("{:?} {:?} {:?} {}", head.mailbox, head.flags, head.date, head.size));
             }
             Step::Bad(bad) => return Err(bad.text.to_owned()),
             other => return Err(format!("{other:?}")),
@@ -58,21 +59,23 @@ fn theirs(line: &[u8]) -> Option<String> {
     }
     let ours = match command.body {
         CommandBody::Append { mailbox, flags, date, message } => {
-            let (form, size) = match message {
-                LiteralOrLiteral8::Literal(literal) => (Form::Literal, literal.data().len()),
-                LiteralOrLiteral8::Literal8(literal) => (Form::Binary, literal.data.len()),
+            let size = match message {
+                imap_codec::imap_types::extensions::binary::LiteralOrLiteral8::Literal(literal) => {
+                    literal.data().len()
+                }
+                imap_codec::imap_types::extensions::binary::LiteralOrLiteral8::Literal8(_) => return None,
             };
             let date = date.map(|date| UnixTime::from_secs(date.as_ref().timestamp()));
-            return Some(format!("{:?} {:?} {date:?} {form:?} {size}", name(&mailbox)?, once(flags)));
+            return Some(format!("{:?} {:?} {date:?} {size}", name(&mailbox)?, once(flags)));
         }
         CommandBody::Create { mailbox } => Command::Create(name(&mailbox)?),
         CommandBody::Copy { sequence_set, mailbox, uid } => {
-            Command::Copy { set: sequence_set, mailbox: name(&mailbox)?, uid }
+            Command::Copy { set: MessageSet::Named(sequence_set), mailbox: name(&mailbox)?, uid }
         }
         CommandBody::Move { sequence_set, mailbox, uid } => {
-            Command::Move { set: sequence_set, mailbox: name(&mailbox)?, uid }
+            Command::Move { set: MessageSet::Named(sequence_set), mailbox: name(&mailbox)?, uid }
         }
-        CommandBody::ExpungeUid { sequence_set } => Command::Expunge(Some(sequence_set)),
+        CommandBody::ExpungeUid { sequence_set } => Command::Expunge(Some(MessageSet::Named(sequence_set))),
         CommandBody::Select { mailbox, parameters } => selected(&mailbox, false, &parameters)?,
         CommandBody::Examine { mailbox, parameters } => selected(&mailbox, true, &parameters)?,
         CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } if modifiers.len() < 2 => {
@@ -81,7 +84,14 @@ fn theirs(line: &[u8]) -> Option<String> {
             if unchanged_since.is_some_and(|modseq| modseq > MAX_MODSEQ) {
                 return None;
             }
-            Command::Store { set: sequence_set, kind, silent, unchanged_since, flags: once(flags), uid }
+            Command::Store {
+                set: MessageSet::Named(sequence_set),
+                kind,
+                silent,
+                unchanged_since,
+                flags: once(flags),
+                uid,
+            }
         }
         CommandBody::Status { mailbox, item_names } if !item_names.is_empty() => {
             let mut items = Vec::new();
@@ -142,15 +152,32 @@ fn theirs(line: &[u8]) -> Option<String> {
             if since.is_some() && !items.contains(&FetchItem::Modseq) {
                 items.push(FetchItem::Modseq);
             }
-            Command::Fetch { set: sequence_set, items, since, uid }
+            Command::Fetch { set: MessageSet::Named(sequence_set), items, since, uid }
         }
         CommandBody::Search { charset, criteria, uid } => {
-            if charset.is_some_and(|charset| !charset.as_ref().eq_ignore_ascii_case("UTF-8")) {
-                return None;
+            let with_charset = charset.is_some();
+            let key = criteria_key(charset.as_ref(), criteria.as_ref())?;
+            Command::Search(Search { key, uid, charset: with_charset, returns: None })
+        }
+        CommandBody::Sort { sort_criteria, charset, search_criteria, uid } => {
+            let key = criteria_key(Some(&charset), search_criteria.as_ref())?;
+            let mut by: Vec<SortBy> = Vec::new();
+            for one in sort_criteria.as_ref() {
+                let key = sort_key(&one.key);
+                if by.iter().all(|earlier| earlier.key != key) {
+                    by.push(SortBy { key, reverse: one.reverse });
+                }
             }
-            let mut keys = criteria.as_ref().iter().map(key).collect::<Option<Vec<_>>>()?;
-            let key = if keys.len() == 1 { keys.pop()? } else { SearchKey::And(keys) };
-            Command::Search(Search { key, uid })
+            Command::Sort(Sort { search: Search { key, uid, charset: false, returns: None }, by })
+        }
+        CommandBody::Thread { algorithm, charset, search_criteria, uid } => {
+            let key = criteria_key(Some(&charset), search_criteria.as_ref())?;
+            let by = match algorithm {
+                ThreadingAlgorithm::OrderedSubject => ThreadBy::OrderedSubject,
+                ThreadingAlgorithm::References => ThreadBy::References,
+                ThreadingAlgorithm::Other(_) => return None,
+            };
+            Command::Thread(Thread { search: Search { key, uid, charset: false, returns: None }, by })
         }
         _ => return None,
     };
@@ -220,14 +247,7 @@ fn item(name: &MessageDataItemName<'_>) -> Option<FetchItem> {
             partial: partial.map(|(first, most)| (first, most.get())),
             peek: *peek,
         },
-        MessageDataItemName::Binary { section, partial, peek } => FetchItem::Binary {
-            part: section.iter().map(|n| n.get()).collect(),
-            partial: partial.map(|(first, most)| (first, most.get())),
-            peek: *peek,
-        },
-        MessageDataItemName::BinarySize { section } => {
-            FetchItem::BinarySize { part: section.iter().map(|n| n.get()).collect() }
-        }
+        _ => return None,
     })
 }
 
@@ -250,6 +270,29 @@ fn section(section: &TheirSection<'_>) -> Option<Section> {
         TheirSection::Text(p) => Section { part: some(p), text: SectionText::Text },
         TheirSection::Mime(p) => Section { part: part(p), text: SectionText::Mime },
     })
+}
+
+/// The keys of a search in UTF-8.
+fn criteria_key(charset: Option<&Charset<'_>>, criteria: &[Theirs<'_>]) -> Option<SearchKey> {
+    if charset.is_some_and(|charset| !charset.as_ref().eq_ignore_ascii_case("UTF-8")) {
+        return None;
+    }
+    let mut keys = criteria.iter().map(key).collect::<Option<Vec<_>>>()?;
+    if keys.len() == 1 { keys.pop() } else { Some(SearchKey::And(keys)) }
+}
+
+fn sort_key(theirs: &TheirSortKey) -> SortKey {
+    match theirs {
+        TheirSortKey::Arrival => SortKey::Arrival,
+        TheirSortKey::Cc => SortKey::Cc,
+        TheirSortKey::Date => SortKey::Date,
+        TheirSortKey::From => SortKey::From,
+        TheirSortKey::Size => SortKey::Size,
+        TheirSortKey::Subject => SortKey::Subject,
+        TheirSortKey::To => SortKey::To,
+        TheirSortKey::DisplayFrom => SortKey::DisplayFrom,
+        TheirSortKey::DisplayTo => SortKey::DisplayTo,
+    }
 }
 
 fn key(theirs: &Theirs<'_>) -> Option<SearchKey> {
@@ -303,6 +346,8 @@ fn key(theirs: &Theirs<'_>) -> Option<SearchKey> {
         Theirs::SentOn(day) => Some(SearchKey::SentOn(date(day))),
         Theirs::SentSince(day) => Some(SearchKey::SentSince(date(day))),
         Theirs::ModSequence { entry: None, modseq } if *modseq <= MAX_MODSEQ => Some(SearchKey::Modseq(*modseq)),
+        Theirs::Older(seconds) => Some(SearchKey::Older(*seconds)),
+        Theirs::Younger(seconds) => Some(SearchKey::Younger(*seconds)),
         Theirs::Not(inner) => Some(SearchKey::Not(Box::new(key(inner)?))),
         Theirs::Or(one, other) => Some(SearchKey::Or(Box::new(key(one)?), Box::new(key(other)?))),
         _ => None,
@@ -339,6 +384,10 @@ fn real_commands_mean_the_same_to_both() {
         "STORE 1 +FLAGS.SILENT Old \\Seen",
         "UID SEARCH CHARSET UTF-8 ALL",
         "SEARCH OR (SEEN FROM \"a b\") NOT UID 3:* SINCE 1-Feb-2020",
+        "SORT (SUBJECT reverse DATE) UTF-8 ALL",
+        "UID SORT (DISPLAYFROM) \"UTF-8\" UNDELETED YOUNGER 60",
+        "THREAD references UTF-8 OLDER 60",
+        "UID THREAD ORDEREDSUBJECT UTF-8 SINCE 5-MAR-2000",
         "UID COPY 1 {3}\r\nabc",
         "MOVE 1,* Entw&APw-rfe",
         "UID EXPUNGE 1:5",
@@ -393,7 +442,6 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     let item = prop_oneof![
         "UID|flags|INTERNALDATE|RFC822|RFC822\\.SIZE|rfc822\\.header|RFC822\\.TEXT|ENVELOPE|BODY|bodystructure|ALL|FAST|FULL",
         section,
-        "(BINARY(\\.PEEK|\\.peek|)\\[([1-9](\\.[0-9]){0,2})?\\](<[0-9]{1,2}\\.[0-9]{1,2}>)?|binary\\.size\\[[1-9.]{0,3}\\])",
     ];
     let items = prop_oneof![
         item.clone(),
@@ -423,6 +471,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                 "smaller 4294967295",
                 "KEYWORD $Junk",
                 "UNKEYWORD x",
+                "OLDER 3600",
+                "younger 4294967295",
             ]))
             .prop_map(str::to_owned),
         (prop::sample::select(vec!["BCC", "BODY", "CC", "From", "SUBJECT", "TEXT", "TO"]), text.clone())
@@ -449,7 +499,10 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         (set.clone(), "( \\(UNCHANGEDSINCE [0-9]{1,20}\\))?", "[+-]?FLAGS(\\.SILENT)?", flags.clone())
             .prop_map(|(s, m, k, f)| format!("STORE {s}{m} {k} {f}")),
         ("(COPY|MOVE)", set.clone(), word.clone()).prop_map(|(v, s, m)| format!("{v} {s} {m}")),
-        ("( CHARSET UTF-8)?", search).prop_map(|(c, k)| format!("SEARCH{c} {k}")),
+        ("( CHARSET UTF-8)?", search.clone()).prop_map(|(c, k)| format!("SEARCH{c} {k}")),
+        ("((REVERSE |)(ARRIVAL|cc|DATE|From|SIZE|SUBJECT|TO|DISPLAYFROM|DisplayTo)( |)){1,3}", search.clone())
+            .prop_map(|(by, k)| format!("SORT ({}) UTF-8 {k}", by.trim_end())),
+        ("(references|ORDEREDSUBJECT)", search).prop_map(|(by, k)| format!("THREAD {by} UTF-8 {k}")),
         set.prop_map(|s| format!("EXPUNGE {s}")),
         word.clone().prop_map(|m| format!("CREATE {m}")),
         (
@@ -461,11 +514,10 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         (word.clone(), "\\((MESSAGES|unseen|SIZE)( (RECENT|UIDNEXT|UIDVALIDITY|SIZE)){0,3}\\)")
             .prop_map(|(m, i)| format!("STATUS {m} {i}")),
         (word.clone(), text).prop_map(|(r, p)| format!("LIST {r} {p}")),
-        (word, flags, date_time, "(f|d|fd|)(b|)").prop_map(|(m, f, d, which)| {
+        (word, flags, date_time, "(f|d|fd|)").prop_map(|(m, f, d, which)| {
             let f = if which.contains('f') { format!(" {f}") } else { String::new() };
             let d = if which.contains('d') { format!(" {d}") } else { String::new() };
-            let b = if which.contains('b') { "~" } else { "" };
-            format!("APPEND {m}{f}{d} {b}{{2}}\r\nhi")
+            format!("APPEND {m}{f}{d} {{2}}\r\nhi")
         }),
     ];
     ("(UID |uid |)", body).prop_map(|(uid, body)| format!("a1 {uid}{body}\r\n").into_bytes())

@@ -4,7 +4,7 @@
 //! ```text
 //! DATA_DIR/mail/example.com/ann/          INBOX, and the owner's directory
 //!   cur/ new/ tmp/                        messages, one a file; flags are letters of the file's name
-//!   portcullis-index                      UIDVALIDITY, UIDs, keywords, sizes: `record`, `index`
+//!   portcullis-index                      UIDVALIDITY, UIDs, keywords, sizes, what was removed: `record`, `index`
 //!   portcullis-cache                      what was found inside messages: `cache`
 //!   portcullis-uidvalidity                the last UIDVALIDITY given out
 //!   portcullis-subscriptions              what the user wants to see
@@ -22,6 +22,7 @@
 
 mod cache;
 mod change;
+mod check;
 mod deliver;
 mod disk;
 mod error;
@@ -29,6 +30,7 @@ mod filename;
 mod flags;
 mod folder;
 mod gone;
+mod import;
 mod index;
 mod keywords;
 mod listing;
@@ -36,9 +38,11 @@ mod lock;
 mod path;
 mod pool;
 mod record;
+mod repair;
 mod replace;
 mod root;
 mod scan;
+mod seam;
 mod state;
 mod subscriptions;
 mod tree;
@@ -46,13 +50,17 @@ mod view;
 mod watch;
 mod wire;
 
+pub use check::{Checked, Finding, Weight};
 pub use deliver::{Appending, Delivered, Sealed};
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
+pub use import::{Importer, Incoming, Into, Staged, Staging, Taken};
+pub use import::{dovecot, mbox};
 pub use listing::{Folder, SpecialUse};
+pub use repair::Rebuilt;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Insight, Meta, Mode, Stored, Update, View};
+pub use view::{CopyUid, Files, Glance, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use super::{
     listing::{Folder, directories, find, list},
     lock::PopLock,
     path,
-    root::{Limits, Shared},
+    pool::Pool,
+    root::{self, Limits, Shared},
     subscriptions::Subscriptions,
     view::{Mode, View, copy_uids},
 };
@@ -52,7 +53,8 @@ impl Maildir {
         Self { shared, owner }
     }
 
-    async fn run<T: Send + 'static>(
+    /// Runs `work` on the owner's directory, off the async threads.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Self, &Dir) -> Result<T, MailError> + Send + 'static,
@@ -102,24 +104,36 @@ impl Maildir {
     pub async fn create(&self, name: &str) -> Result<(), MailError> {
         let name = path::checked(name.strip_suffix('/').unwrap_or(name))?;
         self.shared.limits.allow_name(&name)?;
+        let exists = MailError::AlreadyExists { name: name.clone() };
+        let Some(dir) = path::folder(&name)? else { return Err(exists) };
+        // Nobody puts anything into the folder before it is durable.
+        let folder = self.shared.folder(&self.spot(Some(&dir)));
+        let turn = folder.turn().await;
         self.run("making a folder", move |this, home| {
-            let exists = MailError::AlreadyExists { name: name.clone() };
-            let Some(dir) = path::folder(&name)? else { return Err(exists) };
+            let _turn = turn;
             if find(home, &name)?.is_some() {
                 return Err(exists);
             }
             let building = format!("portcullis-new-{}", filename::unique());
-            home.make(building.as_bytes())?;
-            let folder = home.sub(building.as_bytes())?;
-            let made = make_inside(&folder)
-                .and_then(|()| folder.create(b"maildirfolder").map(drop))
-                .and_then(|()| folder.sync())
-                .and_then(|()| home.rename(building.as_bytes(), home, &dir));
-            if let Err(error) = made {
-                this.shared.remove_tree(&this.owner.0, &format!("{}/{building}", this.owner.1));
-                return Err(if is_taken(&error) { exists } else { error });
+            let building = building.as_bytes();
+            let built = home
+                .make(building)
+                .and_then(|_| home.sub(building))
+                .and_then(|folder| make_inside(&folder).map(|()| folder))
+                .and_then(|folder| folder.create(b"maildirfolder").map(|_| folder))
+                .and_then(|folder| folder.sync());
+            let placed = built.and_then(|()| home.rename(building, home, &dir));
+            let taken = placed.as_ref().is_err_and(is_taken);
+            let Err(error) = placed.and_then(|()| home.sync()) else { return Ok(()) };
+            if taken {
+                root::remove_tree(home, building);
+                return Err(exists);
             }
-            home.sync()
+            // A call may have failed after it was done.
+            drop(home.rename(&dir, home, building));
+            this.shared.forget(&folder);
+            root::remove_tree(home, building);
+            Err(error)
         })
         .await
     }
@@ -147,10 +161,15 @@ impl Maildir {
             let dir = folder.spot().dir.filter(|dir| !folder.is_gone() && path::name(dir).as_ref() == Some(&name));
             let Some(dir) = dir else { return Err(gone) };
             let doomed = format!("portcullis-gone-{}", filename::unique());
-            home.rename(&dir, home, doomed.as_bytes()).map_err(|e| if e.is_missing() { gone } else { e })?;
+            let doomed = doomed.as_bytes();
+            let deleted = home.rename(&dir, home, doomed).and_then(|()| home.sync());
+            if let Err(error) = deleted {
+                // What was not acknowledged is undone: the mail must not be gone at the next start.
+                drop(home.rename(doomed, home, &dir).and_then(|()| home.sync()));
+                return Err(if error.is_missing() { gone } else { error });
+            }
             this.shared.forget(&folder);
-            home.sync()?;
-            this.shared.remove_tree(&this.owner.0, &format!("{}/{doomed}", this.owner.1));
+            root::remove_tree(home, doomed);
             Ok(())
         })
         .await
@@ -183,11 +202,20 @@ impl Maildir {
             turns.push((folder, turn));
         }
         self.run("renaming a folder", move |this, home| {
-            for ((old, new), (folder, _turn)) in moves.iter().zip(&turns) {
-                home.rename(old, home, new)?;
+            let renamed =
+                moves.iter().try_for_each(|(old, new)| home.rename(old, home, new)).and_then(|()| home.sync());
+            if let Err(error) = renamed {
+                // The last one tried may have failed after it was done.
+                for (old, new) in moves.iter().rev() {
+                    drop(home.rename(new, home, old));
+                }
+                drop(home.sync());
+                return Err(error);
+            }
+            for ((_, new), (folder, _turn)) in moves.iter().zip(&turns) {
                 this.shared.rehome(folder, this.spot(Some(new)));
             }
-            home.sync()
+            Ok(())
         })
         .await
     }
@@ -240,7 +268,11 @@ impl Maildir {
     /// `NoSuchFolder`, or what the disk says.
     pub async fn view(&self, name: &str, mode: Mode) -> Result<View, MailError> {
         let folder = self.open(name).await?;
-        View::open(self.clone(), folder, mode, None).await
+        match View::open(self.clone(), folder, mode, None).await {
+            // Its index was rebuilt by a command since we last looked: what is there now is another folder.
+            Err(MailError::FolderGone) => View::open(self.clone(), self.open(name).await?, mode, None).await,
+            other => other,
+        }
     }
 
     /// INBOX for one POP3 session, which no other may have at the same time.
@@ -278,6 +310,16 @@ impl Maildir {
         let dir =
             self.run("opening a folder", move |_, home| find(home, &name)?.ok_or(MailError::NoSuchFolder { name }));
         Ok(self.shared.folder(&self.spot(Some(&dir.await?))))
+    }
+
+    /// The bound on file work.
+    pub(super) fn pool(&self) -> Pool {
+        self.shared.pool.clone()
+    }
+
+    /// The folder in that directory; INBOX if none is given.
+    pub(super) fn at(&self, dir: Option<&[u8]>) -> Arc<Open> {
+        self.shared.folder(&self.spot(dir))
     }
 
     fn spot(&self, dir: Option<&[u8]>) -> Spot {

@@ -2,6 +2,7 @@
 //! 7.4.1), over state that all sessions share.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -25,10 +26,12 @@ use crate::model::UnixTime;
 mod edit;
 mod inside;
 mod ranges;
+mod survey;
 
 pub(super) use edit::copy_uids;
 pub use edit::{CopyUid, Stored};
 pub use inside::Insight;
+pub use survey::{Files, Glance};
 
 /// A folder of fewer messages is listed faster than it is noted that this need not be done.
 const MANY: usize = 500;
@@ -195,9 +198,9 @@ impl View {
         self.held_back
     }
 
-    /// The UIDs that the last [`View::sync`] told to be gone, ascending.
-    pub fn removed(&self) -> &[u32] {
-        &self.removed
+    /// The UIDs that the last [`View::sync`] told to be gone, ascending; handed out once.
+    pub fn take_removed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.removed)
     }
 
     /// Which of the sequence numbers belong to messages that changed after the mod-sequence `since`.
@@ -225,6 +228,11 @@ impl View {
     /// The keywords in use or once in use here, for FLAGS and PERMANENTFLAGS.
     pub fn keywords(&self) -> Vec<Arc<str>> {
         self.folder.read(|s| s.keywords.clone()).unwrap_or_default()
+    }
+
+    /// What POP3 calls those messages that came from another server under a name of its own, by UID.
+    pub fn uidls(&self) -> BTreeMap<u32, Box<str>> {
+        self.folder.read(|s| s.uidls.clone()).unwrap_or_default()
     }
 
     /// How many messages are `\Recent`.
@@ -332,7 +340,7 @@ impl View {
             return Vec::new();
         }
         self.told = version;
-        self.removed.clear();
+        self.removed = Vec::new();
         let mut updates = Vec::new();
         let folder = Arc::clone(&self.folder);
         if folder.is_gone() {
@@ -393,7 +401,8 @@ impl View {
             self.told_all = self.seen;
             self.uid_next = state.marks.uid_next;
         }
-        self.own.clear();
+        // Not kept for the next time: most sessions are idle.
+        self.own = Vec::new();
     }
 
     fn add_recent(&mut self, first: u32, end: u32) {

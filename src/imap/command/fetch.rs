@@ -1,5 +1,5 @@
 //! FETCH's items and modifiers (RFC 3501 section 6.4.5, RFC 3516 section 4.2, RFC 7162 sections 3.1.4 and 3.2.6, RFC 8474,
-//! RFC 8514, RFC 8970 section 6).
+//! 8514, RFC 8970 section 6).
 
 use nom::{
     Parser,
@@ -13,7 +13,7 @@ use nom::{
 use super::{
     Command,
     grammar::{
-        Fault, Parsed, astring, list0, list1, nz_number, nz_number64, partial, sequence_set, sp, whole, word,
+        Fault, Parsed, astring, list0, list1, message_set, nz_number, nz_number64, partial, sp, whole, word,
     },
 };
 use crate::imap::write::Code;
@@ -50,6 +50,14 @@ pub enum FetchItem {
     Rfc822Header,
     /// RFC822.TEXT: as `BODY[TEXT]`, under another name.
     Rfc822Text,
+    /// MODSEQ (RFC 7162 section 3.1.4.2)
+    Modseq,
+    /// SAVEDATE (RFC 8514)
+    SaveDate,
+    /// EMAILID (RFC 8474)
+    EmailId,
+    /// THREADID (RFC 8474)
+    ThreadId,
     /// `BINARY[..]` and `BINARY.PEEK[..]`: the octets of a part, its transfer encoding undone.
     Binary {
         /// Part numbers, as in [`Section`].
@@ -69,14 +77,6 @@ pub enum FetchItem {
         /// Only if it is there at once.
         lazy: bool,
     },
-    /// MODSEQ (RFC 7162 section 3.1.4.2)
-    Modseq,
-    /// SAVEDATE (RFC 8514)
-    SaveDate,
-    /// EMAILID (RFC 8474)
-    EmailId,
-    /// THREADID (RFC 8474)
-    ThreadId,
 }
 
 /// Which of the messages a FETCH is about.
@@ -132,7 +132,7 @@ const MAX_PART_DEPTH: usize = 100;
 
 pub(super) fn fetch(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
     let items = alt((list0(item), map(item_or_macro, |items| items)));
-    let rule = (preceded(sp, sequence_set), preceded(sp, items), opt(preceded(sp, list1(modifier))));
+    let rule = (preceded(sp, message_set), preceded(sp, items), opt(preceded(sp, list1(modifier))));
     let (set, mut items, modifiers) = whole(rule, arguments)?;
     if items.is_empty() {
         return Err(Fault::syntax("FETCH needs at least one item"));

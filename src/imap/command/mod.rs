@@ -13,18 +13,20 @@ pub(super) mod login;
 mod messages;
 mod search;
 mod select;
+mod sort;
 
 pub use append::{AppendHead, Form, MessageHead, Replaced};
 pub use fetch::{FetchItem, Section, SectionText, Since};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
-pub use search::{Search, SearchKey, SearchLimits};
+pub use search::{Returns, Search, SearchKey, SearchLimits};
 pub use select::Resync;
+pub use sort::{Sort, SortBy, SortKey, Thread, ThreadBy};
 
 pub(super) use append::{Options as MessageOptions, Start, next as next_message, start as first_message};
 
-use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern};
+use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern, set::MessageSet};
 use crate::model::Secret;
 use grammar::Fault;
 
@@ -114,13 +116,17 @@ pub enum Command {
     /// UNSELECT
     Unselect,
     /// EXPUNGE, and UID EXPUNGE with the set of UIDs.
-    Expunge(Option<SequenceSet>),
+    Expunge(Option<MessageSet>),
     /// SEARCH and UID SEARCH
     Search(Search),
+    /// SORT and UID SORT (RFC 5256)
+    Sort(Sort),
+    /// THREAD and UID THREAD (RFC 5256)
+    Thread(Thread),
     /// FETCH and UID FETCH
     Fetch {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// What is asked, macros written out, in the order asked; at least one.
         items: Vec<FetchItem>,
         /// CHANGEDSINCE; `items` then hold MODSEQ.
@@ -131,7 +137,7 @@ pub enum Command {
     /// STORE and UID STORE
     Store {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Set, add or remove.
         kind: StoreType,
         /// Without the untagged FETCH.
@@ -146,7 +152,7 @@ pub enum Command {
     /// COPY and UID COPY
     Copy {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Where to.
         mailbox: MailboxName,
         /// The set holds UIDs.
@@ -155,7 +161,7 @@ pub enum Command {
     /// MOVE and UID MOVE
     Move {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Where to.
         mailbox: MailboxName,
         /// The set holds UIDs.
@@ -194,6 +200,10 @@ impl Command {
             Self::Expunge(Some(_)) => "UID EXPUNGE",
             Self::Search(search) if search.uid => "UID SEARCH",
             Self::Search(_) => "SEARCH",
+            Self::Sort(sort) if sort.search.uid => "UID SORT",
+            Self::Sort(_) => "SORT",
+            Self::Thread(thread) if thread.search.uid => "UID THREAD",
+            Self::Thread(_) => "THREAD",
             Self::Fetch { uid: true, .. } => "UID FETCH",
             Self::Fetch { .. } => "FETCH",
             Self::Store { uid: true, .. } => "UID STORE",
@@ -228,6 +238,8 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
         "STATUS" => messages::status(arguments),
         "CREATE" => messages::create(arguments),
         "SEARCH" => search::search(arguments, false, limits),
+        "SORT" => sort::sort(arguments, false, limits),
+        "THREAD" => sort::thread(arguments, false, limits),
         "FETCH" => fetch::fetch(arguments, false),
         "STORE" => messages::store(arguments, false),
         "COPY" => messages::copy(arguments, false),
@@ -237,8 +249,8 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
         "REPLACE" => Err(REPLACE),
-        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE"
-        | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" | "COMPRESS" => {
+        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "COMPRESS" | "DELETE" | "RENAME" | "SUBSCRIBE"
+        | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => {
             codec::command(bytes)
         }
         _ => Err(Fault::syntax("Unknown command")),
@@ -253,6 +265,8 @@ fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
     let (verb, arguments) = Verb::read(rest).ok_or(Fault::syntax("UID needs a command"))?;
     match verb.upper() {
         "SEARCH" => search::search(arguments, true, limits),
+        "SORT" => sort::sort(arguments, true, limits),
+        "THREAD" => sort::thread(arguments, true, limits),
         "FETCH" => fetch::fetch(arguments, true),
         "STORE" => messages::store(arguments, true),
         "COPY" => messages::copy(arguments, true),
@@ -319,6 +333,8 @@ impl Verb {
                 | "STATUS"
                 | "CREATE"
                 | "SEARCH"
+                | "SORT"
+                | "THREAD"
                 | "FETCH"
                 | "STORE"
                 | "COPY"

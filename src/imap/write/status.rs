@@ -31,8 +31,8 @@ impl Status {
     }
 }
 
-/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 3516, RFC 4978, RFC 6154,
-/// RFC 7162, RFC 7888.
+/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 3516, RFC 4978, RFC 6154, RFC 7162,
+/// RFC 7888.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Code<'a> {
     /// Must be shown to the person.
@@ -86,6 +86,13 @@ pub enum Code<'a> {
     HasChildren,
     /// Everything up to this mod-sequence was told (RFC 7162 section 3.1.2.1).
     HighestModseq(u64),
+    /// A command takes its time (RFC 9585).
+    InProgress {
+        /// The command's tag.
+        tag: &'a str,
+        /// What is done, of how much; none where that cannot be said.
+        done: Option<(u64, u64)>,
+    },
     /// Locked by another session.
     InUse,
     /// A limit of ours.
@@ -139,8 +146,10 @@ pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
             "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC BINARY MULTIAPPEND REPLACE PREVIEW \
-             COMPRESS=DEFLATE APPENDLIMIT={most}"
+             LIST-EXTENDED LIST-STATUS STATUS=SIZE \
+             ESEARCH ESORT SEARCHRES WITHIN SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT THREAD=REFERENCES INPROGRESS \
+             CONDSTORE QRESYNC SAVEDATE \
+             BINARY MULTIAPPEND REPLACE PREVIEW COMPRESS=DEFLATE APPENDLIMIT={most}"
         )
         .into(),
         None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
@@ -213,6 +222,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
             out.extend_from_slice(b" ");
             return put_runs(out, target);
         }
+        Code::InProgress { tag, done } => return put_progress(out, tag, *done),
         Code::PermanentFlags { flags, new_keywords } => {
             let star = if *new_keywords { Some("\\*") } else { None };
             out.extend_from_slice(b"PERMANENTFLAGS ");
@@ -253,6 +263,21 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::UseAttr => "USEATTR",
     };
     out.extend_from_slice(word.as_bytes());
+}
+
+/// `INPROGRESS ("tag" 175 1000)`. A `]` in the tag would end the code too early for some programs: then without.
+fn put_progress(out: &mut BytesMut, tag: &str, done: Option<(u64, u64)>) {
+    out.extend_from_slice(b"INPROGRESS");
+    if tag.contains(']') {
+        return;
+    }
+    out.extend_from_slice(b" (");
+    super::string(out, tag.as_bytes());
+    match done {
+        // More than all is never told (RFC 9585 section 4).
+        Some((done, all)) if all > 0 => put(out, format_args!(" {} {all})", done.min(all))),
+        _ => out.extend_from_slice(b" NIL NIL)"),
+    }
 }
 
 /// UIDs in the order given, ascending runs as `a:b` (RFC 4315 section 3: the order of both sets must match).
@@ -298,6 +323,11 @@ mod tests {
             (Code::HighestModseq(715_194_045_007), "HIGHESTMODSEQ 715194045007"),
             (Code::Modified([7, 9].into_iter().collect()), "MODIFIED 7,9"),
             (Code::Closed, "CLOSED"),
+            (Code::InProgress { tag: "a1", done: Some((175, 1000)) }, "INPROGRESS (\"a1\" 175 1000)"),
+            (Code::InProgress { tag: "a1", done: Some((7, 5)) }, "INPROGRESS (\"a1\" 5 5)"),
+            (Code::InProgress { tag: "a1", done: None }, "INPROGRESS (\"a1\" NIL NIL)"),
+            (Code::InProgress { tag: "a1", done: Some((0, 0)) }, "INPROGRESS (\"a1\" NIL NIL)"),
+            (Code::InProgress { tag: "a]1", done: Some((1, 2)) }, "INPROGRESS"),
             (Code::UidNext(5), "UIDNEXT 5"),
             (Code::UidValidity(5), "UIDVALIDITY 5"),
             (Code::Unseen(5), "UNSEEN 5"),

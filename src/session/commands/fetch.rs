@@ -9,15 +9,16 @@ use super::{
     binary,
     digest::{self, Digest, Digester, Needs},
     messages::gone,
-    news::flag_names,
+    modseq,
+    news::{Selected, flag_names},
     preview::preview,
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
 };
 use crate::imap::{
-    command::{FetchItem, Section, SectionText, SequenceSet, Since},
-    set::{self, Ranges},
+    command::{FetchItem, Section, SectionText, Since},
+    set::{self, MessageSet},
     write::{self, Code, FetchLine},
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Meta, Mode, View};
@@ -35,19 +36,24 @@ const LAZY_MOST: u64 = 256 * 1024;
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     items: &[FetchItem],
     since: Option<Since>,
     uid: bool,
 ) -> Answer {
-    let Some(mut numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(mut numbers) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let view = &mut selected.view;
     if let Some(since) = since {
         if since.vanished {
-            let asked: Vec<_> = set::uids(set, view.uid(view.len())).iter().collect();
+            let asked = match set {
+                MessageSet::Named(set) => set::uids(set, view.uid(view.len())),
+                MessageSet::Saved => selected.saved.clone(),
+            };
+            let asked: Vec<_> = asked.iter().collect();
             write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
         }
-        numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
+        numbers = modseq::changed_since(view, numbers.numbers(), since.modseq).await.into_iter().collect();
     }
     let ask = Ask {
         items,
@@ -223,14 +229,6 @@ fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta
         FetchItem::ThreadId => line.no_thread_id(out),
         _ => {}
     }
-}
-
-/// The messages a set means; none if it names a message number that does not exist.
-pub(super) fn numbers(view: &View, set: &SequenceSet, uid: bool) -> Option<Ranges> {
-    if uid {
-        return Some(set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0)));
-    }
-    set::numbers(set, view.len()).ok()
 }
 
 /// Stores what the peer has been told already; the next command comes after it.
@@ -409,11 +407,9 @@ fn look(item: &FetchItem) -> Look {
 }
 
 fn needs_bytes(item: &FetchItem) -> bool {
-    use FetchItem::{EmailId, Flags, InternalDate, Modseq, Preview, SaveDate, Size, ThreadId, Uid};
-    !matches!(
-        item,
-        Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId | Preview { lazy: true }
-    )
+    use FetchItem::{EmailId, Flags, InternalDate, Modseq, SaveDate, Size, ThreadId, Uid};
+    let lazy = matches!(item, FetchItem::Preview { lazy: true });
+    !lazy && !matches!(item, Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId)
 }
 
 async fn body_section(

@@ -2,14 +2,17 @@
 //! the open view or the owner's mail, never a stage it has to check. Called by `login`.
 
 mod append;
+mod batch;
 mod binary;
 mod compress;
 mod digest;
 mod enable;
 mod fetch;
 mod folders;
+mod header;
 mod idle;
 mod list;
+mod long;
 mod messages;
 mod modseq;
 mod news;
@@ -17,13 +20,16 @@ mod preview;
 mod reply;
 mod search;
 mod select;
+mod sort;
 mod source;
 mod structure;
+mod thread;
 
 use super::{Ending, login::Dialog};
 use crate::imap::{
-    command::{AppendHead, Command, Replaced, SearchKey, Tagged},
+    command::{AppendHead, Command, Replaced, Search, SearchKey, Tagged},
     frame::Step,
+    set::Ranges,
     write::{self, Code, Status},
 };
 use crate::maildir::{MailError, Maildir};
@@ -73,7 +79,14 @@ impl Stay<'_> {
         match self.dialog.framer.next() {
             Step::Read => return self.dialog.hear(self.dialog.link.house.limits.imap_idle).await,
             Step::Continue => write::continuation(&mut self.dialog.link.wire.out, "Ready"),
-            Step::Bad(bad) => self.dialog.misunderstood(&bad)?,
+            Step::Bad(bad) => {
+                if let Stage::Open(selected) = &mut self.stage
+                    && bad.unsaves
+                {
+                    selected.saved = Ranges::default();
+                }
+                self.dialog.misunderstood(&bad)?;
+            }
             // Pieces of a message come only while `append` asks for them.
             Step::Chunk(_) | Step::NextMessage(_) | Step::AppendEnd => {}
             Step::Append(head) => {
@@ -164,11 +177,11 @@ impl Stay<'_> {
                 Err(error) => refuse(dialog, &error),
             },
             (Command::Login { .. } | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
-            (Command::Compress, _) => return Box::pin(compress::compress(dialog, tag)).await,
             (Command::Enable(words), stage) => {
                 let view = if let Stage::Open(selected) = stage { Some(&selected.view) } else { None };
                 enable::enable(dialog, &words, view)
             }
+            (Command::Compress, _) => return Box::pin(compress::compress(dialog, tag)).await,
             (Command::Namespace, _) => {
                 write::namespace(&mut dialog.link.wire.out);
                 Reply::ok("NAMESPACE done")
@@ -226,19 +239,21 @@ impl Stay<'_> {
             (command, Stage::Open(selected)) => match command {
                 Command::Expunge(set) => messages::expunge(dialog, selected, set.as_ref()).await?,
                 // Boxed, or an idle session would hold their room too.
-                Command::Search(search) => Box::pin(search::search(dialog, &selected.view, &search)).await?,
+                Command::Search(search) => Box::pin(search::search(dialog, selected, &search, tag)).await?,
+                Command::Sort(sort) => Box::pin(sort::sort(dialog, selected, &sort, tag)).await?,
+                Command::Thread(thread) => Box::pin(thread::thread(dialog, selected, &thread, tag)).await?,
                 Command::Fetch { set, items, since, uid } => {
-                    Box::pin(fetch::fetch(dialog, &mut selected.view, &set, &items, since, uid)).await?
+                    Box::pin(fetch::fetch(dialog, selected, &set, &items, since, uid)).await?
                 }
                 Command::Store { set, kind, silent, unchanged_since, flags, uid } => {
                     let change = messages::Change { kind, silent, unchanged_since, flags: &flags };
                     Box::pin(messages::store(dialog, selected, &set, &change, uid)).await?
                 }
                 Command::Copy { set, mailbox, uid } => {
-                    messages::copy(dialog, &mut selected.view, &set, &mailbox, uid).await?
+                    Box::pin(messages::copy(dialog, selected, &set, &mailbox, uid, tag)).await?
                 }
                 Command::Move { set, mailbox, uid } => {
-                    messages::r#move(dialog, selected, &set, &mailbox, uid).await?
+                    Box::pin(messages::r#move(dialog, selected, &set, &mailbox, uid, tag)).await?
                 }
                 _ => Reply::bad("Not now"),
             },
@@ -289,6 +304,8 @@ fn only_reads(command: &Command) -> bool {
         | Command::Close
         | Command::Unselect
         | Command::Search(_)
+        | Command::Sort(_)
+        | Command::Thread(_)
         | Command::Fetch { .. } => true,
         Command::Create(_)
         | Command::Delete(_)
@@ -302,12 +319,15 @@ fn only_reads(command: &Command) -> bool {
     }
 }
 
-/// No message number may change under these three (RFC 3501 section 7.4.1); their UID forms do not mind, unless they name
-/// messages by number (RFC 7162 section 3.2.10.2).
+/// No message number may change under these (RFC 3501 section 7.4.1, RFC 5256 section 3); their UID forms do not mind,
+/// unless they name messages by number (RFC 7162 section 3.2.10.2).
 fn may_expunge(command: &Command) -> bool {
+    let by_uid = |search: &Search| search.uid && !search.key.any(&|key| matches!(key, SearchKey::Numbers(_)));
     match command {
         Command::Fetch { uid, .. } | Command::Store { uid, .. } => *uid,
-        Command::Search(search) => search.uid && !search.key.any(&|key| matches!(key, SearchKey::Numbers(_))),
+        Command::Search(search) => by_uid(search),
+        Command::Sort(sort) => by_uid(&sort.search),
+        Command::Thread(thread) => by_uid(&thread.search),
         _ => true,
     }
 }
@@ -321,6 +341,8 @@ fn is_about_messages(command: &Command) -> bool {
             | Command::Idle
             | Command::Expunge(_)
             | Command::Search(_)
+            | Command::Sort(_)
+            | Command::Thread(_)
             | Command::Fetch { .. }
             | Command::Store { .. }
             | Command::Copy { .. }

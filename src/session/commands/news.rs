@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::modseq;
 use crate::imap::{
     command::Flag,
-    set::Ranges,
+    set::{self, MessageSet, Ranges},
     write::{self, Code, FetchLine, Status},
 };
 use crate::maildir::{Flags, Meta, Mode, Update, View};
@@ -14,6 +14,8 @@ use crate::session::{Ending, login::Dialog};
 /// The open mailbox.
 pub(super) struct Selected {
     pub(super) view: View,
+    /// UIDs that `$` means: what the last search with SAVE found (RFC 5182).
+    pub(super) saved: Ranges,
     /// How many keywords FLAGS has named.
     keywords: usize,
     /// HIGHESTMODSEQ was told lower than the mod-sequences of messages, because removals had to wait.
@@ -23,7 +25,17 @@ pub(super) struct Selected {
 impl Selected {
     /// Nothing has been told yet.
     pub(super) fn new(view: View) -> Self {
-        Self { view, keywords: usize::MAX, behind: false }
+        Self { view, saved: Ranges::default(), keywords: usize::MAX, behind: false }
+    }
+
+    /// The messages a set means, by number; none if it names a message number that does not exist.
+    pub(super) fn numbers(&self, set: &MessageSet, uid: bool) -> Option<Ranges> {
+        let (count, uid_of) = (self.view.len(), |number| self.view.uid(number).unwrap_or(0));
+        match set {
+            MessageSet::Saved => Some(set::known_uids_to_numbers(&self.saved, count, uid_of)),
+            MessageSet::Named(set) if uid => Some(set::uids_to_numbers(set, count, uid_of)),
+            MessageSet::Named(set) => set::numbers(set, count).ok(),
+        }
     }
 
     /// FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1), if keywords came since they were told.
@@ -51,8 +63,8 @@ impl Selected {
         }
         self.tell_flags(&mut dialog.link.wire.out);
         let enabled = dialog.enabled;
+        let removed: Ranges = self.view.take_removed().into_iter().collect();
         if enabled.qresync {
-            let removed: Ranges = self.view.removed().iter().copied().collect();
             write::vanished(&mut dialog.link.wire.out, false, &removed.iter().collect::<Vec<_>>());
         }
         for update in updates {
@@ -65,8 +77,9 @@ impl Selected {
                 Update::Flags(number) => {
                     if let Some(meta) = self.view.message(number) {
                         let mut line = FetchLine::start(out, number);
-                        // Else without the UID: mbsync takes an unasked FETCH with one for a message it asked for.
-                        if enabled.condstore {
+                        // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2. Else without the UID: mbsync takes an unasked
+                        // FETCH with one for a message it asked for.
+                        if enabled.condstore || enabled.rev2 {
                             line.uid(out, meta.uid);
                         }
                         line.flags(out, flag_names(&meta));
