@@ -237,7 +237,9 @@ impl View {
 
     /// How many messages are `\Recent`.
     pub fn recent(&self) -> u32 {
-        u32::try_from(self.uids.iter().filter(|uid| self.is_recent(**uid)).count()).unwrap_or(u32::MAX)
+        let below = |end: u32| self.uids.partition_point(|uid| *uid < end);
+        let count: usize = self.recent.iter().map(|(first, end)| below(*end) - below(*first)).sum();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The sequence number of the first message without `\Seen`.
