@@ -11,7 +11,7 @@ use crate::imap::{
     frame::Step,
     write::{self, Code, Status},
 };
-use crate::maildir::{Appending, MailError, Maildir, Sealed};
+use crate::maildir::{Appending, MailError, Maildir, Mode, Sealed};
 use crate::session::{Ending, login::Dialog};
 
 /// APPEND of any number of messages: all of them, or none.
@@ -40,6 +40,10 @@ pub(super) async fn replace(
         return Ok(Reply::bad("Select a mailbox first"));
     };
     let view = &mut selected.view;
+    if let Err(error) = view.wake().await {
+        dialog.framer.reject();
+        return Ok(refuse(dialog, &error));
+    }
     let number = match (old.number, old.uid) {
         (Some(uid), true) => view.seq(uid.get()),
         (Some(number), false) => Some(number.get()).filter(|number| *number <= view.len()),
@@ -50,7 +54,12 @@ pub(super) async fn replace(
         let unknown = Reply::no(Code::NonExistent, "There is no message with that UID");
         return Ok(if old.uid { unknown } else { Reply::bad("No such message number") });
     };
-    if let Some(error) = (view.mode() == crate::maildir::Mode::ReadOnly).then_some(MailError::ReadOnly) {
+    let cannot = match view.mode() {
+        Mode::ReadOnly => Some(MailError::ReadOnly),
+        _ if view.message(number).is_none() => Some(MailError::Gone { uid: view.uid(number).unwrap_or(0) }),
+        _ => None,
+    };
+    if let Some(error) = cannot {
         dialog.framer.reject();
         return Ok(refuse(dialog, &error));
     }
