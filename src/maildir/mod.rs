@@ -8,7 +8,11 @@
 //!   portcullis-uidvalidity                the last UIDVALIDITY given out
 //!   portcullis-subscriptions              what the user wants to see
 //!   portcullis-pop-lock                   held by a POP3 session
+//!   portcullis-annotations                what programs attached to a folder: `annotations`
+//!   portcullis-server-annotations         the same for the mail as a whole
+//!   portcullis-renaming                   a RENAME of several folders that is under way: `renaming`
 //!   .Sent/ .A.B/                          folders `Sent` and `A/B`, each with cur, new, tmp and its index
+//!     portcullis-use                      what the folder was made for, where CREATE said so
 //! ```
 //!
 //! [`Mail`] is the store, [`Maildir`] one owner's folders, [`View`] what one session sees of a folder. File work runs on
@@ -19,6 +23,7 @@
 //! in file names (keywords in the index); a change is a rename, a sync of `cur` and a record. The index can be lost: it
 //! is made anew from the files, with a new UIDVALIDITY.
 
+mod annotations;
 mod change;
 mod deliver;
 mod disk;
@@ -26,13 +31,16 @@ mod error;
 mod filename;
 mod flags;
 mod folder;
+mod hub;
 mod index;
 mod keywords;
 mod listing;
 mod lock;
 mod path;
 mod pool;
+mod quota;
 mod record;
+mod renaming;
 mod root;
 mod scan;
 mod state;
@@ -42,10 +50,13 @@ mod view;
 mod watch;
 mod wire;
 
+pub use annotations::Change as AnnotationChange;
 pub use deliver::Appending;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
+pub use hub::{Heard, Listener, News};
 pub use listing::{Folder, SpecialUse};
+pub use quota::Usage;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
 pub use view::{CopyUid, Meta, Mode, Update, View};

@@ -12,7 +12,7 @@ use super::{
     flags::Flags,
     folder::{Exclusive, Folder, lock},
     lock::PopLock,
-    scan,
+    path, scan,
     state::{Message, State},
     tree::Maildir,
     wire::MessageReader,
@@ -22,7 +22,7 @@ use crate::model::UnixTime;
 mod edit;
 
 pub use edit::CopyUid;
-pub(super) use edit::copy_uids;
+pub(super) use edit::{Copying, copy_uids};
 
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct View {
     own: Vec<(u32, u64)>,
     /// UIDs that are `\Recent` here: ranges in ascending order, the end not included.
     recent: Vec<(u32, u32)>,
+    /// The session knows no `\Recent`.
+    recent_hidden: bool,
     /// Removals that could not be told yet.
     held_back: bool,
     changes: watch::Receiver<u64>,
@@ -109,6 +111,7 @@ impl View {
             seen: 0,
             own: Vec::new(),
             recent: Vec::new(),
+            recent_hidden: false,
             held_back: false,
             changes,
             told: 0,
@@ -144,6 +147,14 @@ impl View {
     /// Whether it sees none.
     pub fn is_empty(&self) -> bool {
         self.uids.is_empty()
+    }
+
+    /// What the folder is called by now; none if it is gone.
+    pub fn name(&self) -> Option<String> {
+        if self.folder.is_gone() {
+            return None;
+        }
+        self.folder.spot().dir.map_or(Some("INBOX".to_owned()), |dir| path::name(&dir))
     }
 
     /// How the folder was opened.
@@ -227,6 +238,12 @@ impl View {
             saved: UnixTime::from_secs(m.saved),
             modseq: m.modseq,
         }
+    }
+
+    /// From now on no message is `\Recent` here, as IMAP4rev2 has it (RFC 9051 appendix E.12).
+    pub fn hide_recent(&mut self) {
+        self.recent_hidden = true;
+        self.recent = Vec::new();
     }
 
     fn is_recent(&self, uid: u32) -> bool {
@@ -318,6 +335,7 @@ impl View {
         self.uids.extend(state.messages.iter().skip(first_new).map(|m| m.uid));
         if let Some(first) = claimed
             && first < state.marks.uid_next
+            && !self.recent_hidden
         {
             self.add_recent(first, state.marks.uid_next);
         }
@@ -373,12 +391,7 @@ impl Drop for View {
 }
 
 fn begin(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
-    let shared = ex.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-    if let Some(watcher) = &shared.watcher
-        && let Err(error) = watcher.watch(ex.folder, &ex.dir)
-    {
-        tracing::warn!(%error, "a folder is polled, not watched");
-    }
+    ex.watch();
     deliver::clean(&ex.dir.sub(b"tmp")?)?;
     let waiting = ex.read(|s| s.messages.iter().any(|m| m.place == Place::New))?;
     let news = !lock(&ex.folder.events).is_empty();

@@ -15,7 +15,10 @@ use super::{
     grammar::{Fault, Parsed, flag_list, mailbox, sp},
     search::month,
 };
-use crate::imap::{bad::Bad, mailbox::MailboxName};
+use crate::imap::{
+    bad::Bad,
+    mailbox::{MailboxName, Names},
+};
 use crate::model::UnixTime;
 
 /// What APPEND says before its message. The session answers with `Framer::accept` or `Framer::reject`.
@@ -37,8 +40,11 @@ pub struct AppendHead {
 
 /// Reads the arguments between the verb and the message's `{`, a space at each end:
 /// ` INBOX (\Seen) "17-Jul-1996 02:44:25 -0700" `. The tag, size and wait are the caller's to fill in.
-pub(in crate::imap) fn head(arguments: &[u8]) -> Result<(MailboxName, Vec<Flag<'static>>, Option<UnixTime>), Bad> {
-    let rule = (preceded(sp, mailbox), opt(preceded(sp, flag_list)), opt(preceded(sp, date_time)));
+pub(in crate::imap) fn head(
+    arguments: &[u8],
+    names: Names,
+) -> Result<(MailboxName, Vec<Flag<'static>>, Option<UnixTime>), Bad> {
+    let rule = (preceded(sp, mailbox(names)), opt(preceded(sp, flag_list)), opt(preceded(sp, date_time)));
     let (_, (mailbox, flags, date)) =
         all_consuming(terminated(rule, sp)).parse(arguments).map_err(|error| match error {
             nom::Err::Error(fault) | nom::Err::Failure(fault) => fault.bad(),

@@ -11,6 +11,9 @@ mod grammar;
 mod list;
 pub(super) mod login;
 mod messages;
+mod metadata;
+mod notify;
+mod quota;
 mod search;
 
 pub use append::AppendHead;
@@ -18,11 +21,16 @@ pub use fetch::{FetchItem, Section, SectionText};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
+pub use metadata::{Depth, GetMetadata, MetadataValue};
+pub use notify::{EventKind, NotifyGroup, NotifyMailboxes, NotifySelected, NotifySet};
 pub use search::{Search, SearchKey, SearchLimits};
 
 pub(super) use append::head as append_head;
 
-use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern};
+use super::{
+    bad::Bad,
+    mailbox::{MailboxName, Names, Pattern},
+};
 use crate::model::Secret;
 use grammar::Fault;
 
@@ -70,7 +78,12 @@ pub enum Command {
         read_only: bool,
     },
     /// CREATE
-    Create(MailboxName),
+    Create {
+        /// The mailbox.
+        mailbox: MailboxName,
+        /// What it is to be for (RFC 6154 section 3): attributes as they were sent, `\Drafts`, each once.
+        uses: Vec<String>,
+    },
     /// DELETE
     Delete(MailboxName),
     /// RENAME
@@ -97,6 +110,26 @@ pub enum Command {
         /// What is asked, each once, at least one.
         items: Vec<StatusItem>,
     },
+    /// GETQUOTA
+    GetQuota {
+        /// The quota root.
+        root: String,
+    },
+    /// GETQUOTAROOT
+    GetQuotaRoot(MailboxName),
+    /// SETQUOTA: only that it was tried. Limits are set by administrators.
+    SetQuota,
+    /// GETMETADATA
+    GetMetadata(GetMetadata),
+    /// SETMETADATA
+    SetMetadata {
+        /// The mailbox; none: the mail as a whole.
+        mailbox: Option<MailboxName>,
+        /// What is set, at least one.
+        values: Vec<MetadataValue>,
+    },
+    /// NOTIFY; nothing for NONE.
+    Notify(Option<NotifySet>),
     /// IDLE: ends with the line DONE, see `Framer::next_line`.
     Idle,
     /// CHECK
@@ -164,7 +197,7 @@ impl Command {
             Self::Authenticate { .. } => "AUTHENTICATE",
             Self::Select { read_only: false, .. } => "SELECT",
             Self::Select { read_only: true, .. } => "EXAMINE",
-            Self::Create(_) => "CREATE",
+            Self::Create { .. } => "CREATE",
             Self::Delete(_) => "DELETE",
             Self::Rename { .. } => "RENAME",
             Self::Subscribe(_) => "SUBSCRIBE",
@@ -173,6 +206,12 @@ impl Command {
             Self::Lsub(_) => "LSUB",
             Self::Namespace => "NAMESPACE",
             Self::Status { .. } => "STATUS",
+            Self::GetQuota { .. } => "GETQUOTA",
+            Self::GetQuotaRoot(_) => "GETQUOTAROOT",
+            Self::SetQuota => "SETQUOTA",
+            Self::GetMetadata(_) => "GETMETADATA",
+            Self::SetMetadata { .. } => "SETMETADATA",
+            Self::Notify(_) => "NOTIFY",
             Self::Idle => "IDLE",
             Self::Check => "CHECK",
             Self::Close => "CLOSE",
@@ -199,43 +238,49 @@ pub(super) const MAX_TAG: usize = 256;
 /// Reads a whole command, CRLF included, literals in place.
 ///
 /// APPEND never comes here: its message is a stream, see [`append_head`]. Errors bear the tag where there is one.
-pub(super) fn parse(bytes: &[u8], limits: SearchLimits) -> Result<Tagged, Bad> {
+pub(super) fn parse(bytes: &[u8], limits: SearchLimits, names: Names) -> Result<Tagged, Bad> {
     let head = Head::read(bytes).ok_or_else(|| Bad::syntax("A command is a tag, a space and a verb"))?;
-    let command = dispatch(&head, bytes, limits).map_err(|fault| fault.bad().to(head.tag))?;
+    let command = dispatch(&head, bytes, limits, names).map_err(|fault| fault.bad().to(head.tag))?;
     Ok(Tagged { tag: head.tag.to_owned(), command })
 }
 
-fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
+fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits, names: Names) -> Result<Command, Fault> {
     let arguments = head.arguments;
     match head.verb.upper() {
-        "LIST" => list::list(arguments),
-        "STATUS" => messages::status(arguments),
-        "CREATE" => messages::create(arguments),
+        "LIST" => list::list(arguments, names),
+        "STATUS" => messages::status(arguments, names),
+        "CREATE" => messages::create(arguments, names),
+        "GETQUOTA" => quota::get(arguments),
+        "GETQUOTAROOT" => quota::get_root(arguments, names),
+        "SETQUOTA" => quota::set(arguments),
+        "GETMETADATA" => metadata::get(arguments, names),
+        "SETMETADATA" => metadata::set(arguments, names),
+        "NOTIFY" => notify::notify(arguments, names),
         "SEARCH" => search::search(arguments, false, limits),
         "FETCH" => fetch::fetch(arguments, false),
         "STORE" => messages::store(arguments, false),
-        "COPY" => messages::copy(arguments, false),
-        "MOVE" => messages::r#move(arguments, false),
-        "UID" => uid(arguments, limits),
+        "COPY" => messages::copy(arguments, names, false),
+        "MOVE" => messages::r#move(arguments, names, false),
+        "UID" => uid(arguments, limits, names),
         "AUTHENTICATE" => codec::authenticate(bytes),
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
         "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "SELECT" | "EXAMINE" | "DELETE" | "RENAME"
         | "SUBSCRIBE" | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK"
-        | "EXPUNGE" => codec::command(bytes),
+        | "EXPUNGE" => codec::command(bytes, names),
         _ => Err(Fault::syntax("Unknown command")),
     }
 }
 
-fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
+fn uid(arguments: &[u8], limits: SearchLimits, names: Names) -> Result<Command, Fault> {
     let rest = arguments.strip_prefix(b" ").ok_or(Fault::syntax("UID needs a command"))?;
     let (verb, arguments) = Verb::read(rest).ok_or(Fault::syntax("UID needs a command"))?;
     match verb.upper() {
         "SEARCH" => search::search(arguments, true, limits),
         "FETCH" => fetch::fetch(arguments, true),
         "STORE" => messages::store(arguments, true),
-        "COPY" => messages::copy(arguments, true),
-        "MOVE" => messages::r#move(arguments, true),
+        "COPY" => messages::copy(arguments, names, true),
+        "MOVE" => messages::r#move(arguments, names, true),
         "EXPUNGE" => messages::uid_expunge(arguments),
         _ => Err(Fault::syntax("Unknown UID command")),
     }
@@ -317,6 +362,12 @@ impl Verb {
                 | "UNSUBSCRIBE"
                 | "LSUB"
                 | "NAMESPACE"
+                | "GETQUOTA"
+                | "GETQUOTAROOT"
+                | "SETQUOTA"
+                | "GETMETADATA"
+                | "SETMETADATA"
+                | "NOTIFY"
                 | "IDLE"
                 | "CLOSE"
                 | "UNSELECT"

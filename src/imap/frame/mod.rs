@@ -17,12 +17,16 @@ use self::{announce::Announced, input::Input};
 use super::{
     bad::Bad,
     command::{self, AppendHead, Command, Head, Tagged, login},
-    write::Code,
+    mailbox::Names,
+    write::{Code, Status},
 };
 use crate::model::Secret;
 
 /// Largest literal that may come without being asked for (RFC 7888 section 5, LITERAL-).
 const MAX_NON_SYNC: u64 = 4096;
+/// The answer to 8-bit bytes that are no UTF-8, in a session that speaks it (RFC 6855 section 3).
+const NOT_UTF8: Bad =
+    Bad { tag: None, status: Status::Bad, code: None, text: "The line is not in UTF-8", fatal: false };
 
 /// The input side of one connection.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct Framer {
     input: Input,
     limits: Limits,
     signed_in: bool,
+    /// How mailbox names are written.
+    names: Names,
     state: State,
     /// Bytes of the current command that are complete lines and literals.
     gathered: usize,
@@ -71,6 +77,7 @@ impl Framer {
             input: Input::default(),
             limits,
             signed_in: false,
+            names: Names::Mutf7,
             state: State::Command,
             gathered: 0,
             literals: 0,
@@ -82,6 +89,11 @@ impl Framer {
     /// From now on the limits of a signed-in session hold.
     pub fn signed_in(&mut self) {
         self.signed_in = true;
+    }
+
+    /// From now on mailbox names come in UTF-8, and so does every line.
+    pub fn speaks_utf8(&mut self) {
+        self.names = Names::Utf8;
     }
 
     /// Where the socket's bytes go, with room for some. Holds about 1 KiB while nothing is pending, and never more than
@@ -182,10 +194,20 @@ impl Framer {
             return Some(Step::Read);
         };
         let bytes = self.input.rest().get(..end).unwrap_or_default();
-        if let Some(announced) = Announced::at_end_of(bytes.get(self.gathered..).unwrap_or_default()) {
+        let last = bytes.get(self.gathered..).unwrap_or_default();
+        let readable = self.names == Names::Mutf7 || str::from_utf8(last).is_ok();
+        if let Some(announced) = Announced::at_end_of(last) {
+            if !readable {
+                return self.refuse(self.tagged(NOT_UTF8), &announced, end);
+            }
             return self.announced(&announced, end);
         }
-        let step = match command::parse(bytes, self.limits.search) {
+        if !readable {
+            let bad = self.tagged(NOT_UTF8);
+            self.forget(end);
+            return Some(Step::Bad(bad));
+        }
+        let step = match command::parse(bytes, self.limits.search, self.names) {
             Ok(tagged) => {
                 self.stray_password = false;
                 Step::Command(tagged)
@@ -218,7 +240,7 @@ impl Framer {
         }
         let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
         if head.verb.upper() == "APPEND" && before != b" " {
-            return match command::append_head(before) {
+            return match command::append_head(before, self.names) {
                 Err(bad) => self.refuse(bad.to(&tag), literal, end),
                 Ok(_) if literal.size > self.limits.append => {
                     self.refuse(Bad::no(Code::TooBig, "The message is too large").to(&tag), literal, end)
@@ -250,7 +272,7 @@ impl Framer {
         if !known {
             return Some(Bad::syntax("Unknown command"));
         }
-        if literal.binary {
+        if literal.binary && verb != "SETMETADATA" {
             return Some(Bad::syntax("Binary literals are not offered"));
         }
         if !literal.waits && literal.size > MAX_NON_SYNC {

@@ -10,8 +10,8 @@ mod status;
 mod string;
 
 pub use data::{
-    ListLine, SearchLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, namespace,
-    recent, status,
+    ListLine, SearchLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, metadata,
+    metadata_changed, namespace, quota, quota_root, recent, status,
 };
 pub use fetch::{FetchLine, date_time};
 pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};

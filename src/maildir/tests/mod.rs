@@ -14,6 +14,7 @@ use crate::model::{UnixTime, UserId};
 mod basics;
 mod crowd;
 mod faults;
+mod extras;
 mod folders;
 mod sessions;
 

@@ -47,7 +47,7 @@ fn action<P: Clone + std::fmt::Debug>(patch: impl Strategy<Value = P>) -> impl S
 fn directive() -> impl Strategy<Value = Directive> {
     let number = || 0..20_usize;
     let people = || prop::collection::vec(number().prop_map(user), 0..3);
-    let units = (setting(), setting()).prop_map(|(imap, pop)| UnitPatch { imap, pop });
+    let units = (setting(), setting()).prop_map(|(imap, pop)| UnitPatch { imap, pop, ..UnitPatch::default() });
     let users = (prop::option::of(number().prop_map(unit)), prop::option::of(any::<bool>()), setting(), setting())
         .prop_map(|(unit, suspended, imap, pop)| UserPatch { unit, suspended, imap, pop });
     let groups =

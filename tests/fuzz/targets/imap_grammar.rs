@@ -94,7 +94,7 @@ fn check(command: &Command) {
         Command::Enable(words) => words.iter().for_each(|it| word(it)),
         Command::Authenticate { mechanism, .. } => word(mechanism),
         Command::Select { mailbox, .. }
-        | Command::Create(mailbox)
+        | Command::Create { mailbox, .. }
         | Command::Delete(mailbox)
         | Command::Subscribe(mailbox)
         | Command::Unsubscribe(mailbox)
@@ -140,7 +140,7 @@ fn name(mailbox: &MailboxName) {
     write::mailbox(&mut out, mailbox.as_str());
     out.extend_from_slice(b"\r\n");
     // A long name is a literal, which the framer asks for.
-    assert_eq!(again(&out), Command::Create(mailbox.clone()));
+    assert_eq!(again(&out), Command::Create { mailbox: mailbox.clone(), uses: Vec::new() });
     assert!(mailbox.ancestors().count() < MailboxName::MAX_DEPTH);
     assert!(Pattern::new("", "*").matches(mailbox.as_str()));
     assert!(!mailbox.as_str().contains(['\0', '\r', '\n']));
