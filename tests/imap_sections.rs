@@ -167,6 +167,58 @@ fn header_and_text_make_up_the_message_also_where_its_lines_end_in_lf_or_it_has_
     assert_eq!([literal(&header.untagged[0]), literal(&text.untagged[0])].concat(), nested);
 }
 
+/// Asked together with BODY, which is never kept, every item is found in the message itself.
+#[test]
+fn what_is_kept_of_a_message_is_what_stands_in_it() {
+    let mut gate = Gate::start();
+    let files = mail::hard_cases();
+    files.iter().for_each(|file| gate.deliver(ANN, &file.wire));
+    gate.deliver(ANN, format!("Subject: {}\r\nTo: a@b.c\r\n\r\nlong", "x ".repeat(60_000)).as_bytes());
+    gate.deliver(ANN, b"");
+    let items = [
+        "ENVELOPE",
+        "BODYSTRUCTURE",
+        "ENVELOPE BODYSTRUCTURE",
+        "BODY.PEEK[HEADER.FIELDS (Subject from TO Cc \"x-priority\" Received-SPF)]",
+        "UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (References)] ENVELOPE BODYSTRUCTURE",
+        "BODY.PEEK[HEADER.FIELDS (Subject)]<3.10> BODY.PEEK[HEADER.FIELDS (X-Not-Kept)]",
+    ];
+    let check = |gate: &Gate, round: &str| {
+        let mut imap = opened(gate, "INBOX");
+        for items in items {
+            let (kept, found) =
+                (imap.ok(&format!("FETCH 1:* ({items})")), imap.ok(&format!("FETCH 1:* ({items} BODY)")));
+            let by_number = |reply: Vec<Vec<u8>>| {
+                let mut lines = reply;
+                lines.sort_by_key(|line| {
+                    String::from_utf8_lossy(line).split(' ').nth(1).and_then(|n| n.parse::<u32>().ok())
+                });
+                lines
+            };
+            let (kept, found) = (by_number(kept.untagged), by_number(found.untagged));
+            assert_eq!((kept.len(), found.len()), (files.len() + 2, files.len() + 2), "{round}: {items}");
+            for (kept, found) in kept.iter().zip(&found) {
+                let same = &kept[..kept.iter().rposition(|byte| *byte == b')').unwrap()];
+                let text = String::from_utf8_lossy;
+                assert!(found.starts_with(same), "{round}: {items}:\n{}\n{}", text(kept), text(found));
+            }
+        }
+    };
+    check(&gate, "first");
+    check(&gate, "again");
+    gate.crash_and_restart();
+    check(&gate, "after a restart");
+    let cache = gate.maildir(ANN).join("portcullis-cache");
+    let length = std::fs::metadata(&cache).unwrap().len();
+    assert!(length > 1000, "{length} bytes were kept");
+    std::fs::OpenOptions::new().write(true).open(&cache).unwrap().set_len(length / 2).unwrap();
+    gate.crash_and_restart();
+    check(&gate, "with half of the cache");
+    std::fs::write(&cache, vec![0x5a; 5000]).unwrap();
+    gate.crash_and_restart();
+    check(&gate, "with a cache of something else");
+}
+
 /// The bytes of the one literal of a response.
 fn literal(response: &[u8]) -> &[u8] {
     let head_end = response.windows(2).position(|pair| pair == b"\r\n").unwrap();

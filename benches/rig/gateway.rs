@@ -42,6 +42,12 @@ impl Place {
         Self::made(SigningKey::generate(&SystemRandom::new())?, &config)
     }
 
+    /// The same with a listener for POP3S too.
+    pub fn with_pop() -> anyhow::Result<Self> {
+        let config = format!("{CONFIG}{POLICY_FILE}").replace("[tls]", "pop3s = [\"127.0.0.1:0\"]\n[tls]");
+        Self::made(SigningKey::generate(&SystemRandom::new())?, &config)
+    }
+
     /// So many nodes on one database, told by HTTP what the policy is. They have one issuer.
     pub fn nodes(count: usize, database: Option<&str>) -> anyhow::Result<Vec<Self>> {
         let key = SigningKey::generate(&SystemRandom::new())?;
@@ -81,6 +87,15 @@ impl Place {
         Ok(fs::rename(aside, self.path().join("policy.toml"))?)
     }
 
+    /// Writes a `policy.toml` that lets these users in by IMAP and POP3 with any app.
+    pub fn let_in<'a>(&self, users: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+        let mut text = String::from("[unit.\"/\"]\nimap = \"any\"\npop = \"any\"\n");
+        for user in users {
+            write!(text, "[user.\"{user}\"]\nunit = \"/\"\n")?;
+        }
+        Ok(fs::write(self.path().join("policy.toml"), text)?)
+    }
+
     /// A token nobody has seen before.
     pub fn token(&self, user: &str) -> anyhow::Result<Secret> {
         let mut id = [0u8; 16];
@@ -118,6 +133,8 @@ pub struct Process {
     child: Child,
     /// Where it listens, for mail programs where it does for others too.
     pub address: SocketAddr,
+    /// Where it listens for POP3S, if it does.
+    pub pop: Option<SocketAddr>,
     /// Where it listens for HTTP, if it does.
     pub http: Option<SocketAddr>,
 }
@@ -128,18 +145,22 @@ impl Process {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting a server")?;
         let output = child.stdout.take().context("a server without output")?;
-        let (mut address, mut http) = (None, None);
+        let (mut address, mut pop, mut http) = (None, None, None);
         for line in BufReader::new(output).lines() {
             let line = line?;
             if line == "ready" {
                 break;
             }
             let (name, at) = line.rsplit_once(' ').unwrap_or_default();
-            let into = if name.ends_with("http") { &mut http } else { &mut address };
+            let into = match name {
+                "listening http" => &mut http,
+                "listening pop3s" => &mut pop,
+                _ => &mut address,
+            };
             *into = at.parse().ok();
         }
         match address {
-            Some(address) => Ok(Self { child, address, http }),
+            Some(address) => Ok(Self { child, address, pop, http }),
             None => {
                 let _ = child.kill();
                 bail!("a server did not start: {}", child.wait()?)

@@ -15,7 +15,12 @@ pub fn cpu(process: u32) -> anyhow::Result<Duration> {
     // The name in parentheses may hold anything; fields are counted from behind it, `state` being the third.
     let (_, fields) = text.rsplit_once(')').context("no process name in stat")?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
-    Ok(Duration::from_secs(1) * ticks / TICKS_PER_S)
+    Ok(self::ticks(ticks))
+}
+
+/// So many ticks of `/proc/PID/stat`.
+pub fn ticks(count: u32) -> Duration {
+    Duration::from_secs(1) * count / TICKS_PER_S
 }
 
 /// CPU time of a process and of its children that run now.

@@ -5,11 +5,16 @@
 #![allow(dead_code)] // Each program uses its part.
 
 pub mod control;
+pub mod dovecot;
+pub mod family;
 pub mod gateway;
+pub mod letters;
 pub mod machine;
 pub mod program;
+pub mod servers;
 pub mod sessions;
 pub mod tls;
+pub mod wire;
 
 /// The middle one; zero of none.
 pub fn median(values: &[f64]) -> f64 {

@@ -109,7 +109,11 @@ pub async fn still_there(sessions: &mut [Session]) -> anyhow::Result<()> {
 /// A mailbox with `count` messages that were read before, as our own deliveries name them. One file, linked.
 pub fn fill(place: &Path, user: &str, count: usize) -> anyhow::Result<()> {
     let (local, domain) = user.split_once('@').context("no address")?;
-    let home = place.join("data/mail").join(domain).join(local);
+    fill_at(&place.join("data/mail").join(domain).join(local), count)
+}
+
+/// The same, in this folder.
+pub fn fill_at(home: &Path, count: usize) -> anyhow::Result<()> {
     for sub in ["cur", "new", "tmp"] {
         fs::create_dir_all(home.join(sub))?;
     }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use rustls::{
     CipherSuite, ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener};
@@ -24,16 +24,27 @@ pub fn make_certificate(dir: &Path) -> anyhow::Result<()> {
 /// What a mail program of today offers: TLS 1.3 first, X25519MLKEM768 first. Without `tickets` each handshake is a
 /// full one.
 pub fn connector(dir: &Path, tickets: bool) -> anyhow::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(dir.join("server.pem"))?)?;
-    let mut settings = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut settings = settings(dir, aws_lc_rs::default_provider())?;
     if !tickets {
         settings.resumption = Resumption::disabled();
     }
     Ok(TlsConnector::from(Arc::new(settings)))
+}
+
+/// The same, AES-128 with SHA-256 first: servers that go by the client's order and the gateway then take the same cipher.
+pub fn even(dir: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Ok(Arc::new(settings(dir, provider)?))
+}
+
+fn settings(dir: &Path, provider: CryptoProvider) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(dir.join("server.pem"))?)?;
+    Ok(ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// The other side of the comparison, in a process of its own: accepts, handshakes, says goodbye to TLS, closes. The

@@ -1,7 +1,12 @@
 //! The system calls the mail store makes, all relative to directory handles and none through a symbolic link.
 //! Each can be made to fail by a test's [`Faults`].
 
-use std::{fs::File, io::Write, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    sync::Arc,
+};
 
 use rustix::{
     fd::OwnedFd,
@@ -155,6 +160,16 @@ impl Dir {
         self.check(Call::Write, bytes).map_err(io("writing a file"))?;
         file.write_all(bytes)
             .map_err(|error| MailError::io("writing a file", Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+    }
+
+    /// Writes at that place of a file, and cuts it off behind.
+    pub(super) fn write_at(&self, mut file: &File, at: u64, bytes: &[u8]) -> Result<(), MailError> {
+        let place = |error: std::io::Error| {
+            MailError::io("writing a file", Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        };
+        file.set_len(at).map_err(place)?;
+        file.seek(SeekFrom::Start(at)).map_err(place)?;
+        self.write(file, bytes)
     }
 
     /// Makes a file's bytes survive a power cut.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::{
+    cache::Cache,
     deliver::Waiting,
     disk::Dir,
     error::MailError,
@@ -56,6 +57,8 @@ pub(super) struct Folder {
     pub waiting: Mutex<Vec<Waiting>>,
     /// What inotify said since the last look.
     pub events: Mutex<Events>,
+    /// What was found inside messages, once somebody asked.
+    pub cache: Mutex<Option<Cache>>,
 }
 
 struct Core {
@@ -104,6 +107,7 @@ impl Folder {
             views: AtomicUsize::new(0),
             waiting: Mutex::default(),
             events: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
@@ -147,6 +151,7 @@ impl Folder {
         let saved = core.loaded.as_ref().is_some_and(|l| !l.index.needs_rewrite());
         if saved && now.saturating_sub(used) >= idle {
             core.loaded = None;
+            *lock(&self.cache) = None;
         }
     }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::{
     disk::Dir,
     error::MailError,
-    record::{self, HEAD, Head, Marks, Record},
+    record::{self, HEAD, Head, MAGIC, Marks, Record},
     state::State,
 };
 
@@ -57,7 +57,7 @@ impl Index {
         file.by_ref().take(MAX).read_to_end(&mut bytes).map_err(|error| {
             MailError::io("reading an index", Errno::from_io_error(&error).unwrap_or(Errno::IO))
         })?;
-        let Some(head) = Head::decode(&bytes) else { return Ok(None) };
+        let Some(head) = Head::decode(MAGIC, &bytes) else { return Ok(None) };
         let (state, whole) = replay(head, bytes.get(HEAD..).unwrap_or_default());
         let compact = (state.messages.len() as u64) * 128;
         let index = Self { head, inode: stat.st_ino, length: bytes.len() as u64, compact, rewrite: !whole };
@@ -67,7 +67,7 @@ impl Index {
     /// Makes the folder's index from `state`, in place of what there was, durably.
     pub(super) fn create(dir: &Dir, state: &State) -> Result<Self, MailError> {
         let head = Head { uid_validity: state.uid_validity, seed: RandomState::new().hash_one(NAME) as u32 };
-        let mut bytes = head.encode();
+        let mut bytes = head.encode(MAGIC);
         let mut batch = Vec::new();
         let mut records = state.records().peekable();
         // Frames of some hundred messages: damage then costs the UIDs of a few, not of all. The first frame

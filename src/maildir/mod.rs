@@ -5,6 +5,7 @@
 //! DATA_DIR/mail/example.com/ann/          INBOX, and the owner's directory
 //!   cur/ new/ tmp/                        messages, one a file; flags are letters of the file's name
 //!   portcullis-index                      UIDVALIDITY, UIDs, keywords, sizes: `record`, `index`
+//!   portcullis-cache                      what was found inside messages: `cache`
 //!   portcullis-uidvalidity                the last UIDVALIDITY given out
 //!   portcullis-subscriptions              what the user wants to see
 //!   portcullis-pop-lock                   held by a POP3 session
@@ -24,6 +25,7 @@
 //! is made anew from the files, with a new UIDVALIDITY.
 
 mod annotations;
+mod cache;
 mod change;
 mod deliver;
 mod disk;
@@ -59,7 +61,7 @@ pub use listing::{Folder, SpecialUse};
 pub use quota::Usage;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Meta, Mode, Update, View};
+pub use view::{CopyUid, Insight, Meta, Mode, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use super::filename::Place;
 pub(super) const HEAD: usize = 20;
 /// Largest frame payload that is believed, in bytes.
 const MAX_FRAME: usize = 64 * 1024 * 1024;
-const MAGIC: &[u8; 8] = b"PORTIDX1";
+/// How an index begins.
+pub(super) const MAGIC: &[u8; 8] = b"PORTIDX1";
 
 /// One fact about a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,18 +65,19 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn encode(self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
+    /// The head of a file that begins with `magic`.
+    pub(super) fn encode(self, magic: &[u8; 8]) -> Vec<u8> {
+        let mut out = magic.to_vec();
         out.extend(self.uid_validity.to_le_bytes());
         out.extend(self.seed.to_le_bytes());
         out.extend(crc(0, &out).to_le_bytes());
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(magic: &[u8; 8], bytes: &[u8]) -> Option<Self> {
         let head = bytes.get(..HEAD)?;
         let (body, sum) = head.split_at(HEAD - 4);
-        let fits = body.starts_with(MAGIC) && crc(0, body) == u32_at(sum, 0)?;
+        let fits = body.starts_with(magic) && crc(0, body) == u32_at(sum, 0)?;
         let found = Self { uid_validity: u32_at(body, 8)?, seed: u32_at(body, 12)? };
         (fits && found.uid_validity != 0).then_some(found)
     }
@@ -249,7 +251,7 @@ fn unzigzag(number: u64) -> i64 {
 }
 
 /// CRC-32 (ISO-HDLC, the one of gzip), eight bytes at a step; `before` is the sum so far.
-fn crc(before: u32, bytes: &[u8]) -> u32 {
+pub(super) fn crc(before: u32, bytes: &[u8]) -> u32 {
     let look = |table: usize, byte: u32| TABLES.get(table).and_then(|t| t.get((byte & 255) as usize)).copied();
     let look = |table, byte| look(table, byte).unwrap_or(0);
     let mut sum = !before;

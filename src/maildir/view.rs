@@ -20,9 +20,11 @@ use super::{
 use crate::model::UnixTime;
 
 mod edit;
+mod inside;
 
 pub use edit::CopyUid;
 pub(super) use edit::{Copying, copy_uids};
+pub use inside::Insight;
 
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

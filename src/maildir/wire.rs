@@ -122,26 +122,52 @@ impl MessageReader {
     /// `Io` from the disk; `Gone` if the file was cut short meanwhile, so that the size announced can not be kept.
     pub async fn next(&mut self) -> Result<Option<Bytes>, MailError> {
         while !self.window.is_empty() {
-            if self.bare == 0 {
-                self.at = Cursor { wire: self.window.start, disk: self.window.start, last: 0 };
-            } else if self.at.wire > self.window.start {
-                self.at = Cursor::default();
-            }
-            let left = if self.bare == 0 { self.window.end - self.window.start } else { CHUNK as u64 / 2 };
-            let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let bytes = self.read(self.at.disk, wanted).await?;
-            if bytes.is_empty() {
-                return Err(MailError::Gone { uid: self.uid });
-            }
-            if self.bare == 0 {
-                self.window.start += bytes.len() as u64;
-                return Ok(Some(bytes));
-            }
-            if let Some(chunk) = self.converted(&bytes) {
+            let (at, wanted) = self.wanted();
+            let bytes = self.read(at, wanted).await?;
+            if let Some(chunk) = self.take(bytes)? {
                 return Ok(Some(chunk));
             }
         }
         Ok(None)
+    }
+
+    /// The same for a blocking thread: waits for the disk.
+    ///
+    /// # Errors
+    /// As [`MessageReader::next`].
+    pub fn next_now(&mut self) -> Result<Option<Bytes>, MailError> {
+        while !self.window.is_empty() {
+            let (at, wanted) = self.wanted();
+            let bytes = read_now(&self.file, at, wanted)?;
+            if let Some(chunk) = self.take(bytes)? {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the file is to be read next, and how much of it.
+    fn wanted(&mut self) -> (u64, usize) {
+        if self.bare == 0 {
+            self.at = Cursor { wire: self.window.start, disk: self.window.start, last: 0 };
+        } else if self.at.wire > self.window.start {
+            self.at = Cursor::default();
+        }
+        let left = self.window.end - self.window.start;
+        let (left, most) = if self.bare == 0 { (left, CHUNK) } else { (self.size - self.at.wire, CHUNK / 2) };
+        (self.at.disk, usize::try_from(left).unwrap_or(most).min(most))
+    }
+
+    /// What file bytes are on the wire; nothing if they lie before the window.
+    fn take(&mut self, bytes: Bytes) -> Result<Option<Bytes>, MailError> {
+        if bytes.is_empty() {
+            return Err(MailError::Gone { uid: self.uid });
+        }
+        if self.bare == 0 {
+            self.window.start += bytes.len() as u64;
+            return Ok(Some(bytes));
+        }
+        Ok(self.converted(&bytes))
     }
 
     /// All of the range at once, which the caller knows to be small.
@@ -192,19 +218,21 @@ impl MessageReader {
             return Ok(bytes);
         }
         let file = Arc::clone(&self.file);
-        let read = move || {
-            let mut buffer = vec![0; wanted];
-            let count = loop {
-                match rustix::io::pread(&*file, &mut buffer, at) {
-                    Err(Errno::INTR) => {}
-                    other => break other.map_err(io("reading a message"))?,
-                }
-            };
-            buffer.truncate(count);
-            Ok(Bytes::from(buffer))
-        };
-        self.pool.run("reading a message", read).await
+        self.pool.run("reading a message", move || read_now(&file, at, wanted)).await
     }
+}
+
+/// Waits for the disk.
+fn read_now(file: &File, at: u64, wanted: usize) -> Result<Bytes, MailError> {
+    let mut buffer = vec![0; wanted];
+    let count = loop {
+        match rustix::io::pread(file, &mut buffer, at) {
+            Err(Errno::INTR) => {}
+            other => break other.map_err(io("reading a message"))?,
+        }
+    };
+    buffer.truncate(count);
+    Ok(Bytes::from(buffer))
 }
 
 /// Reads what needs no waiting for the disk; nothing if that is nothing, or the system can not tell.

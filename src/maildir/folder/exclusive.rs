@@ -42,6 +42,24 @@ impl<'a> Exclusive<'a> {
         Ok(ex)
     }
 
+    /// Runs `work` as the only writer if nobody else is, here or in another process; else does nothing. Blocks on the disk.
+    pub(in crate::maildir) fn if_free(
+        folder: &'a Arc<Folder>,
+        work: impl FnOnce(&Self) -> Result<(), MailError>,
+    ) -> Result<(), MailError> {
+        let Ok(_turn) = folder.writer.try_lock() else { return Ok(()) };
+        if folder.is_gone() {
+            return Ok(());
+        }
+        let dir = folder.dir()?;
+        if flock(dir.fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(());
+        }
+        let ex = Self { folder, dir };
+        ex.catch_up(&folder.spot())?;
+        work(&ex)
+    }
+
     /// Loads the index unless what is loaded is still what stands on disk; makes one where there is none.
     fn catch_up(&self, spot: &Spot) -> Result<(), MailError> {
         let known = { lock(&self.folder.core).loaded.as_ref().map(|l| l.index.clone()) };

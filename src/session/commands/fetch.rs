@@ -3,7 +3,10 @@
 
 use std::ops::Range;
 
+use bytes::BytesMut;
+
 use super::{
+    digest::{self, Digest, Digester, Needs},
     messages::gone,
     news::flag_names,
     reply::{Answer, Reply, refuse},
@@ -15,12 +18,14 @@ use crate::imap::{
     set::{self, Ranges},
     write::{self, FetchLine},
 };
-use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Mode, View};
+use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Meta, Mode, View};
 use crate::message::{self, Keep};
 use crate::session::{Ending, login::Dialog};
 
 /// `\Seen` is stored for this many messages at a time: each time costs the disk two syncs.
 const SEEN_BATCH: usize = 100;
+/// Most messages that are answered in one go.
+const BATCH: usize = 256;
 /// What is in memory as a whole is put into the output in pieces of this size. In bytes.
 const PIECE: usize = 16 * 1024;
 
@@ -41,7 +46,8 @@ pub(super) async fn fetch(
     };
     let mut failed = None;
     let mut seen = Vec::new();
-    for number in numbers.numbers() {
+    let mut many = Many::new(Needs::of_all(items).filter(|_| !ask.sees), numbers.numbers());
+    while let Some(number) = many.next(dialog, view, &ask).await? {
         dialog.link.may_go_on()?;
         match one(dialog, view, number, &ask).await? {
             Told::Seen => seen.push(number),
@@ -61,6 +67,142 @@ pub(super) async fn fetch(
         Some(MailError::Gone { .. }) => gone(dialog),
         Some(error) => refuse(dialog, &error),
     })
+}
+
+/// Messages that are answered many at a time, as far as digests of them tell what is asked for.
+struct Many<N: Iterator<Item = u32>> {
+    /// What is needed of their digests; none if digests cannot answer at all.
+    needs: Option<Needs>,
+    left: std::iter::Peekable<N>,
+    batch: Vec<u32>,
+    /// Those that have to be looked at one by one.
+    hard: std::vec::IntoIter<u32>,
+}
+
+impl<N: Iterator<Item = u32>> Many<N> {
+    fn new(needs: Option<Needs>, numbers: N) -> Self {
+        Self { needs, left: numbers.peekable(), batch: Vec::new(), hard: Vec::new().into_iter() }
+    }
+
+    /// The next message that has to be answered by itself, once those before it were answered from their digests.
+    async fn next(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Result<Option<u32>, Ending> {
+        let Some(needs) = self.needs else { return Ok(self.left.next()) };
+        loop {
+            if let Some(number) = self.hard.next() {
+                return Ok(Some(number));
+            }
+            while self.batch.len() < BATCH
+                && let Some(number) = self.left.next()
+            {
+                self.batch.push(number);
+            }
+            if self.batch.is_empty() {
+                return Ok(None);
+            }
+            dialog.link.may_go_on()?;
+            self.hard = Box::pin(self.answer(dialog, view, ask, needs)).await?.into_iter();
+            dialog.link.wire.push().await?;
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Answers messages at the front of the batch; gives back those among them that digests cannot answer.
+    async fn answer(
+        &mut self,
+        dialog: &mut Dialog,
+        view: &View,
+        ask: &Ask<'_>,
+        needs: Needs,
+    ) -> Result<Vec<u32>, Ending> {
+        if needs.is_nothing() {
+            let out = &mut dialog.link.wire.out;
+            let batch = std::mem::take(&mut self.batch);
+            let mut next = batch.iter().copied().peekable();
+            let mut hard = Vec::new();
+            view.messages(batch.iter().copied(), |number, meta| {
+                while let Some(gone) = next.next_if(|other| *other < number) {
+                    hard.push(gone);
+                }
+                next.next();
+                ask.line(out, number, &meta, None);
+            });
+            hard.extend(next);
+            return Ok(hard);
+        }
+        let insight = Digester { needs, limits: dialog.link.house.limits.message };
+        let Ok(found) = view.inside(&self.batch, &insight).await else {
+            // One by one they will say what is wrong.
+            return Ok(std::mem::take(&mut self.batch));
+        };
+        self.batch.drain(..found.len().min(self.batch.len()));
+        let digests: Vec<(u32, Option<Digest>)> =
+            found.into_iter().map(|(number, bytes)| (number, bytes.map(Digest::new))).collect();
+        let mut hard = Vec::new();
+        let mut next = digests.iter().peekable();
+        let out = &mut dialog.link.wire.out;
+        view.messages(digests.iter().map(|(number, _)| *number), |number, meta| {
+            while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
+                hard.push(*gone);
+            }
+            match next.next() {
+                Some((_, Some(digest))) if ask.is_answered_by(digest) => ask.line(out, number, &meta, Some(digest)),
+                _ => hard.push(number),
+            }
+        });
+        hard.extend(next.map(|(number, _)| *number));
+        Ok(hard)
+    }
+}
+
+impl Ask<'_> {
+    fn is_answered_by(&self, digest: &Digest) -> bool {
+        self.items.iter().all(|item| match item {
+            FetchItem::Envelope => digest.envelope().is_some(),
+            FetchItem::BodyStructure => digest.structure().is_some(),
+            FetchItem::Section { .. } => digest.fields().is_some(),
+            _ => true,
+        })
+    }
+
+    /// A whole answer about one message, from what is known of it.
+    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, digest: Option<&Digest>) {
+        let mut line = FetchLine::start(out, number);
+        if self.uid && !self.items.contains(&FetchItem::Uid) {
+            line.uid(out, meta.uid);
+        }
+        for item in self.items {
+            match (item, digest) {
+                (FetchItem::Envelope, Some(digest)) => {
+                    line.item(out, "ENVELOPE");
+                    out.extend_from_slice(digest.envelope().unwrap_or(b"NIL"));
+                }
+                (FetchItem::BodyStructure, Some(digest)) => {
+                    line.item(out, "BODYSTRUCTURE");
+                    out.extend_from_slice(digest.structure().unwrap_or(b"NIL"));
+                }
+                (FetchItem::Section { section, partial, .. }, Some(digest)) => {
+                    let names = digest::fields_of(section).unwrap_or_default();
+                    let fields = message::header_fields(digest.fields().unwrap_or_default(), names, Keep::Named);
+                    let wanted = within(clip(0..fields.len() as u64, *partial));
+                    let origin = partial.map(|(origin, _)| origin);
+                    line.section_bytes(out, section, origin, fields.get(wanted).unwrap_or_default());
+                }
+                (item, _) => known(out, &mut line, item, meta),
+            }
+        }
+        line.end(out);
+    }
+}
+
+/// An item that needs no look inside the message.
+fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta) {
+    match item {
+        FetchItem::Uid => line.uid(out, meta.uid),
+        FetchItem::Flags => line.flags(out, flag_names(meta)),
+        FetchItem::InternalDate => line.internal_date(out, meta.internal_date),
+        FetchItem::Size => line.size(out, meta.size),
+        _ => {}
+    }
 }
 
 /// The messages a set means; none if it names a message number that does not exist.
@@ -130,12 +272,8 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
     for item in ask.items {
         let out = &mut dialog.link.wire.out;
         match (item, &mut source) {
-            (FetchItem::Uid, _) => line.uid(out, meta.uid),
-            (FetchItem::Flags, _) => line.flags(out, flag_names(&meta)),
-            (FetchItem::InternalDate, _) => line.internal_date(out, meta.internal_date),
-            (FetchItem::Size, _) => line.size(out, meta.size),
-            (item, Some(source)) => from_inside(dialog, &mut line, item, source).await?,
-            (_, None) => {}
+            (item, Some(source)) if needs_bytes(item) => from_inside(dialog, &mut line, item, source).await?,
+            (item, _) => known(out, &mut line, item, &meta),
         }
         // An item may be large and may be asked for again and again: what is held is one of them.
         dialog.link.wire.push().await?;
@@ -237,9 +375,7 @@ async fn body_section(
     let header = source.header_bytes(range).await.map_err(Ending::Broken)?;
     let fields = message::header_fields(&header, names, keep);
     let wanted = clip(0..fields.len() as u64, partial);
-    let start = usize::try_from(wanted.start).unwrap_or(usize::MAX);
-    let end = usize::try_from(wanted.end).unwrap_or(usize::MAX);
-    let bytes = fields.get(start..end).unwrap_or_default();
+    let bytes = fields.get(within(wanted)).unwrap_or_default();
     write::literal_head(&mut dialog.link.wire.out, bytes.len() as u64);
     for piece in bytes.chunks(PIECE) {
         dialog.link.wire.out.extend_from_slice(piece);
@@ -253,6 +389,12 @@ fn clip(range: Range<u64>, partial: Option<(u32, u32)>) -> Range<u64> {
     let Some((origin, count)) = partial else { return range };
     let start = range.start.saturating_add(u64::from(origin)).min(range.end);
     start..start.saturating_add(u64::from(count)).min(range.end)
+}
+
+/// A range of what is in memory.
+fn within(range: Range<u64>) -> Range<usize> {
+    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    place(range.start)..place(range.end)
 }
 
 /// Writes a literal from the disk to the wire, a chunk at a time. The octets were announced: with fewer of them nothing

@@ -2,6 +2,7 @@
 //! the open view or the owner's mail, never a stage it has to check. Called by `login`.
 
 mod append;
+mod digest;
 mod enable;
 mod fetch;
 mod folders;

@@ -117,7 +117,7 @@ pub(super) async fn header(reader: &mut MessageReader, most: usize) -> Result<Ve
 }
 
 /// Where the first empty line ends, by CRLF or by LF alone as `message` sees it; `seen` bytes were looked at before.
-fn header_end(bytes: &[u8], seen: usize) -> Option<usize> {
+pub(super) fn header_end(bytes: &[u8], seen: usize) -> Option<usize> {
     // An empty line is one that starts the message or follows a line end.
     let starts = |at: usize| at == 0 || bytes.get(at - 1) == Some(&b'\n');
     memchr::memchr_iter(b'\n', bytes.get(seen..)?).map(|at| seen + at).find_map(|at| {

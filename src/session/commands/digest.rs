@@ -1,0 +1,227 @@
+//! What FETCH is mostly asked of a message's inside, found once and kept: its ENVELOPE and BODYSTRUCTURE as they go over
+//! the wire, and the header fields that mail programs list mailboxes by. Called by `fetch`.
+//!
+//! ```text
+//! digest = 1:u8 length:u32{3} envelope structure fields        lengths little endian, ABSENT for what was not looked for
+//! ```
+
+use bytes::{Bytes, BytesMut};
+
+use super::{source::header_end, structure};
+use crate::imap::command::{FetchItem, Section, SectionText};
+use crate::maildir::{Insight, MailError, MessageReader};
+use crate::message::{self, Keep, Scanner};
+
+/// The header fields that are kept, in lower case: those that mail programs ask for when they list a mailbox, and those
+/// that SEARCH, SORT and THREAD look at.
+const FIELDS: [&str; 36] = [
+    "bcc",
+    "cc",
+    "content-description",
+    "content-transfer-encoding",
+    "content-type",
+    "date",
+    "delivered-to",
+    "from",
+    "importance",
+    "in-reply-to",
+    "lines",
+    "list-help",
+    "list-id",
+    "list-post",
+    "list-subscribe",
+    "list-unsubscribe",
+    "list-unsubscribe-post",
+    "mail-followup-to",
+    "message-id",
+    "newsgroups",
+    "priority",
+    "received-spf",
+    "references",
+    "reply-to",
+    "sender",
+    "subject",
+    "thread-topic",
+    "to",
+    "x-label",
+    "x-mailer",
+    "x-original-to",
+    "x-priority",
+    "x-spam-flag",
+    "x-spam-status",
+    "x-uniform-type-identifier",
+    "x-universally-unique-identifier",
+];
+/// Layout of a digest; another number is another time's, and looked up anew.
+const LAYOUT: u8 = 1;
+const HEAD: usize = 1 + 3 * 4;
+const ABSENT: u32 = u32::MAX;
+/// What is longer than this is not kept: it is looked up whenever it is asked for. In bytes.
+const LONGEST: usize = 32 * 1024;
+
+/// What a question needs of a digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    envelope: bool,
+    structure: bool,
+    fields: bool,
+}
+
+impl Needs {
+    /// What an item needs; none if no digest can answer it.
+    pub(super) fn of(item: &FetchItem) -> Option<Self> {
+        let nothing = Self::default();
+        match item {
+            FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size => Some(nothing),
+            FetchItem::Envelope => Some(Self { envelope: true, ..nothing }),
+            FetchItem::BodyStructure => Some(Self { structure: true, ..nothing }),
+            FetchItem::Section { section, peek: true, .. } => {
+                fields_of(section).is_some().then_some(Self { fields: true, ..nothing })
+            }
+            _ => None,
+        }
+    }
+
+    /// What all of the items need together; none if no digest can answer them all.
+    pub(super) fn of_all(items: &[FetchItem]) -> Option<Self> {
+        items.iter().try_fold(Self::default(), |all, item| {
+            let one = Self::of(item)?;
+            Some(Self {
+                envelope: all.envelope || one.envelope,
+                structure: all.structure || one.structure,
+                fields: all.fields || one.fields,
+            })
+        })
+    }
+
+    /// Whether the messages need not be looked into at all.
+    pub(super) fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// The names of a HEADER.FIELDS section that a digest can answer.
+pub(super) fn fields_of(section: &Section) -> Option<&[String]> {
+    match &section.text {
+        SectionText::HeaderFields(names) if section.part.is_empty() => {
+            let known = |name: &String| FIELDS.binary_search(&name.to_ascii_lowercase().as_str()).is_ok();
+            names.iter().all(known).then_some(names)
+        }
+        _ => None,
+    }
+}
+
+/// One message's digest. A part is absent if nobody asked for it yet, or if it was too long to be kept.
+#[derive(Clone, Debug)]
+pub(super) struct Digest(Bytes);
+
+impl Digest {
+    /// Reads what was kept.
+    pub(super) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn envelope(&self) -> Option<&[u8]> {
+        part(&self.0, 0).filter(|bytes| !bytes.is_empty())
+    }
+
+    pub(super) fn structure(&self) -> Option<&[u8]> {
+        part(&self.0, 1).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The kept fields as they stand in the message, and the empty line behind the header.
+    pub(super) fn fields(&self) -> Option<&[u8]> {
+        part(&self.0, 2).filter(|bytes| !bytes.is_empty())
+    }
+}
+
+/// One of the three; none if it was not looked for, empty if it was too long.
+fn part(bytes: &[u8], which: usize) -> Option<&[u8]> {
+    let length = |at: usize| {
+        let from = 1 + at * 4;
+        bytes.get(from..from + 4).and_then(|b| b.try_into().ok()).map_or(ABSENT, u32::from_le_bytes)
+    };
+    if bytes.first() != Some(&LAYOUT) || length(which) == ABSENT {
+        return None;
+    }
+    let before = (0..which).map(length).filter(|length| *length != ABSENT).map(|length| length as usize);
+    let start = HEAD + before.sum::<usize>();
+    bytes.get(start..start + length(which) as usize)
+}
+
+/// How a message is looked into for a digest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Digester {
+    pub(super) needs: Needs,
+    pub(super) limits: message::Limits,
+}
+
+impl Insight for Digester {
+    fn suffices(&self, kept: &[u8]) -> bool {
+        let has = |needed: bool, which| !needed || part(kept, which).is_some();
+        has(self.needs.envelope, 0) && has(self.needs.structure, 1) && has(self.needs.fields, 2)
+    }
+
+    fn look(&self, message: &mut MessageReader) -> Result<Vec<u8>, MailError> {
+        let mut scanner = Scanner::new(self.limits);
+        let (mut header, mut end) = (Vec::new(), None);
+        let size = message.size();
+        message.select(0..size);
+        let mut whole = true;
+        while let Some(chunk) = message.next_now()? {
+            scanner.feed(&chunk);
+            if end.is_none() && header.len() < self.limits.header_bytes {
+                let seen = header.len();
+                header.extend_from_slice(&chunk);
+                end = header_end(&header, seen);
+            }
+            // A message of one chunk is scanned whole: it has been read already.
+            let more = header.len() as u64 != size;
+            if more && !self.needs.structure && (end.is_some() || header.len() >= self.limits.header_bytes) {
+                whole = false;
+                break;
+            }
+        }
+        header.truncate(end.unwrap_or(header.len()).min(self.limits.header_bytes));
+        let structure = if whole {
+            scanner.finish()
+        } else {
+            let mut scanner = Scanner::new(self.limits);
+            scanner.feed(&header);
+            scanner.finish()
+        };
+
+        let mut parts = [Some(BytesMut::new()), whole.then(BytesMut::new), Some(BytesMut::new())];
+        if let [Some(envelope), walked, Some(fields)] = &mut parts {
+            structure::envelope(envelope, structure.root().envelope().unwrap_or(&message::Envelope::default()));
+            if let Some(walked) = walked {
+                for step in structure.walk() {
+                    if walked.len() <= LONGEST {
+                        structure::step(walked, &structure, step, true);
+                    }
+                }
+            }
+            fields.extend_from_slice(&message::header_fields(&header, &FIELDS, Keep::Named));
+        }
+        for part in parts.iter_mut().flatten().filter(|part| part.len() > LONGEST) {
+            part.clear();
+        }
+        let mut bytes = vec![LAYOUT];
+        for part in &parts {
+            let length = part.as_ref().map_or(ABSENT, |part| u32::try_from(part.len()).unwrap_or(0));
+            bytes.extend(length.to_le_bytes());
+        }
+        parts.iter().flatten().for_each(|part| bytes.extend_from_slice(part));
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_in_order_for_the_search() {
+        assert!(FIELDS.is_sorted(), "{FIELDS:?}");
+    }
+}
