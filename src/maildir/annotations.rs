@@ -152,7 +152,10 @@ mod tests {
         for number in 0..MOST {
             all.change("a", vec![set(&format!("/shared/{number}"), "v")]).unwrap();
         }
-        assert!(matches!(all.change("a", vec![set("/shared/more", "v")]), Err(MailError::TooManyAnnotations { .. })));
+        assert!(matches!(
+            all.change("a", vec![set("/shared/more", "v")]),
+            Err(MailError::TooManyAnnotations { .. })
+        ));
         // One out, one in.
         let swap = vec![("/shared/0".to_owned(), None), set("/shared/more", "v"), set("/shared/1", "v")];
         assert_eq!(all.change("a", swap), Ok(vec!["/shared/0".to_owned(), "/shared/more".to_owned()]));

@@ -100,7 +100,15 @@ impl Folder {
         Self {
             shared: Arc::downgrade(shared),
             limits: shared.limits,
-            core: Mutex::new(Core { spot, gone: false, recent: 0, uid_validity: 0, usage: Usage::default(), scanned: None, loaded: None }),
+            core: Mutex::new(Core {
+                spot,
+                gone: false,
+                recent: 0,
+                uid_validity: 0,
+                usage: Usage::default(),
+                scanned: None,
+                loaded: None,
+            }),
             writer: Arc::default(),
             version: watch::Sender::new(0),
             used: AtomicU64::new(0),

@@ -168,10 +168,21 @@ pub(super) fn note_uses(dir: &Dir, uses: &[SpecialUse]) -> Result<(), MailError>
     if uses.is_empty() {
         return Ok(());
     }
-    let text: String = uses.iter().map(|special| format!("{}\n", special.attribute())).collect();
     let file = dir.create(USE_FILE.as_bytes())?;
-    dir.write(&file, text.as_bytes())?;
+    dir.write(&file, lines(uses).as_bytes())?;
     dir.sync_file(&file)
+}
+
+/// Changes what a folder is made for, durably.
+pub(super) fn change_uses(dir: &Dir, uses: &[SpecialUse]) -> Result<(), MailError> {
+    if !uses.is_empty() {
+        return dir.put(USE_FILE, lines(uses).as_bytes());
+    }
+    if dir.unlink(USE_FILE.as_bytes())? { dir.sync() } else { Ok(()) }
+}
+
+fn lines(uses: &[SpecialUse]) -> String {
+    uses.iter().map(|special| format!("{}\n", special.attribute())).collect()
 }
 
 fn made_for(dir: &Dir) -> Result<Vec<SpecialUse>, MailError> {

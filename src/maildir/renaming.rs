@@ -26,15 +26,16 @@ pub(super) fn rename_all(
         home.put(NAME, &written(moves))?;
     }
     let mut done = 0;
-    let renamed = forward(home, moves, &mut done, &mut each).and_then(|()| {
-        if journal { home.unlink(NAME.as_bytes()).and_then(|_| home.sync()) } else { Ok(()) }
-    });
+    let renamed = forward(home, moves, &mut done, &mut each)
+        .and_then(|()| if journal { home.unlink(NAME.as_bytes()).and_then(|_| home.sync()) } else { Ok(()) });
     let Err(error) = renamed else { return Ok(()) };
-    // The last first: what a later one gave up, an earlier one may have taken.
+    // The last first: what a later one gave up, an earlier one may have taken. The call that failed may have done its
+    // work all the same.
     let mut undone = Ok(());
-    for (at, (old, new)) in moves.iter().enumerate().take(done).rev() {
+    for (at, (old, new)) in moves.iter().enumerate().take(done + 1).rev() {
         match home.rename(new, home, old) {
             Ok(()) => each(at, old),
+            Err(error) if error.is_missing() => {}
             Err(error) => undone = Err(error),
         }
     }

@@ -184,7 +184,9 @@ mod tests {
         ] {
             assert_eq!(Ceiling::parse_storage(text).ok(), limit, "{text:?}");
         }
-        for (text, limit) in [("12", Some(Ceiling::At(12))), ("none", Some(Ceiling::Unlimited)), ("1K", None), ("", None)] {
+        for (text, limit) in
+            [("12", Some(Ceiling::At(12))), ("none", Some(Ceiling::Unlimited)), ("1K", None), ("", None)]
+        {
             assert_eq!(Ceiling::parse_messages(text).ok(), limit, "{text:?}");
         }
     }
@@ -198,7 +200,9 @@ mod tests {
         directory.put_unit(&path("/"), Some(&unit(Some(Ceiling::At(1000)), Some(Ceiling::At(10)))));
         directory.put_unit(&path("/Sales"), Some(&unit(Some(Ceiling::Unlimited), None)));
         directory.put_unit(&path("/Sales/Field"), Some(&unit(None, Some(Ceiling::At(5)))));
-        for (name, unit) in [("root@x", "/"), ("ann@x", "/Sales"), ("bob@x", "/Sales/Field"), ("eve@x", "/Other/Unit")] {
+        for (name, unit) in
+            [("root@x", "/"), ("ann@x", "/Sales"), ("bob@x", "/Sales/Field"), ("eve@x", "/Other/Unit")]
+        {
             directory.put_user(&user(name), &User::in_unit(path(unit)));
         }
         let team = Mailbox { unit: Some(path("/Sales")), ..Mailbox::default() };

@@ -51,7 +51,12 @@ type Result<T> = std::result::Result<T, Failed>;
 pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
     let mut directory = Directory::new();
     let c = connection;
-    for row in all(c, "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units ORDER BY path").await? {
+    for row in all(
+        c,
+        "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units ORDER BY path",
+    )
+    .await?
+    {
         directory.apply(unit(&row)?);
     }
     for row in all(c, "SELECT name, imap, imap_until, pop, pop_until, priority FROM user_groups").await? {
@@ -130,7 +135,8 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
     touched.mailboxes.iter().for_each(|id| put(3, Edit::Mailbox(id.clone(), None)));
     touched.users.iter().for_each(|id| put(4, Edit::User(id.clone(), None)));
 
-    let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE path IN ";
+    let sql =
+        "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE path IN ";
     for row in some(c, sql, touched.units.iter().map(UnitPath::as_str)).await? {
         put(0, unit(&row)?);
     }

@@ -169,7 +169,7 @@ impl Effect {
 #[serde(untagged)]
 pub(super) enum LimitWish {
     /// So many bytes or messages.
-    Number(#[schema(minimum = 0, maximum = 9223372036854775807i64)] u64),
+    Number(u64),
     /// As people write it.
     Text(String),
 }

@@ -189,9 +189,7 @@ fn literal(i: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 /// `mailbox`.
-pub(super) fn mailbox<'a>(
-    names: Names,
-) -> impl Parser<&'a [u8], Output = MailboxName, Error = Fault> {
+pub(super) fn mailbox<'a>(names: Names) -> impl Parser<&'a [u8], Output = MailboxName, Error = Fault> {
     move |i: &'a [u8]| {
         let (rest, wire) = astring(i)?;
         Ok((rest, MailboxName::read(&wire, names).map_err(|problem| nom::Err::Failure(problem.into()))?))

@@ -238,7 +238,8 @@ mod tests {
 
     #[test]
     fn a_value_is_a_string_or_nothing_or_any_octets() {
-        let line = b" \"\" (/shared/a NIL /private/B \"x\" /shared/vendor/x/y ~{3}\r\n\0\r\n /shared/c {2+}\r\nhi)\r\n";
+        let line =
+            b" \"\" (/shared/a NIL /private/B \"x\" /shared/vendor/x/y ~{3}\r\n\0\r\n /shared/c {2+}\r\nhi)\r\n";
         let expected = Command::SetMetadata {
             mailbox: None,
             values: vec![

@@ -115,10 +115,7 @@ const UNPAIRED: Fault = Fault::syntax("MessageNew and MessageExpunge go together
 pub(super) fn notify(arguments: &[u8], names: Names) -> Result<Command, Fault> {
     let none = map(preceded(sp, tag_no_case("NONE")), |_| None);
     let groups = separated_list1(sp, |i| group(i, names));
-    let set = preceded(
-        (sp, tag_no_case("SET")),
-        (opt(preceded(sp, tag_no_case("STATUS"))), preceded(sp, groups)),
-    );
+    let set = preceded((sp, tag_no_case("SET")), (opt(preceded(sp, tag_no_case("STATUS"))), preceded(sp, groups)));
     let Some((status, groups)) = whole(alt((none, map(set, Some))), arguments)? else {
         return Ok(Command::Notify(None));
     };
@@ -267,7 +264,8 @@ mod tests {
         let lists = NotifyMailboxes::Subtree(vec![name("Lists")]);
         assert_eq!(set.groups, [NotifyGroup { mailboxes: lists, events: vec![MessageNew, MessageExpunge] }]);
 
-        let set = read(" set (mailboxes INBOX (Messagenew messageExpunge)) (personal (SubscriptionChange MailboxName))");
+        let set =
+            read(" set (mailboxes INBOX (Messagenew messageExpunge)) (personal (SubscriptionChange MailboxName))");
         let set = set.unwrap().unwrap();
         assert_eq!((set.status, set.selected), (false, None));
         let inbox = NotifyMailboxes::Mailboxes(vec![name("INBOX")]);
@@ -275,13 +273,11 @@ mod tests {
             set.groups,
             [
                 NotifyGroup { mailboxes: inbox, events: vec![MessageNew, MessageExpunge] },
-                NotifyGroup {
-                    mailboxes: NotifyMailboxes::Personal,
-                    events: vec![SubscriptionChange, MailboxName]
-                },
+                NotifyGroup { mailboxes: NotifyMailboxes::Personal, events: vec![SubscriptionChange, MailboxName] },
             ]
         );
-        let set = read(" SET (SELECTED-DELAYED NONE) (inboxes (FlagChange MessageNew MessageExpunge)) (subscribed NONE)");
+        let set =
+            read(" SET (SELECTED-DELAYED NONE) (inboxes (FlagChange MessageNew MessageExpunge)) (subscribed NONE)");
         let set = set.unwrap().unwrap();
         assert_eq!(set.selected, Some(NotifySelected { delayed: true, ..NotifySelected::default() }));
         assert_eq!(set.groups.first().unwrap().events, [FlagChange, MessageNew, MessageExpunge]);

@@ -64,15 +64,9 @@ fn verbs_without_arguments_take_none() {
         command("enable utf8=accept CONDSTORE"),
         Command::Enable(vec!["UTF8=ACCEPT".into(), "CONDSTORE".into()])
     );
-    for line in [
-        "ENABLE",
-        "SELECT INBOX (CONDSTORE)",
-        "STARTTLS",
-        "COMPRESS DEFLATE",
-        "UID",
-        "UID NOOP",
-        "APPEND x",
-    ] {
+    for line in
+        ["ENABLE", "SELECT INBOX (CONDSTORE)", "STARTTLS", "COMPRESS DEFLATE", "UID", "UID NOOP", "APPEND x"]
+    {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
 }
@@ -91,7 +85,11 @@ fn a_tag_is_repeated_only_where_it_is_one() {
         (b"\xc3\xa9 NOOP\r\n", None),
     ];
     for (bytes, tag) in cases {
-        assert_eq!(parse(bytes, SearchLimits::default(), Names::Mutf7).unwrap_err().tag.as_deref(), tag, "{bytes:?}");
+        assert_eq!(
+            parse(bytes, SearchLimits::default(), Names::Mutf7).unwrap_err().tag.as_deref(),
+            tag,
+            "{bytes:?}"
+        );
     }
     let long = "x".repeat(MAX_TAG);
     assert!(parse(format!("{long} NOOP\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7).is_ok());
@@ -133,7 +131,10 @@ fn what_a_program_says_about_itself_is_bounded() {
 #[test]
 fn mailboxes_are_decoded_on_every_path() {
     assert_eq!(command("EXAMINE Entw&APw-rfe"), Command::Select { mailbox: name("Entwürfe"), read_only: true });
-    assert_eq!(command("CREATE \"Ann's mail/\""), Command::Create { mailbox: name("Ann's mail"), uses: Vec::new() });
+    assert_eq!(
+        command("CREATE \"Ann's mail/\""),
+        Command::Create { mailbox: name("Ann's mail"), uses: Vec::new() }
+    );
     assert_eq!(command("DELETE {5}\r\na b/c"), Command::Delete(name("a b/c")));
     assert_eq!(command("RENAME a iNbOx/b"), Command::Rename { from: name("a"), to: name("INBOX/b") });
     assert_eq!(command("SUBSCRIBE a"), Command::Subscribe(name("a")));
@@ -364,7 +365,15 @@ fn status_asks_each_thing_once() {
             ]
         }
     );
-    for line in ["STATUS x ()", "STATUS x UNSEEN", "STATUS x (HIGHESTMODSEQ)", "STATUS x", "STATUS (UNSEEN)"] {
+    let Command::Status { items, .. } = command("STATUS x (DELETED DELETED-STORAGE HIGHESTMODSEQ MAILBOXID)")
+    else {
+        panic!();
+    };
+    assert_eq!(
+        items.iter().map(|item| item.word()).collect::<Vec<_>>(),
+        ["DELETED", "DELETED-STORAGE", "HIGHESTMODSEQ", "MAILBOXID"]
+    );
+    for line in ["STATUS x ()", "STATUS x UNSEEN", "STATUS x (NOSUCH)", "STATUS x", "STATUS (UNSEEN)"] {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
 }
@@ -413,7 +422,9 @@ fn search_keys_become_a_small_tree() {
         assert_eq!(key(line), expected, "{line}");
     }
     let latin =
-        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7).unwrap().command;
+        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7)
+            .unwrap()
+            .command;
     assert_eq!(latin, Command::Search(Search { key: header("TO", "übel"), uid: true }));
     let wrong = [
         "",
@@ -464,9 +475,18 @@ fn create_may_say_what_a_mailbox_is_for() {
         Command::Create { mailbox, uses } => (mailbox.to_string(), uses),
         other => panic!("{line}: {other:?}"),
     };
-    assert_eq!(created("CREATE a (USE (\\Drafts \\Sent \\DRAFTS))"), ("a".into(), vec!["\\Drafts".into(), "\\Sent".into()]));
+    assert_eq!(
+        created("CREATE a (USE (\\Drafts \\Sent \\DRAFTS))"),
+        ("a".into(), vec!["\\Drafts".into(), "\\Sent".into()])
+    );
     assert_eq!(created("create a/ (use ())"), ("a".into(), vec![]));
-    for line in ["CREATE a (USE)", "CREATE a (USE \\Sent)", "CREATE a ()", "CREATE a (USE (\\Sent)) x", "CREATE a (OTHER (x))"] {
+    for line in [
+        "CREATE a (USE)",
+        "CREATE a (USE \\Sent)",
+        "CREATE a ()",
+        "CREATE a (USE (\\Sent)) x",
+        "CREATE a (OTHER (x))",
+    ] {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
 }
@@ -474,11 +494,18 @@ fn create_may_say_what_a_mailbox_is_for() {
 #[test]
 fn quotas_are_asked_for_by_root_and_by_mailbox_and_never_set() {
     assert_eq!(command("GETQUOTA \"\""), Command::GetQuota { root: String::new() });
-    assert_eq!(command("getquota {3}\r\n#a \r\n".trim_end()), Command::GetQuota { root: "#a ".into() });
+    assert_eq!(command("getquota {3}\r\n# a"), Command::GetQuota { root: "# a".into() });
     assert_eq!(command("GETQUOTAROOT inbox"), Command::GetQuotaRoot(name("INBOX")));
     assert_eq!(command("SETQUOTA \"\" (STORAGE 512 MESSAGE 9)"), Command::SetQuota);
     assert_eq!(command("SETQUOTA x ()"), Command::SetQuota);
-    for line in ["GETQUOTA", "GETQUOTA a b", "GETQUOTAROOT", "SETQUOTA x", "SETQUOTA x (STORAGE)", "SETQUOTA x (STORAGE -1)"] {
+    for line in [
+        "GETQUOTA",
+        "GETQUOTA a b",
+        "GETQUOTAROOT",
+        "SETQUOTA x",
+        "SETQUOTA x (STORAGE)",
+        "SETQUOTA x (STORAGE -1)",
+    ] {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
 }

@@ -72,12 +72,7 @@ fn put_line(out: &mut BytesMut, word: &str, line: &ListLine<'_>) {
 }
 
 /// `* STATUS name (MESSAGES 3 ..)`. The value of MAILBOXID is the UIDVALIDITY.
-pub fn status(
-    out: &mut BytesMut,
-    name: &str,
-    names: Names,
-    items: impl IntoIterator<Item = (StatusItem, u64)>,
-) {
+pub fn status(out: &mut BytesMut, name: &str, names: Names, items: impl IntoIterator<Item = (StatusItem, u64)>) {
     out.extend_from_slice(b"* STATUS ");
     mailbox(out, name, names);
     out.extend_from_slice(b" (");
@@ -266,11 +261,8 @@ mod tests {
 
     #[test]
     fn every_line_is_as_its_rfc_says_and_another_codec_reads_it() {
-        let sent = ListLine {
-            name: "Gesendete Übel",
-            attributes: &["\\HasNoChildren", "\\Sent"],
-            ..ListLine::default()
-        };
+        let sent =
+            ListLine { name: "Gesendete Übel", attributes: &["\\HasNoChildren", "\\Sent"], ..ListLine::default() };
         let utf8 = ListLine { names: Names::Utf8, attributes: &[], ..sent };
         let parent = ListLine { name: "a", child_info: &["SUBSCRIBED", "SPECIAL-USE"], ..ListLine::default() };
         let renamed = ListLine { name: "New", old_name: Some("Älter"), ..ListLine::default() };
@@ -279,7 +271,10 @@ mod tests {
         let cases = [
             (written(|o| flags(o, ["\\Seen", "$Junk"])), "* FLAGS (\\Seen $Junk)\r\n"),
             (written(|o| list(o, &sent)), "* LIST (\\HasNoChildren \\Sent) \"/\" \"Gesendete &ANw-bel\"\r\n"),
-            (written(|o| list(o, &parent)), "* LIST () \"/\" a (\"CHILDINFO\" (\"SUBSCRIBED\" \"SPECIAL-USE\"))\r\n"),
+            (
+                written(|o| list(o, &parent)),
+                "* LIST () \"/\" a (\"CHILDINFO\" (\"SUBSCRIBED\" \"SPECIAL-USE\"))\r\n",
+            ),
             (written(|o| list(o, &renamed)), "* LIST () \"/\" New (\"OLDNAME\" (&AMQ-lter))\r\n"),
             (written(|o| list(o, &utf8)), "* LIST () \"/\" \"Gesendete Übel\"\r\n"),
             (
@@ -288,7 +283,10 @@ mod tests {
             ),
             (written(|o| lsub(o, &sent)), "* LSUB (\\HasNoChildren \\Sent) \"/\" \"Gesendete &ANw-bel\"\r\n"),
             (written(list_separator), "* LIST (\\Noselect) \"/\" \"\"\r\n"),
-            (written(|o| status(o, "INBOX", Names::Mutf7, items)), "* STATUS INBOX (MESSAGES 3 UIDNEXT 9 SIZE 5000000000)\r\n"),
+            (
+                written(|o| status(o, "INBOX", Names::Mutf7, items)),
+                "* STATUS INBOX (MESSAGES 3 UIDNEXT 9 SIZE 5000000000)\r\n",
+            ),
             (written(|o| quota_root(o, "INBOX", Names::Mutf7, Some(""))), "* QUOTAROOT INBOX \"\"\r\n"),
             (written(|o| quota_root(o, "INBOX", Names::Mutf7, None)), "* QUOTAROOT INBOX\r\n"),
             (
@@ -300,7 +298,14 @@ mod tests {
                 "* METADATA \"\" (/shared/comment \"My comment\")\r\n",
             ),
             (
-                written(|o| metadata(o, Some("ö"), Names::Mutf7, [("/shared/a b", None), ("/shared/b", Some(b"\0" as &[u8]))])),
+                written(|o| {
+                    metadata(
+                        o,
+                        Some("ö"),
+                        Names::Mutf7,
+                        [("/shared/a b", None), ("/shared/b", Some(b"\0" as &[u8]))],
+                    )
+                }),
                 "* METADATA &APY- (\"/shared/a b\" NIL /shared/b ~{1}\r\n\0)\r\n",
             ),
             (

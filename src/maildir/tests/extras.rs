@@ -29,7 +29,10 @@ async fn a_special_use_stays_with_its_folder_and_no_two_folders_have_the_same() 
     let world = world.restart().await;
     let used = uses(&world).await;
     assert!(used.contains(&("Mail/Entwürfe".into(), vec!["\\Drafts", "\\Sent"])), "{used:?}");
-    assert!(!used.iter().any(|(name, _)| name == "Drafts"), "a name says what it is for only where nothing else does");
+    assert!(
+        !used.iter().any(|(name, _)| name == "Drafts"),
+        "a name says what it is for only where nothing else does"
+    );
     world.mail.delete("Mail/Entwürfe").await.unwrap();
     assert!(uses(&world).await.contains(&("Drafts".into(), vec!["\\Drafts"])));
 }

@@ -8,7 +8,8 @@ async fn names(world: &World) -> Vec<String> {
 async fn a_new_mailbox_has_the_folders_mail_programs_look_for() {
     let world = World::new().await;
     let list = world.mail.list().await.unwrap();
-    let shown: Vec<_> = list.iter().map(|f| (f.name.as_str(), f.special_uses.first().map(|u| u.attribute()))).collect();
+    let shown: Vec<_> =
+        list.iter().map(|f| (f.name.as_str(), f.special_uses.first().map(|u| u.attribute()))).collect();
     let expected = [
         ("INBOX", None),
         ("Archive", Some("\\Archive")),

@@ -13,8 +13,8 @@ use crate::model::{UnixTime, UserId};
 
 mod basics;
 mod crowd;
-mod faults;
 mod extras;
+mod faults;
 mod folders;
 mod sessions;
 

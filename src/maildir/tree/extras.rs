@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Maildir, Open, Shared, Status, directories, list, status_of};
+use super::{Maildir, Open, Shared, SpecialUse, Status, directories, list, listing, status_of};
 use crate::maildir::{
     annotations::{Annotations, Change, Of, is_private},
     error::MailError,
@@ -84,7 +84,8 @@ impl Maildir {
                     .await?
             }
         };
-        let (private, shared): (Vec<String>, Vec<String>) = changed.into_iter().partition(|entry| is_private(entry));
+        let (private, shared): (Vec<String>, Vec<String>) =
+            changed.into_iter().partition(|entry| is_private(entry));
         for (entries, private_to) in [(private, Some(who)), (shared, None)] {
             if !entries.is_empty() {
                 self.tell(&News::Annotated { folder: name.clone(), private_to, entries });
@@ -93,10 +94,29 @@ impl Maildir {
         Ok(())
     }
 
+    /// Says what a folder is for, in the place of what CREATE or an earlier call said; nothing leaves it to its name.
+    ///
+    /// # Errors
+    /// `NoSuchFolder`, also for INBOX; `UseTaken` where another folder has one of the uses; or what the disk says.
+    pub async fn use_for(&self, name: &str, uses: Vec<SpecialUse>) -> Result<(), MailError> {
+        let name = path::checked(name)?;
+        self.run("saying what a folder is for", move |this, home| {
+            let _turn = lock(&this.shared.subscriptions);
+            let dirs = directories(home)?;
+            let Some(dir) = dirs.get(&name) else { return Err(MailError::NoSuchFolder { name }) };
+            let taken = listing::special_uses(home, &dirs)?;
+            let others = |special: &&SpecialUse| taken.get(special).is_some_and(|user| *user != name);
+            if let Some(special) = uses.iter().find(others) {
+                return Err(MailError::UseTaken { attribute: special.attribute() });
+            }
+            listing::change_uses(&home.sub(dir)?, &uses)
+        })
+        .await
+    }
+
     /// What a RENAME of INBOX leaves there is in the new folder too (RFC 5464 section 4.1).
     pub(super) async fn copy_annotations(&self, from: &Arc<Open>, to: &Arc<Open>) -> Result<(), MailError> {
-        let all =
-            from.exclusively("copying annotations", |ex| Annotations::load(&ex.dir, Of::Folder)).await?;
+        let all = from.exclusively("copying annotations", |ex| Annotations::load(&ex.dir, Of::Folder)).await?;
         if all == Annotations::default() {
             return Ok(());
         }
@@ -115,11 +135,7 @@ impl Maildir {
     ///
     /// # Errors
     /// `Limit` for more than can be watched, or what the disk says.
-    pub async fn cover(
-        &self,
-        listener: &Listener,
-        names: &[String],
-    ) -> Result<Vec<(String, Status)>, MailError> {
+    pub async fn cover(&self, listener: &Listener, names: &[String]) -> Result<Vec<(String, Status)>, MailError> {
         let mut covered = Vec::new();
         let mut statuses = Vec::new();
         for name in names {
@@ -132,7 +148,13 @@ impl Maildir {
                 Err(error) => return Err(error),
             };
             let held = listener.hold(&folder);
-            match folder.exclusively("watching a folder", |ex| { ex.watch(); status_of(ex) }).await {
+            match folder
+                .exclusively("watching a folder", |ex| {
+                    ex.watch();
+                    status_of(ex)
+                })
+                .await
+            {
                 Ok(status) => statuses.push((name.clone(), status)),
                 Err(MailError::FolderGone) => continue,
                 Err(error) => return Err(error),

@@ -55,7 +55,11 @@ fn document() -> impl Strategy<Value = Document> {
             Mailbox { name, unit, members: of(true), readers: of(false) }
         });
     (
-        prop::collection::btree_map(path(), (settings(), quotas()).prop_map(|(settings, quota)| Unit { settings, quota }), 0..6),
+        prop::collection::btree_map(
+            path(),
+            (settings(), quotas()).prop_map(|(settings, quota)| Unit { settings, quota }),
+            0..6,
+        ),
         prop::collection::btree_map(person(), user, 0..4),
         prop::collection::btree_map("[a-z\"#.]{1,9}".prop_map(|name| GroupId::parse(&name).unwrap()), group, 0..3),
         prop::collection::btree_map(

@@ -7,19 +7,27 @@ use crate::imap::{
     mailbox::MailboxName,
     write::{self, Code},
 };
-use crate::maildir::Maildir;
+use crate::maildir::{Folder, Maildir, SpecialUse};
 use crate::session::login::Dialog;
 
 /// The entry of the mail as a whole that no peer changes (RFC 5464 section 6.2.2).
 const ADMIN: &str = "/shared/admin";
+/// The entry of a mailbox that says what it is for (RFC 6154 section 4).
+const SPECIAL_USE: &str = "/private/specialuse";
 
 pub(super) async fn get(dialog: &mut Dialog, mail: &Maildir, user: &str, asked: &GetMetadata) -> Answer {
     let name = asked.mailbox.as_ref().map(MailboxName::as_str);
-    let all = match mail.annotations(name, user).await {
+    let mut all = match mail.annotations(name, user).await {
         Ok(all) => all,
         Err(error) => return Ok(refuse(dialog, &error)),
     };
     let wanted = |entry: &str| asked.entries.iter().any(|wanted| asked.depth.reaches(wanted, entry));
+    if let Some(name) = name.filter(|_| wanted(SPECIAL_USE)) {
+        match mail.shown(name).await {
+            Ok(folder) => all.extend(folder.and_then(|folder| special_uses(&folder))),
+            Err(error) => return Ok(refuse(dialog, &error)),
+        }
+    }
     let most = asked.max_size.unwrap_or(u32::MAX) as usize;
     let (fitting, long): (Vec<_>, Vec<_>) =
         all.iter().filter(|(entry, _)| wanted(entry)).partition(|(_, value)| value.len() <= most);
@@ -52,8 +60,27 @@ pub(super) async fn set(
     if mailbox.is_none() && values.iter().any(|(entry, _)| entry == ADMIN) {
         return Ok(Reply::no(Code::NoPerm, "Only an administrator can set /shared/admin"));
     }
+    let (uses, values): (Vec<_>, Vec<_>) =
+        values.into_iter().partition(|(entry, _)| mailbox.is_some() && entry == SPECIAL_USE);
+    // First, because it may be refused.
+    for (_, value) in uses {
+        let text = value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let uses: Option<Vec<SpecialUse>> = text.split_ascii_whitespace().map(SpecialUse::from_attribute).collect();
+        let Some(uses) = uses else {
+            return Ok(Reply::no(Code::UseAttr, "No mailbox can have that use here"));
+        };
+        let name = mailbox.map(MailboxName::as_str).unwrap_or_default();
+        if let Err(error) = mail.use_for(name, uses).await {
+            return Ok(refuse(dialog, &error));
+        }
+    }
     Ok(match mail.annotate(mailbox.map(MailboxName::as_str), user, values).await {
         Ok(()) => Reply::ok("SETMETADATA done"),
         Err(error) => refuse(dialog, &error),
     })
+}
+
+fn special_uses(folder: &Folder) -> Option<(String, Vec<u8>)> {
+    let uses: Vec<&str> = folder.special_uses.iter().map(|special| special.attribute()).collect();
+    (!uses.is_empty()).then(|| (SPECIAL_USE.to_owned(), uses.join(" ").into_bytes()))
 }

@@ -202,17 +202,21 @@ impl Stay<'_> {
             }
             (Command::List(list), _) => Box::pin(list::list(dialog, mail, list)).await?,
             (Command::Lsub(pattern), _) => Box::pin(list::lsub(dialog, mail, &pattern)).await?,
-            (Command::Status { mailbox, items }, _) => folders::status(dialog, mail, &mailbox, &items).await?,
-            (Command::Create { mailbox, uses }, _) => folders::create(dialog, mail, &mailbox, &uses).await?,
+            (Command::Status { mailbox, items }, _) => {
+                Box::pin(folders::status(dialog, mail, &mailbox, &items)).await?
+            }
+            (Command::Create { mailbox, uses }, _) => {
+                Box::pin(folders::create(dialog, mail, &mailbox, &uses)).await?
+            }
             (Command::Delete(name), stage) => {
-                let reply = folders::delete(dialog, mail, &name).await?;
+                let reply = Box::pin(folders::delete(dialog, mail, &name)).await?;
                 // Whoever deletes the mailbox it has open stays signed in, with none open.
                 if matches!(&*stage, Stage::Open(selected) if selected.view.is_gone()) {
                     *stage = Stage::Admitted;
                 }
                 reply
             }
-            (Command::Rename { from, to }, _) => folders::rename(dialog, mail, &from, &to).await?,
+            (Command::Rename { from, to }, _) => Box::pin(folders::rename(dialog, mail, &from, &to)).await?,
             (Command::Subscribe(name), _) => folders::subscribe(dialog, mail, &name, true).await?,
             (Command::Unsubscribe(name), _) => folders::subscribe(dialog, mail, &name, false).await?,
             (Command::Select { mailbox, read_only }, stage) => {

@@ -70,7 +70,10 @@ impl Ears {
     /// The events asked for of a mailbox that is not open.
     fn events(&self, name: &str, subscribed: &HashSet<String>) -> BTreeSet<EventKind> {
         let groups = self.set.iter().flat_map(|set| &set.groups);
-        groups.filter(|group| covers(group, name, subscribed)).flat_map(|group| group.events.iter().copied()).collect()
+        groups
+            .filter(|group| covers(group, name, subscribed))
+            .flat_map(|group| group.events.iter().copied())
+            .collect()
     }
 }
 
@@ -154,10 +157,7 @@ pub(super) async fn notify(
 
 /// Watches the mailboxes whose messages are asked for; what each of them holds, which then counts as told where nothing
 /// was told before.
-async fn cover(
-    mail: &Maildir,
-    ears: &mut Ears,
-) -> Result<Vec<(String, BTreeSet<EventKind>, Status)>, MailError> {
+async fn cover(mail: &Maildir, ears: &mut Ears) -> Result<Vec<(String, BTreeSet<EventKind>, Status)>, MailError> {
     let of_messages = |group: &NotifyGroup| group.events.iter().any(|kind| kind.is_of_messages());
     if !ears.set.as_ref().is_some_and(|set| set.groups.iter().any(of_messages)) {
         mail.cover(&ears.listener, &[]).await?;
@@ -274,7 +274,9 @@ fn follow_renames(ears: &mut Ears, heard: &Heard) {
     for news in &heard.news {
         let News::Renamed { from, to } = news else { continue };
         let below = |name: &String| {
-            name.strip_prefix(from.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/')).map(str::to_owned)
+            name.strip_prefix(from.as_str())
+                .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+                .map(str::to_owned)
         };
         let moved: Vec<(String, String)> =
             ears.told.keys().filter_map(|name| Some((name.clone(), format!("{to}{}", below(name)?)))).collect();
@@ -334,12 +336,7 @@ async fn tell_names(
 }
 
 /// MailboxMetadataChange and ServerMetadataChange, and what ENABLE METADATA asks for.
-async fn tell_annotations(
-    dialog: &mut Dialog,
-    mail: &Maildir,
-    ears: &Ears,
-    heard: &Heard,
-) -> Result<(), Ending> {
+async fn tell_annotations(dialog: &mut Dialog, mail: &Maildir, ears: &Ears, heard: &Heard) -> Result<(), Ending> {
     let subscribed = match subscribed(mail, ears).await {
         Ok(subscribed) => subscribed,
         Err(error) => {

@@ -21,12 +21,7 @@ pub(in crate::store) const ADMIN: &str = "admin";
 
 type Done = Result<(), sqlx::Error>;
 
-pub(in crate::store) async fn unit(
-    c: &mut AnyConnection,
-    path: &UnitPath,
-    unit: &Unit,
-    mark: Mark,
-) -> Done {
+pub(in crate::store) async fn unit(c: &mut AnyConnection, path: &UnitPath, unit: &Unit, mark: Mark) -> Done {
     let (imap, imap_until) = rows::setting_columns(unit.settings.imap.as_ref());
     let (pop, pop_until) = rows::setting_columns(unit.settings.pop.as_ref());
     let query = sqlx::query(
