@@ -19,6 +19,7 @@ use super::{
     error::MailError,
     index::Index,
     quota::Usage,
+    record::Stamps,
     root::{Limits, Owner, Shared},
     state::State,
     watch::Events,
@@ -79,10 +80,6 @@ struct Loaded {
     index: Index,
     state: State,
 }
-
-/// When `new` and `cur` last changed: seconds and nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamps([(i64, i64); 2]);
 
 /// Locks even if a panic has poisoned it: every value behind these locks is whole between statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

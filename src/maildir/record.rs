@@ -44,7 +44,13 @@ pub(super) enum Record {
     Expunged { uid: u32 },
     /// The next entry of the keyword table.
     Keyword { name: String },
+    /// The state shows the directories as they are while these are their time stamps.
+    Scanned(Stamps),
 }
+
+/// When `new` and `cur` last changed: seconds and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamps(pub [(i64, i64); 2]);
 
 /// What each frame says of the folder as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +166,10 @@ impl Record {
                 put_bytes(out, name.as_bytes());
                 5
             }
+            Self::Scanned(Stamps(stamps)) => {
+                stamps.iter().flat_map(|(secs, nanos)| [*secs, *nanos]).for_each(|n| put(out, zigzag(n)));
+                8
+            }
         }
     }
 
@@ -186,6 +196,10 @@ impl Record {
             3 => Self::Keywords { uid: u32::try_from(take(from)?).ok()?, keywords: take_ids(from)? },
             4 => Self::Expunged { uid: u32::try_from(take(from)?).ok()? },
             5 => Self::Keyword { name: String::from_utf8(take_bytes(from)?.to_vec()).ok()? },
+            8 => {
+                let mut pair = || Some((unzigzag(take(from)?), unzigzag(take(from)?)));
+                Self::Scanned(Stamps([pair()?, pair()?]))
+            }
             _ => return Some(None),
         }))
     }
@@ -326,6 +340,7 @@ mod tests {
             Record::Renamed { uid: 7, place: Place::New, name: b"1.a".to_vec() },
             Record::Keywords { uid: u32::MAX, keywords: vec![] },
             Record::Expunged { uid: 7 },
+            Record::Scanned(Stamps([(1_700_000_000, 999_999_999), (-1, 0)])),
         ];
         let marks = Marks { modseq: 300, uid_next: 8, recent: 1 };
         let mut bytes = Vec::new();

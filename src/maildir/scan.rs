@@ -126,7 +126,7 @@ impl Found {
         if settle {
             self::settle(ex, &mut known, &mut fresh)?;
         }
-        let all = known.iter().cloned().chain(fresh).collect();
+        let all = if known.is_empty() { fresh } else { known.iter().cloned().chain(fresh).collect() };
         if let Err(error) = ex.commit(all) {
             // New messages get no UID that might be forgotten; the rest is on disk whether recorded or not.
             tracing::warn!(%error, "could not record what changed in a folder");
@@ -144,8 +144,10 @@ impl Found {
         let mut uid = ex.read(|state| state.marks.uid_next)?;
         let modseq = ex.read(|state| state.marks.modseq)? + 1;
         let mut records = Vec::new();
+        let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
         for (place, name) in std::mem::take(&mut self.fresh) {
-            let measured = match wire::measure(&ex.dir.sub(place.dir().as_bytes())?, &name) {
+            let dir = if place == Place::New { &new } else { &cur };
+            let measured = match wire::measure(dir, &name) {
                 Ok(measured) => measured,
                 // Gone or renamed meanwhile: the next look finds it. Not a file, or not readable: not a message.
                 Err(error) => {

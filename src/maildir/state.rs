@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     filename::{self, Place},
     flags::Flags,
-    record::{Marks, Record},
+    record::{Marks, Record, Stamps},
 };
 
 /// One message of a folder. There may be millions, so it is kept small: its name lies in [`State::names`].
@@ -59,6 +59,8 @@ pub(super) struct State {
     pub messages: Vec<Message>,
     /// The keyword table; only ever grows while the index is not rebuilt.
     pub keywords: Vec<Arc<str>>,
+    /// The directories' time stamps when the state last showed them as they are.
+    pub scanned: Option<Stamps>,
     /// The files' names, one after another, and how many bytes of them no message refers to any more.
     names: Vec<u8>,
     unused: usize,
@@ -193,6 +195,7 @@ impl State {
                 }
             }
             Record::Keyword { name } => self.keywords.push(name.into()),
+            Record::Scanned(stamps) => self.scanned = Some(stamps),
         }
     }
 
@@ -208,7 +211,8 @@ impl State {
     /// Everything as records, for a compacted index.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         let keywords = self.keywords.iter().map(|k| Record::Keyword { name: k.to_string() });
-        keywords.chain(self.messages.iter().map(|m| self.record(m)))
+        let scanned = self.scanned.map(Record::Scanned);
+        keywords.chain(self.messages.iter().map(|m| self.record(m))).chain(scanned)
     }
 }
 

@@ -1,7 +1,10 @@
 //! What one session sees of a folder: sequence numbers that change only when the session is told (RFC 3501 section
 //! 7.4.1), over state that all sessions share.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -25,6 +28,11 @@ mod inside;
 pub use edit::CopyUid;
 pub(super) use edit::{Copying, copy_uids};
 pub use inside::Insight;
+
+/// A folder of fewer messages is listed faster than it is noted that this need not be done.
+const MANY: usize = 500;
+/// Time for the last changes to be told from any later one by the directories' time stamps.
+const REST: Duration = Duration::from_millis(200);
 
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -388,7 +396,24 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.folder.views.fetch_sub(1, Ordering::AcqRel);
+        let last = self.folder.views.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last
+            && self.uids.len() >= MANY
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(leave(Arc::clone(&self.folder)));
+        }
+    }
+}
+
+/// Notes how the directories stand once nobody has the folder open: whoever comes after a restart need not list them.
+async fn leave(folder: Arc<Folder>) {
+    tokio::time::sleep(REST).await;
+    if folder.views.load(Ordering::Acquire) > 0 || folder.look("leaving a folder").await.is_err() {
+        return;
+    }
+    if let Err(error) = folder.exclusively("leaving a folder", |ex| ex.note_scanned()).await {
+        tracing::debug!(%error, "a folder will be listed again");
     }
 }
 

@@ -165,6 +165,15 @@ fn look_later(folder: Arc<Folder>) {
 }
 
 impl Folder {
+    /// Whether the folder is watched and everything that happened in it until now was taken in.
+    pub(super) fn heard_all(self: &Arc<Self>) -> bool {
+        let Some(shared) = self.shared.upgrade() else { return false };
+        let told = shared.watcher.iter().flat_map(Watcher::drain);
+        told.filter(|folder| !Arc::ptr_eq(folder, self)).for_each(look_later);
+        let events = lock(&self.events);
+        events.watched && events.is_empty()
+    }
+
     /// Takes in what other programs changed, if anything did. Cheap where the folder is watched and nothing happened.
     pub(super) async fn look(self: &Arc<Self>, doing: &'static str) -> Result<(), MailError> {
         let watched = { lock(&self.events).watched };

@@ -34,8 +34,8 @@ pub(super) fn measure(dir: &Dir, name: &[u8]) -> Result<Measured, MailError> {
         return Ok(Measured { size: stored, bare: 0, date });
     }
     let (mut bare, mut read, mut last) = (0, 0_u64, 0);
-    let mut buffer = vec![0; CHUNK.min(usize::try_from(stored).unwrap_or(CHUNK) + 1)];
-    loop {
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(stored).unwrap_or(CHUNK))];
+    while read < stored {
         let count = match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,

@@ -10,13 +10,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Folder, Spot, Stamps, lock, stamps};
+use super::{Folder, Spot, lock, stamps};
 use crate::maildir::{
     disk::Dir,
     error::MailError,
     index::Index,
     quota::Usage,
-    record::{Marks, Record},
+    record::{Marks, Record, Stamps},
     scan,
     state::State,
 };
@@ -90,9 +90,10 @@ impl<'a> Exclusive<'a> {
             self.folder.announce();
             return Err(MailError::FolderGone);
         }
-        // Loaded again after a rest, nothing changed; otherwise another process wrote, and the disk needs a look.
+        // Loaded again after a rest, nothing changed; otherwise it is new here or another process wrote, and what the index
+        // says of the disk counts.
         let rested = core.loaded.is_none() && core.uid_validity != 0;
-        core.scanned = core.scanned.filter(|_| rested);
+        core.scanned = core.scanned.filter(|_| rested).or(state.scanned);
         core.put(self.dir.clone(), index, state);
         drop(core);
         self.folder.announce();
@@ -178,6 +179,29 @@ impl<'a> Exclusive<'a> {
     /// Remembers that the state shows the directories as they were at `stamps`; nothing if that can not be told.
     pub(in crate::maildir) fn scanned(&self, stamps: Option<Stamps>) {
         lock(&self.folder.core).scanned = stamps.filter(|s| s.are_settled());
+    }
+
+    /// Records that the state shows the directories as they are, if it does: after a restart they need no look then.
+    pub(in crate::maildir) fn note_scanned(&self) -> Result<(), MailError> {
+        let now = self.stamps()?;
+        let quiet = now.are_settled() && self.folder.heard_all();
+        let (mut index, marks) = {
+            let mut core = lock(&self.folder.core);
+            if quiet {
+                core.scanned = Some(now);
+            }
+            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
+            if core.scanned != Some(now) || loaded.state.scanned == Some(now) || loaded.index.needs_rewrite() {
+                return Ok(());
+            }
+            (loaded.index.clone(), loaded.state.marks)
+        };
+        let done = index.commit(&self.dir, marks, &[Record::Scanned(now)]);
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index = index;
+            loaded.state.scanned = Some(now).filter(|_| done.is_ok()).or(loaded.state.scanned);
+        }
+        done
     }
 
     /// Looks at the directories if they changed since the last look.

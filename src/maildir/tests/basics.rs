@@ -137,3 +137,33 @@ async fn only_regular_files_are_messages() {
     assert_eq!(view.len(), 1);
     assert_eq!(bytes(&view, 1).await, b"x");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_folder_is_listed_again_after_a_restart_only_if_it_changed() {
+    let world = World::new().await;
+    (0..600).for_each(|at| world.deliver(&format!("{at}.x"), b"a: b\n\nbody\n"));
+    let mut view = world.inbox().await;
+    view.store_flags(&[5], FlagOp::Add, Flags::SEEN, &[]).await.unwrap();
+    drop(view);
+    let home = disk::Dir::root(&world.home(), None).unwrap();
+    let noted = async {
+        while index::Index::load(&home).unwrap().unwrap().1.scanned.is_none_or(|noted| {
+            let stat = |name: &[u8]| home.stat(name).unwrap().unwrap();
+            let [new, cur] = [stat(b"new"), stat(b"cur")].map(|s| (s.st_mtime, s.st_mtime_nsec as i64));
+            noted != record::Stamps([new, cur])
+        }) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), noted).await.expect("noted within ten seconds");
+    // Without the folder's time stamps telling of it, a file that comes now is not looked for; with them it is.
+    let world = world.restart().await;
+    let stamp = fs::metadata(world.home().join("new")).unwrap().modified().unwrap();
+    world.deliver("600.x", b"a: b\n\nlate\n");
+    fs::File::open(world.home().join("new")).unwrap().set_modified(stamp).unwrap();
+    assert_eq!(world.inbox().await.len(), 600);
+    let world = world.restart().await;
+    world.deliver("601.x", b"a: b\n\nlater\n");
+    let view = world.inbox().await;
+    assert_eq!((view.len(), view.message(5).unwrap().flags), (602, Flags::SEEN));
+}
