@@ -25,6 +25,8 @@ pub(super) struct Ears {
     user: String,
     /// What NOTIFY asked for; none before the first NOTIFY.
     set: Option<NotifySet>,
+    /// The subscribed names as they were last, where anything asks for them.
+    subscribed: HashSet<String>,
     /// What was told of each mailbox that is watched.
     told: HashMap<String, Told>,
 }
@@ -54,7 +56,13 @@ impl From<&Status> for Told {
 impl Ears {
     /// Listens, and asks for nothing yet.
     pub(super) fn new(mail: &Maildir, user: &str) -> Box<Self> {
-        Box::new(Self { listener: mail.listen(), user: user.to_owned(), set: None, told: HashMap::new() })
+        Box::new(Self {
+            listener: mail.listen(),
+            user: user.to_owned(),
+            set: None,
+            subscribed: HashSet::new(),
+            told: HashMap::new(),
+        })
     }
 
     /// Waits until there may be something to tell. Cancel-safe.
@@ -124,16 +132,23 @@ pub(super) async fn notify(
     let before = ears.set.replace(set.unwrap_or_default());
     // What happened until now is told by the STATUS responses, or known to the peer.
     ears.listener.take();
-    ears.told.clear();
-    let statuses = match cover(mail, ears).await {
+    let told = std::mem::take(&mut ears.told);
+    let covered = match subscribed(mail, ears).await {
+        Ok(subscribed) => {
+            ears.subscribed = subscribed;
+            cover(mail, ears).await
+        }
+        Err(error) => Err(error),
+    };
+    let statuses = match covered {
         Ok(statuses) => statuses,
         Err(MailError::Limit { most, .. }) => {
-            ears.set = before;
+            (ears.set, ears.told) = (before, told);
             let text = format!("At most {most} mailboxes can be watched");
             return Ok(Reply::new(write::Status::No, Some(Code::NotificationOverflow), text));
         }
         Err(error) => {
-            ears.set = before;
+            (ears.set, ears.told) = (before, told);
             return Ok(refuse(dialog, &error));
         }
     };
@@ -230,11 +245,14 @@ async fn tell_heard(
     let about_names = |news: &News| !matches!(news, News::Annotated { .. });
     if ears.set.is_some() && heard.news.iter().any(about_names) {
         // Mailboxes came and went: watch those that are there now, and tell of the names.
-        let before = match subscribed(mail, ears).await {
+        let now = match subscribed(mail, ears).await {
             Ok(subscribed) => subscribed,
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(error) = tell_names(dialog, mail, ears, &before, heard).await {
+        // Who asks for the subscribed ones is told of one that is not any more.
+        let before = std::mem::replace(&mut ears.subscribed, now);
+        let either: HashSet<String> = ears.subscribed.union(&before).cloned().collect();
+        if let Err(error) = tell_names(dialog, mail, ears, &either, heard).await {
             return Ok(Err(error));
         }
         follow_renames(ears, heard);
