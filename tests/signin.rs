@@ -9,191 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Method, StatusCode, Url, header::HeaderMap};
+use reqwest::{Method, StatusCode, Url};
 use serde_json::json;
 use support::{
-    ANN, Gate,
+    ANN,
     api::Api,
+    browser::{Browser, SIGN_IN, Shown, pair},
     program,
     provider::Provider,
     wire::{Imap, xoauth2},
 };
-
-const ROOT: &str = "root@example.com";
-
-/// What a page or the API answered.
-#[derive(Debug)]
-struct Shown {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Shown {
-    fn location(&self) -> Option<&str> {
-        self.headers.get("location").map(|to| to.to_str().unwrap())
-    }
-
-    /// The value of `name="..." value="..."`, or of an attribute.
-    fn after(&self, mark: &str) -> Option<String> {
-        let rest = self.text.split_once(mark)?.1;
-        Some(rest.split_once('"')?.0.replace("&#38;", "&").replace("&amp;", "&"))
-    }
-
-    fn word(&self) -> String {
-        let json: serde_json::Value = serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{}", self.text));
-        json["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()
-    }
-}
-
-/// A browser with cookies and no other cleverness.
-struct Browser {
-    gateway: String,
-    client: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
-    /// By name; each with whether it is `SameSite=Strict`.
-    cookies: BTreeMap<String, (String, bool)>,
-}
-
-impl Browser {
-    fn new(gate: &Gate) -> Self {
-        Self::by(gate, "http")
-    }
-
-    fn by(gate: &Gate, scheme: &str) -> Self {
-        let port = gate.listening.iter().find(|(name, _)| name == "http").unwrap().1.port();
-        let authority = reqwest::Certificate::from_der(gate.ca_der()).unwrap();
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        let client = client.add_root_certificate(authority);
-        Self {
-            gateway: format!("{scheme}://localhost:{port}"),
-            client: client.timeout(Duration::from_secs(20)).build().unwrap(),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
-            cookies: BTreeMap::new(),
-        }
-    }
-
-    fn send(
-        &mut self,
-        method: Method,
-        url: &Url,
-        form: Option<&[(&str, &str)]>,
-        headers: &[(&str, &str)],
-        from_elsewhere: bool,
-    ) -> Shown {
-        let sent = self.cookies.iter().filter(|(_, (_, strict))| !(*strict && from_elsewhere));
-        let cookie = sent.map(|(name, (value, _))| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
-        let mut request = self.client.request(method, url.clone()).header("cookie", cookie);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if let Some(form) = form {
-            request = request.form(form);
-        }
-        let shown = self.runtime.block_on(async {
-            let answer = request.send().await.unwrap();
-            let (status, headers) = (answer.status(), answer.headers().clone());
-            Shown { status, headers, text: answer.text().await.unwrap() }
-        });
-        for line in shown.headers.get_all("set-cookie") {
-            let line = line.to_str().unwrap();
-            let (name, rest) = line.split_once('=').unwrap();
-            let value = rest.split(';').next().unwrap();
-            let lower = line.to_lowercase();
-            if value.is_empty() || lower.contains("max-age=0") || lower.contains("expires=thu, 01 jan 1970") {
-                self.cookies.remove(name);
-            } else {
-                self.cookies.insert(name.to_owned(), (value.to_owned(), lower.contains("samesite=strict")));
-            }
-        }
-        shown
-    }
-
-    fn url(&self, path: &str) -> Url {
-        Url::parse(&self.gateway).unwrap().join(path).unwrap()
-    }
-
-    /// A page of the gateway, by typing its address.
-    fn see(&mut self, path: &str) -> Shown {
-        self.send(Method::GET, &self.url(path), None, &[], false)
-    }
-
-    /// A form of one of the gateway's own pages.
-    fn submit(&mut self, path: &str, form: &[(&str, &str)]) -> Shown {
-        let origin = self.gateway.clone();
-        let headers = [("origin", origin.as_str()), ("sec-fetch-site", "same-origin")];
-        self.send(Method::POST, &self.url(path), Some(form), &headers, false)
-    }
-
-    /// The API, as a script of our own pages asks it.
-    fn api(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &serde_json::Value) -> Shown {
-        let (client, url) = (self.client.clone(), self.url(path));
-        let cookie =
-            self.cookies.iter().map(|(name, (value, _))| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
-        let mut request = client.request(method, url).header("cookie", cookie).json(body);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.runtime.block_on(async {
-            let answer = request.send().await.unwrap();
-            let (status, headers) = (answer.status(), answer.headers().clone());
-            Shown { status, headers, text: answer.text().await.unwrap() }
-        })
-    }
-
-    fn me(&mut self) -> Shown {
-        self.api(Method::GET, "/api/v1/me", &[], &serde_json::Value::Null)
-    }
-
-    /// Begins to sign in and goes as far as the provider sends us back to the gateway: the address to come back to.
-    fn as_far_as_the_way_back(&mut self, user: &str, to: &str) -> Url {
-        let begun = self.see(&format!("/signin?to={to}"));
-        assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.text);
-        let mut url = Url::parse(begun.location().unwrap()).unwrap();
-        let mut shown = self.send(Method::GET, &url, None, &[], false);
-        for _ in 0..20 {
-            if let Some(to) = shown.location() {
-                url = url.join(to).unwrap();
-                if url.as_str().starts_with(&format!("{}/signin/callback", self.gateway)) {
-                    return url;
-                }
-                shown = self.send(Method::GET, &url, None, &[], false);
-                continue;
-            }
-            let action = url.join(&shown.after("action=\"").unwrap_or_else(|| panic!("no form: {}", shown.text)));
-            let prompt = shown.after("name=\"prompt\" value=\"").unwrap_or_default();
-            url = action.unwrap();
-            let form = [("prompt", prompt.as_str()), ("login", user), ("password", "x")];
-            shown = self.send(Method::POST, &url, Some(&form), &[], false);
-        }
-        panic!("the sign-in does not end: {}", shown.text);
-    }
-
-    /// Comes back from the provider, which is another site.
-    fn come_back(&mut self, url: &Url) -> Shown {
-        self.send(Method::GET, url, None, &[("sec-fetch-site", "cross-site")], true)
-    }
-
-    /// Signs in from begin to end.
-    fn sign_in(&mut self, user: &str, to: &str) -> Shown {
-        let back = self.as_far_as_the_way_back(user, to);
-        self.come_back(&back)
-    }
-
-    fn csrf(&mut self) -> String {
-        serde_json::from_str::<serde_json::Value>(&self.me().text).unwrap()["csrf"].as_str().unwrap().to_owned()
-    }
-}
-
-const SIGN_IN: &str = "[http.signin]\nclient_id = \"console\"\nclient_secret = \"a secret: with +signs/\"\n";
-
-fn pair(signin: &str, words: &str) -> (Provider, Gate, Browser) {
-    let mut provider = Provider::start();
-    let gate = provider.gate_with(&format!("{SIGN_IN}{signin}"));
-    let browser = Browser::new(&gate);
-    provider.ask(&format!("console {}{words}", browser.gateway), "console ");
-    (provider, gate, browser)
-}
 
 #[test]
 fn people_sign_in_with_the_organisations_issuer_and_the_cookie_takes_the_place_of_a_token() {
@@ -274,72 +99,6 @@ fn whoever_signs_in_reads_the_exact_cause_of_their_own_refusal() {
     assert_eq!(browser.sign_in(olaf, &path).status, StatusCode::OK);
     let page = browser.see(&path).text;
     assert!(page.contains("policy_service_off") && page.contains("unit &#34;/Off&#34;"), "{page}");
-}
-
-#[test]
-fn the_first_admin_signs_in_and_enters_the_secret_once() {
-    if !program::have("node:oidc-provider") {
-        return;
-    }
-    let (_provider, gate, mut browser) = pair("", " full");
-    let secret = std::fs::read_to_string(gate.dir().join("data/bootstrap-secret")).unwrap();
-    assert!(browser.see("/bootstrap").text.contains("/signin?to=/bootstrap"));
-    assert_eq!(
-        browser.submit("/bootstrap", &[("csrf", "x"), ("secret", secret.trim())]).status,
-        StatusCode::UNAUTHORIZED
-    );
-    // Nobody's address, and not on the way to the bootstrap page.
-    let shown = browser.sign_in(ROOT, "/");
-    assert_eq!(shown.status, StatusCode::FORBIDDEN, "{}", shown.text);
-    assert!(shown.text.contains(ROOT) && shown.text.contains("Reference: "), "{}", shown.text);
-
-    let shown = browser.sign_in(ROOT, "/bootstrap");
-    assert!(shown.text.contains("url=/bootstrap"), "{}", shown.text);
-    assert_eq!(browser.me().word(), "forbidden", "still nobody");
-    let page = browser.see("/bootstrap");
-    let csrf = page.after("name=\"csrf\" value=\"").unwrap();
-    assert_eq!(browser.submit("/bootstrap", &[("csrf", "x"), ("secret", secret.trim())]).word(), "foreign");
-    let wrong = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", "pcb_wrong")]);
-    assert_eq!(wrong.status, StatusCode::FORBIDDEN, "{}", wrong.text);
-    assert!(wrong.text.contains("That secret is not good"), "{}", wrong.text);
-    let good = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", secret.trim())]);
-    assert_eq!(good.status, StatusCode::OK, "{}", good.text);
-    assert!(good.text.contains("You are super admin"), "{}", good.text);
-    let me: serde_json::Value = serde_json::from_str(&browser.me().text).unwrap();
-    assert_eq!((&me["name"], &me["role"], &me["user_unit"]), (&json!(ROOT), &json!("super"), &json!("/")));
-    assert!(browser.see("/bootstrap").text.contains("somebody administers already"));
-    let again = browser.submit("/bootstrap", &[("csrf", &csrf), ("secret", secret.trim())]);
-    assert_eq!(again.status, StatusCode::FORBIDDEN, "used is used: {}", again.text);
-    gate.audit_with(&["--cause", "bootstrap_secret"], 2, |row| row["event"] == "bootstrap.refused");
-
-    // A change by cookie needs the session's token and must come from our own pages.
-    let csrf = browser.csrf();
-    let gateway = browser.gateway.clone();
-    let (own, elsewhere) = (("origin", gateway.as_str()), ("origin", "https://evil.example.org"));
-    let token = ("x-portcullis-csrf", csrf.as_str());
-    let unit = |name: &str| json!({ "path": name });
-    for (headers, path, good) in [
-        (vec![own, token, ("sec-fetch-site", "same-origin")], "/One", true),
-        (vec![token], "/Two", true),
-        (vec![own], "/Three", false),
-        (vec![own, ("x-portcullis-csrf", "wrong")], "/Three", false),
-        (vec![elsewhere, token], "/Three", false),
-        (vec![("origin", "null"), token], "/Three", false),
-        (vec![own, token, ("sec-fetch-site", "cross-site")], "/Three", false),
-        (vec![own, token, ("sec-fetch-site", "same-site")], "/Three", false),
-    ] {
-        let shown = browser.api(Method::POST, "/api/v1/units", &headers, &unit(path));
-        assert_eq!(shown.status == StatusCode::CREATED, good, "{headers:?}: {}", shown.text);
-        if !good {
-            assert_eq!(shown.word(), "foreign");
-        }
-    }
-    let units = browser.api(Method::GET, "/api/v1/units", &[], &json!(null)).text;
-    assert!(units.contains("/Two") && !units.contains("/Three"), "{units}");
-    let rows = gate.audit_with(&[], 1, |row| row["unit"] == "/Two");
-    let row = rows.iter().find(|row| row["unit"] == "/Two").unwrap();
-    assert!(row["detail"].as_str().unwrap().starts_with(&format!("by {ROOT}: ")), "{row}");
-    assert!(!gate.log().contains(secret.trim()) && !gate.log().contains("pcs_"), "a secret is in the log");
 }
 
 #[test]
@@ -497,6 +256,7 @@ fn where_sign_in_is_not_set_up_or_its_issuer_is_away_the_pages_say_so() {
     assert_eq!(browser.see("/signin").status, StatusCode::NOT_FOUND);
     let page = browser.see("/bootstrap");
     assert!(page.text.contains("portcullis bootstrap --secret-file"), "{}", page.text);
+    assert!(!gate.dir().join("data/bootstrap-link").exists(), "a link that leads nowhere");
 
     let gate = provider.gate_with(SIGN_IN);
     let mut browser = Browser::new(&gate);

@@ -307,7 +307,7 @@ async fn remove_admin(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BootstrapWish {
-    /// What `serve` printed, beginning with `pcb_`.
+    /// What `serve` wrote to `DATA_DIR/bootstrap-secret`, beginning with `pcb_`.
     secret: String,
 }
 
@@ -324,15 +324,14 @@ async fn bootstrap(
 ) -> Result<(StatusCode, Json<NewToken>), Problem> {
     let at = now();
     let expires_at = at + FIRST_LIFETIME;
+    // Before the secret is looked at, so that whoever guesses too often learns nothing by it.
+    control.rates.failure(peer.from.ip())?;
     match control.store.exchange_bootstrap(&Secret::new(wish.secret), expires_at, at).await {
         Ok((id, secret)) => {
             let made = NewToken { id: id.0, token: secret.reveal().to_owned(), expires_at: expires_at.into() };
             Ok((StatusCode::CREATED, Json(made)))
         }
-        Err(error) => {
-            control.rates.failure(peer.from.ip())?;
-            Err(error.into())
-        }
+        Err(error) => Err(error.into()),
     }
 }
 

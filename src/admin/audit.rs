@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Actor, Area, Control,
     extract::Asked,
+    page::{Page, PageQuery, cursor},
     problem::{Problem, ProblemKind},
     time::Time,
 };
@@ -21,6 +22,8 @@ use crate::store::{AuditEvent, AuditFilter};
 const USUAL: u32 = 100;
 /// Most rows shown.
 const MOST: u32 = 1_000;
+/// How often a page reads that many rows for whoever sees a part only: what is theirs may be rare.
+const READS: usize = 5;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
     OpenApiRouter::new().routes(routes!(recent))
@@ -46,6 +49,8 @@ struct Which {
     /// Rows wanted, at most 1,000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
 }
 
 /// One row of the audit log. What is not known of an event is absent.
@@ -129,29 +134,25 @@ impl From<AuditEvent> for Row {
     }
 }
 
-/// The latest rows.
-#[derive(Debug, Serialize, ToSchema)]
-struct Rows {
-    /// Newest first.
-    items: Vec<Row>,
-}
-
 /// Read the audit log
 ///
-/// An admin of a subtree sees the rows of users who are in it.
+/// Newest first. An admin of a subtree sees the rows of users who are in it; a page of theirs looks at 5,000 rows at most, and may
+/// have few items or none while there is a `next`.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(Which), responses(
-    (status = 200, body = Rows, description = "The latest rows that match, newest first"),
+    (status = 200, body = Page<Row>, description = "The latest rows that match, newest first"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
 async fn recent(
     State(control): State<Arc<Control>>,
     actor: Actor,
     Asked(which): Asked<Which>,
-) -> Result<Json<Rows>, Problem> {
+) -> Result<Json<Page<Row>>, Problem> {
     actor.may_read(Area::Audit)?;
+    let bad = |detail: String| Problem::new(ProblemKind::BadRequest, detail);
     let reference = which.reference.as_deref().map(|text| {
-        Reference::parse(text).ok_or_else(|| {
-            Problem::new(ProblemKind::BadRequest, format!("reference {text:?}: six letters and digits"))
-        })
+        Reference::parse(text).ok_or_else(|| bad(format!("reference {text:?}: six letters and digits")))
+    });
+    let before = PageQuery { limit: None, cursor: which.cursor }.after()?.map(|number| {
+        number.parse().map_err(|_| bad("the cursor is none of ours: take `next` of the page before".to_owned()))
     });
     let limit = which.limit.unwrap_or(USUAL).clamp(1, MOST);
     let filter = AuditFilter {
@@ -161,15 +162,46 @@ async fn recent(
         reference: reference.transpose()?,
         event: which.event,
         since: which.since.map(Time::unix),
-        // Whoever sees a part only is shown what of the latest rows is theirs.
-        limit: if actor.sees_all() { limit } else { MOST },
+        // One more tells whether there is a next page. Whoever sees a part only is shown what of the rows is theirs.
+        limit: if actor.sees_all() { limit + 1 } else { MOST },
     };
-    let found = control.store.audit_recent(&filter).await?;
-    let items = control.store.read(|directory| {
-        let seen = found.into_iter().filter(|event| sees(&actor, event, directory));
-        seen.take(limit as usize).map(Row::from).collect()
-    });
-    Ok(Json(Rows { items }))
+    Ok(Json(control.audit_page(&actor, &filter, before.transpose()?, limit as usize).await?))
+}
+
+impl Control {
+    /// As many rows as are wanted, of those that the actor sees and that were written before number `before`.
+    async fn audit_page(
+        &self,
+        actor: &Actor,
+        filter: &AuditFilter,
+        mut before: Option<i64>,
+        wanted: usize,
+    ) -> Result<Page<Row>, Problem> {
+        let mut items = Vec::new();
+        for _ in 0..READS {
+            let found = self.store.audit_before(filter, before).await?;
+            let is_last = found.len() < filter.limit as usize;
+            let is_whole = self.store.read(|directory| {
+                for row in found {
+                    if items.len() == wanted {
+                        return false;
+                    }
+                    before = Some(row.number);
+                    if sees(actor, &row.event, directory) {
+                        items.push(Row::from(row.event));
+                    }
+                }
+                true
+            });
+            if is_whole && is_last {
+                return Ok(Page { items, next: None });
+            }
+            if items.len() == wanted {
+                break;
+            }
+        }
+        Ok(Page { items, next: before.map(|number| cursor(&number.to_string())) })
+    }
 }
 
 /// By where the user is now; a row without a user that anybody knows goes by the unit it names.

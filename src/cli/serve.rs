@@ -1,6 +1,9 @@
 //! `portcullis serve`: the gateway itself.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use super::ConfigFile;
 use crate::config::Config;
@@ -8,7 +11,8 @@ use crate::serve;
 
 /// Run the gateway
 ///
-/// Prints a line `listening SERVICE ADDRESS` for each socket and then `ready`. SIGHUP reads certificates, keys and the
+/// Prints a line `listening SERVICE ADDRESS` for each socket and then `ready`. While nobody administers yet it also says, at a
+/// terminal, the link for the first admin; DATA_DIR/bootstrap-link holds it too, for 15 minutes. SIGHUP reads certificates, keys and the
 /// policy file again (so does saving them); SIGTERM tells every session and stops.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -41,6 +45,16 @@ pub(super) fn run(config: &Config, ready: impl FnOnce(&[serve::Bound])) -> anyho
         }
         super::say("ready")?;
         ready(server.bound());
+        if let Some(link) = server.first_admin_link()
+            // What is not a terminal may be a journal, which keeps and shows it to others.
+            && io::stdout().is_terminal()
+        {
+            super::say(&format!(
+                "\nNobody administers yet. Whoever opens this link within 15 minutes and signs in becomes super admin; it \
+                 works once:\n{}\n",
+                link.reveal()
+            ))?;
+        }
         server.run().await
     })?;
     Ok(ExitCode::SUCCESS)

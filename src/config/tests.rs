@@ -150,6 +150,22 @@ fn the_sign_in_block_of_the_shipped_file_works_when_its_marks_are_removed() {
 }
 
 #[test]
+fn people_are_asked_for_the_scope_that_brings_the_claim_which_names_them() {
+    for (claim, scope) in [
+        ("email", "openid email"),
+        ("sub", "openid email"),
+        ("preferred_username", "openid email profile"),
+        ("upn", "openid email profile"),
+    ] {
+        let text = format!("{LEAST}user_claim = \"{claim}\"\n[http.signin]\nclient_id = \"c\"\n");
+        let config = parse(&text).unwrap_or_else(|error| panic!("{claim}: {error}"));
+        assert_eq!(config.http.signin.unwrap().scope, scope, "{claim}");
+        let own = parse(&format!("{text}scope = \"openid upn\"\n")).unwrap();
+        assert_eq!(own.http.signin.unwrap().scope, "openid upn", "what the operator writes stays");
+    }
+}
+
+#[test]
 fn the_least_file_gets_all_defaults() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.listen.imaps, ["[::]:993".parse().unwrap()]);

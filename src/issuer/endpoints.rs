@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    FetchError, IssuerError, Issuers, Settings,
+    FetchError, IssuerError, Issuers, Settings, discovery,
     flight::Flights,
     http::{Http, check_address, is_loopback},
 };
@@ -133,10 +133,9 @@ impl Finder {
     }
 }
 
-/// The members that matter here. A member that stands twice is an error.
+/// The members that matter here.
 #[derive(Deserialize)]
 struct Document {
-    issuer: String,
     authorization_endpoint: String,
     token_endpoint: String,
     #[serde(default)]
@@ -148,14 +147,8 @@ struct Document {
 }
 
 fn read(body: &[u8], document: &Url, issuer: &str) -> Answer {
-    let bad = |problem: String| FetchError::Content { url: document.to_string(), problem };
-    let read: Document = serde_json::from_slice(body).map_err(|_| {
-        bad("it is not a JSON object with \"issuer\", \"authorization_endpoint\" and \"token_endpoint\", each once".into())
-    })?;
-    if read.issuer != issuer {
-        let found: String = read.issuer.chars().take(100).collect();
-        return Err(bad(format!("its issuer is {found:?}, not {issuer:?}")));
-    }
+    let needs = "\"issuer\", \"authorization_endpoint\" and \"token_endpoint\"";
+    let read: Document = discovery::read(body, document, issuer, needs)?;
     check_address(&read.authorization_endpoint)?;
     check_address(&read.token_endpoint)?;
     // What is no address is as good as none.
@@ -214,6 +207,7 @@ mod tests {
             assert!(read_text(&text).is_err(), "{what}");
         }
     }
+
     #[test]
     fn endpoints_that_were_good_stay_so_while_the_issuer_does_not_answer() {
         use crate::token::Rules;

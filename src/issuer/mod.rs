@@ -3,6 +3,7 @@
 //! what they say. Called by `gate` and built by `serve`. Imports `model` and `token`.
 
 mod ask;
+mod discovery;
 mod endpoints;
 mod events;
 mod flight;

@@ -18,7 +18,7 @@ use crate::model::UnixTime;
 use crate::token::{KeySet, SkippedKey};
 
 use super::{
-    FetchError, IssuerError, KeySource, Limits, Settings,
+    FetchError, IssuerError, KeySource, Limits, Settings, discovery,
     flight::Flights,
     http::{Http, check_address},
 };
@@ -302,30 +302,22 @@ fn read_file(file: &Path, limit: usize) -> std::io::Result<(Vec<u8>, Stamp)> {
     Ok((std::fs::read(file)?, stamp(&before)))
 }
 
-/// The members of a configuration document that matter (OpenID Connect Discovery 1.0 section 3). A member that
-/// stands twice is an error.
+/// The member of a configuration document that matters here.
 #[derive(Deserialize)]
 struct Document {
-    issuer: String,
     jwks_uri: String,
 }
 
-/// The address of the keys out of a configuration document: it has to be the issuer's own document (section 4.3),
-/// and the keys have to lie at the issuer's origin, so that a document cannot send us to an address inside our own
-/// network.
+/// The address of the keys out of a configuration document: they have to lie at the issuer's origin, so that a document
+/// cannot send us to an address inside our own network.
 fn keys_address(body: &[u8], document: &Url, issuer: &Url, name: &str) -> Result<Url, FetchError> {
-    let bad = |problem: String| FetchError::Content { url: document.to_string(), problem };
-    let read: Document = serde_json::from_slice(body)
-        .map_err(|_| bad("it is not a JSON object with \"issuer\" and \"jwks_uri\", each once".into()))?;
-    if read.issuer != name {
-        let found: String = read.issuer.chars().take(100).collect();
-        return Err(bad(format!("its issuer is {found:?}, not {name:?}")));
-    }
+    let read: Document = discovery::read(body, document, name, "\"issuer\" and \"jwks_uri\"")?;
     let url = check_address(&read.jwks_uri)?;
     if url.origin() != issuer.origin() {
-        return Err(bad(format!(
+        let problem = format!(
             "its jwks_uri {url} is at another origin than the issuer; if that is right, set jwks_url to it"
-        )));
+        );
+        return Err(FetchError::Content { url: document.to_string(), problem });
     }
     Ok(url)
 }

@@ -33,6 +33,7 @@ mod error;
 mod filename;
 mod flags;
 mod folder;
+mod gone;
 mod hub;
 mod index;
 mod keywords;
@@ -61,7 +62,7 @@ pub use listing::{Folder, SpecialUse};
 pub use quota::Usage;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Insight, Meta, Mode, Update, View};
+pub use view::{CopyUid, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

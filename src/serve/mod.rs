@@ -36,7 +36,7 @@ use crate::config::{Config, Log, LogFormat, SignIn};
 use crate::gate::{self, Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::maildir::Mail;
-use crate::model::Service;
+use crate::model::{Secret, Service};
 use crate::notify;
 use crate::session::{self, House};
 use crate::store::Store;
@@ -74,6 +74,8 @@ pub struct Server {
     drain_limit: Duration,
     /// What other nodes, and people, call this one.
     node_name: String,
+    /// The link for the first admin, while nobody administers.
+    first_admin: Option<Secret>,
     terminate: Signal,
     interrupt: Signal,
     /// Last, so that what other tasks wait for is still there while they end.
@@ -111,9 +113,6 @@ impl Server {
             hangup,
         );
         reload.apply_policy().await?;
-        if !config.listen.http.is_empty() {
-            bootstrap::prepare(&store, &config.data_dir).await?;
-        }
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
         let house = Arc::new(House { gate: Arc::clone(&gate), mail, limits: config.session_limits() });
@@ -154,6 +153,12 @@ impl Server {
         settings.setup.bound(port("imaps"), port("pop3s"));
         let control = Control::new(Arc::clone(&gate), Arc::clone(&issuers), Arc::clone(&lobby), settings);
         let webs = webs(config, &resolver, &control, &mut bound)?;
+        // The link names the port that was really bound.
+        let web = bound.iter().find(|bound| bound.name == "http").map(|bound| bound.address);
+        let first_admin = match web {
+            Some(web) => bootstrap::prepare(&store, &config.data_dir, console(config, web).as_deref()).await?,
+            None => None,
+        };
         let drain_limit = Duration::from_secs(config.limits.drain_s);
         log_limits(config);
         Ok(Self {
@@ -170,6 +175,7 @@ impl Server {
             drain,
             drain_limit,
             node_name: host_name().unwrap_or_else(|| config.hostname.clone()),
+            first_admin,
             terminate,
             interrupt,
             workers,
@@ -179,6 +185,12 @@ impl Server {
     /// The bound sockets.
     pub fn bound(&self) -> &[Bound] {
         &self.bound
+    }
+
+    /// The link that makes whoever opens it first and signs in the first super admin, while nobody administers yet. It holds
+    /// a secret: for the terminal of whoever starts the gateway, never for a log.
+    pub fn first_admin_link(&self) -> Option<&Secret> {
+        self.first_admin.as_ref()
     }
 
     /// Serves until SIGTERM or SIGINT, then tells every session and waits for them.
@@ -238,6 +250,17 @@ impl Server {
 fn host_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(text.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Where a browser finds the pages; none where nobody can sign in there.
+fn console(config: &Config, web: SocketAddr) -> Option<String> {
+    config.http.signin.as_ref()?;
+    let local = web.ip().is_loopback();
+    Some(match &config.http.public_url {
+        Some(url) => url.clone(),
+        None if local && !config.http.tls => format!("http://localhost:{}", web.port()),
+        None => format!("https://{}:{}", config.hostname, web.port()),
+    })
 }
 
 /// Binds what `listen.http` says.

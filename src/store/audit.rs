@@ -180,8 +180,18 @@ impl Store {
 
     /// The latest events that match, newest first. What is still queued is written first.
     pub async fn audit_recent(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError> {
+        let rows = self.audit_before(filter, None).await?;
+        Ok(rows.into_iter().map(|row| row.event).collect())
+    }
+
+    /// The same, of those that were written before number `before`, with their numbers.
+    pub async fn audit_before(
+        &self,
+        filter: &AuditFilter,
+        before: Option<i64>,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
         self.flush().await?;
-        let found = recent(&self.pool, filter).await;
+        let found = latest(&self.pool, filter, before).await;
         found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
     }
 }
@@ -230,18 +240,27 @@ impl NumberedEvent {
     }
 }
 
-async fn recent(pool: &AnyPool, filter: &AuditFilter) -> Result<Vec<AuditEvent>, sqlx::Error> {
+async fn latest(
+    pool: &AnyPool,
+    filter: &AuditFilter,
+    before: Option<i64>,
+) -> Result<Vec<NumberedEvent>, sqlx::Error> {
     let limit = if filter.limit == 0 { 100 } else { i64::from(filter.limit) };
-    let rows = select(pool, filter, None, "DESC", limit).await?;
-    Ok(rows.into_iter().map(|row| row.event).collect())
+    select(pool, filter, Order::NewestFirst, before, limit).await
 }
 
-/// Rows that match and have a number beyond `after`, if one is given.
+#[derive(Clone, Copy)]
+enum Order {
+    NewestFirst,
+    OldestFirst,
+}
+
+/// Rows that match and come after the number `from` in this order, if one is given.
 async fn select(
     pool: &AnyPool,
     filter: &AuditFilter,
-    after: Option<i64>,
-    order: &'static str,
+    order: Order,
+    from: Option<i64>,
     limit: i64,
 ) -> Result<Vec<NumberedEvent>, sqlx::Error> {
     let reference = filter.reference.map(|reference| reference.to_string());
@@ -267,16 +286,20 @@ async fn select(
         }
     }
     let mut place = texts.len() + 2;
-    if after.is_some() {
-        sql.push_str(&format!(" AND number > ${place}"));
+    let (beyond, direction) = match order {
+        Order::NewestFirst => ("<", "DESC"),
+        Order::OldestFirst => (">", "ASC"),
+    };
+    if from.is_some() {
+        sql.push_str(&format!(" AND number {beyond} ${place}"));
         place += 1;
     }
-    sql.push_str(&format!(" ORDER BY number {order} LIMIT ${place}"));
+    sql.push_str(&format!(" ORDER BY number {direction} LIMIT ${place}"));
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(filter.since.map_or(i64::MIN, |since| since.0));
     for text in texts {
         query = query.bind(text);
     }
-    if let Some(number) = after {
+    if let Some(number) = from {
         query = query.bind(number);
     }
     let rows = query.bind(limit).fetch_all(pool).await?;
@@ -369,14 +392,15 @@ impl AuditLog {
 
     /// The latest events that match, newest first.
     pub async fn recent(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, StoreError> {
-        let found = recent(&self.pool, filter).await;
-        found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
+        let found = latest(&self.pool, filter, None).await;
+        let rows = found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))?;
+        Ok(rows.into_iter().map(|row| row.event).collect())
     }
 
     /// The next page of events that match, oldest first, from the one after number `after` on; empty at the end. Its size
     /// is fixed, whatever `filter.limit` says.
     pub async fn page(&self, filter: &AuditFilter, after: i64) -> Result<Vec<NumberedEvent>, StoreError> {
-        let found = select(&self.pool, filter, Some(after), "ASC", PAGE).await;
+        let found = select(&self.pool, filter, Order::OldestFirst, Some(after), PAGE).await;
         found.map_err(|source| StoreError::sql("reading the audit log", &self.path, source))
     }
 }

@@ -15,7 +15,8 @@ use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 
 use super::{
     AuditLog, Store, StoreError,
-    seen::{Sql, Subtree, Value, patiently},
+    seen::patiently,
+    statement::{Sql, Subtree, Value},
 };
 use crate::model::{Service, UnitPath, UnixTime, UserId};
 

@@ -39,6 +39,7 @@ mod rows;
 mod schema;
 mod scim;
 mod seen;
+mod statement;
 mod tokens;
 mod trim;
 mod verify;

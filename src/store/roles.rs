@@ -47,6 +47,15 @@ impl Role {
         }
     }
 
+    /// Whether it reaches what is outside this unit: whoever has it is then not for an admin of the unit to suspend or move.
+    pub fn reaches_beyond(&self, top: &UnitPath) -> bool {
+        match self {
+            Self::Super | Self::Auditor => true,
+            Self::Admin(unit) | Self::AccountAccess(unit) => !unit.is_within(top),
+            Self::User => false,
+        }
+    }
+
     /// Reads the word that [`Role::word`] writes. `admin` and `account_access` need a unit and no other role has
     /// one; `None` otherwise.
     pub fn from_word(word: &str, unit: Option<UnitPath>) -> Option<Self> {

@@ -205,6 +205,7 @@ mod tests {
         a_session_is_found_by_its_secret_while_it_is_used_and_never_after_its_end;
         ended_sessions_are_gone_at_once_on_every_node_and_told_once;
         one_person_has_so_many_sessions_at_most_and_the_oldest_goes_first;
+        a_shorter_time_counts_for_sessions_that_were_there_before_it;
     }
 
     const NOW: UnixTime = UnixTime::from_secs(1_000_000);
@@ -270,5 +271,22 @@ mod tests {
         assert_eq!(store.web_session(&secrets[0], LIFETIME, later).await.unwrap(), None);
         assert!(store.web_session(&secrets[1], LIFETIME, later).await.unwrap().is_some());
         assert_eq!(store.web_sessions(later).await.unwrap().len(), 20);
+        let filter = AuditFilter { event: Some("sign_in.ended".into()), ..AuditFilter::default() };
+        let told = store.audit_recent(&filter).await.unwrap();
+        let told: Vec<_> = told.iter().map(|row| (row.reason.as_deref(), row.user.as_deref())).collect();
+        assert_eq!(told, [(Some("limit_sessions"), Some("ann@example.com"))]);
+    }
+
+    async fn a_shorter_time_counts_for_sessions_that_were_there_before_it(ground: Ground) {
+        let store = Store::open(&ground.settings()).await.unwrap();
+        let long = Lifetime { idle: 3 * HOUR, most: 3 * HOUR };
+        let secret = store.open_web_session(&ann(), "192.0.2.7:1", long, NOW).await.unwrap();
+        let short = Lifetime { most: HOUR, ..long };
+        let almost = NOW + (HOUR - Duration::from_millis(1));
+        for (lifetime, at, is_live) in [(short, almost, true), (short, NOW + HOUR, false), (long, NOW + HOUR, true)]
+        {
+            let found = store.web_session(&secret, lifetime, at).await.unwrap();
+            assert_eq!(found.is_some(), is_live, "{lifetime:?} {at:?}");
+        }
     }
 }

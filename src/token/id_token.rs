@@ -3,15 +3,16 @@
 //! of the console. No code path makes an [`Identity`](super::Identity) of one. Called by `issuer`.
 
 use super::{
-    Algorithm, Key, KeySet, Rules, TokenError,
+    KeySet, Rules, TokenError,
     claims::{Claims, missing},
     error::short,
     event::name,
     identity::{begun, not_expired},
     json,
     jws::{Header, Parts, check_length, members},
+    unproved::Unproved,
 };
-use crate::model::{Secret, UnixTime, UserId};
+use crate::model::{UnixTime, UserId};
 
 /// Who signed in where: an issuer's word, and the names by which that issuer can take it back. Kept with the session that it
 /// opened.
@@ -36,14 +37,6 @@ pub struct Asked<'a> {
     pub client_id: &'a str,
     /// The nonce that was sent with the person.
     pub nonce: &'a str,
-}
-
-/// An ID token that passed everything but the signature: not yet believed.
-pub struct ExaminedIdToken {
-    token: Secret,
-    algorithm: Algorithm,
-    key: Key,
-    vouched: Vouched,
 }
 
 /// A believed ID token. The user may be told elsewhere: at the userinfo endpoint.
@@ -84,17 +77,6 @@ impl Vouched {
     }
 }
 
-impl ExaminedIdToken {
-    /// Checks the signature. 30 microseconds to a millisecond of pure computation.
-    pub fn prove(self) -> Result<Vouched, TokenError> {
-        let parts = Parts::split(self.token.reveal())?;
-        if !self.key.verifies(self.algorithm, parts.signed, parts.signature) {
-            return Err(TokenError::Signature { key: short(self.key.name()) });
-        }
-        Ok(self.vouched)
-    }
-}
-
 /// Every check but the signature. Source: OpenID Connect Core 1.0 section 3.1.3.7, RFC 8725 section 3.11.
 ///
 /// `iss`, `sub`, `aud`, `exp`, `iat` and `nonce` are needed. `aud` has to hold our client ID; where it holds more, `azp` has to
@@ -105,7 +87,7 @@ pub fn examine_id_token(
     rules: &Rules,
     keys: &KeySet,
     now: UnixTime,
-) -> Result<ExaminedIdToken, TokenError> {
+) -> Result<Unproved<Vouched>, TokenError> {
     check_length(token, rules.max_token)?;
     let parts = Parts::split(token)?;
     let header = Header::read(parts.header, rules.json_depth)?;
@@ -113,9 +95,7 @@ pub fn examine_id_token(
         return Err(TokenError::Critical);
     }
     check_type(&header)?;
-    let algorithm = Algorithm::from_name(&header.alg).filter(|algorithm| rules.algorithms.contains(algorithm));
-    let algorithm =
-        algorithm.ok_or_else(|| TokenError::Algorithm { alg: short(&header.alg), issuer: rules.url.clone() })?;
+    let algorithm = header.algorithm(rules)?;
 
     let claims = Claims::new(members("claims", parts.claims, rules.json_depth)?);
     let issuer = claims.needed_text("iss")?;
@@ -143,7 +123,7 @@ pub fn examine_id_token(
     };
     let key = keys.find(header.kid.as_deref(), algorithm, &rules.url)?.clone();
     let vouched = Vouched { user, issuer: rules.url.clone(), subject, session, issued_at };
-    Ok(ExaminedIdToken { token: Secret::new(token), algorithm, key, vouched })
+    Ok(Unproved::new(token, algorithm, key, vouched))
 }
 
 /// `typ` says nothing in particular. Access tokens, logout tokens and events say what they are.

@@ -4,7 +4,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{TokenError, error::short, json};
+use super::{Algorithm, Rules, TokenError, error::short, json};
 
 /// Longest `kid`, in bytes: those of known issuers have 16 to 64.
 pub(super) const MAX_KID: usize = 512;
@@ -106,6 +106,12 @@ impl Header {
         }
         let alg = text("alg")?.ok_or_else(|| TokenError::ClaimMissing { claim: "alg".into() })?;
         Ok(Self { alg, kid, typ: text("typ")?, critical: members.contains_key("crit") })
+    }
+
+    /// The algorithm it names, if this issuer's tokens may be signed with it.
+    pub(super) fn algorithm(&self, rules: &Rules) -> Result<Algorithm, TokenError> {
+        let known = Algorithm::from_name(&self.alg).filter(|algorithm| rules.algorithms.contains(algorithm));
+        known.ok_or_else(|| TokenError::Algorithm { alg: short(&self.alg), issuer: rules.url.clone() })
     }
 
     /// Whether `typ` says access token (`at+jwt`, RFC 9068 section 2.1: true) or nothing in particular (`JWT` or

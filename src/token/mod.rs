@@ -16,12 +16,13 @@ mod keys;
 mod rules;
 mod sign;
 mod trace;
+mod unproved;
 mod verify;
 
 pub use algorithm::Algorithm;
 pub use error::TokenError;
-pub use event::{Event, EventToken, ExaminedEvent, Form, Happening, Holder, Whom, examine_event};
-pub use id_token::{Asked, ExaminedIdToken, SignIn, Vouched, examine_id_token};
+pub use event::{Event, EventToken, Form, Happening, Holder, Whom, examine_event};
+pub use id_token::{Asked, SignIn, Vouched, examine_id_token};
 pub use identity::{Fingerprint, Identity};
 pub use introspect::from_introspection;
 pub use json::JsonError;
@@ -30,6 +31,7 @@ pub use keys::{Key, KeySet, KeySetError, SkippedKey};
 pub use rules::{ClaimRule, Rules};
 pub use sign::{Mint, SignError, SigningKey, sign};
 pub use trace::{Check, Diagnosis, Outcome, Step};
+pub use unproved::Unproved;
 pub use verify::{Examined, diagnose, examine, verify};
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What the integration tests share: a real `portcullis serve` in a temporary directory (`Gate`), tokens for it
 //! (`token`), a small TLS client and the transcript runner (`wire`, `transcript`), messages (`mail`) and other
-//! people's programs with a time limit (`program`), an OpenID provider (`provider`) and Thunderbird (`thunderbird`)
-//! among them.
+//! people's programs with a time limit (`program`), an OpenID provider (`provider`), a browser (`browser`) and
+//! Thunderbird (`thunderbird`) among them.
 //!
 //! Used by `mod support;` in each test crate; none uses all of it, hence the `dead_code` allowance.
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod api;
+pub mod browser;
 pub mod mail;
 pub mod postgres;
 pub mod program;

@@ -31,12 +31,25 @@ impl Control {
                 if !matches!(action, Action::Make(_)) {
                     self.reaches(actor, id)?;
                 }
-                // A role goes with the user, and one of an address that is no user's waits for whoever makes it.
-                if !matches!(action, Action::Change(_)) && self.store.role_of(id).await? != Role::User {
-                    return Err(forbidden(actor, &format!("make or remove {id}, who has a role")));
+                let patch = match action {
+                    Action::Make(patch) | Action::Change(patch) => Some(patch),
+                    Action::Remove => None,
+                };
+                match action {
+                    Action::Change(patch) if patch.unit.is_some() || patch.suspended.is_some() => {
+                        let role = self.store.role_of(id).await?;
+                        if actor.role().unit().is_none_or(|top| role.reaches_beyond(top)) {
+                            return Err(forbidden(actor, &format!("suspend or move {id}, who is {role}")));
+                        }
+                    }
+                    Action::Change(_) => {}
+                    // A role goes with the user, and one of an address that is no user's waits for whoever makes it.
+                    Action::Make(_) | Action::Remove => {
+                        if self.store.role_of(id).await? != Role::User {
+                            return Err(forbidden(actor, &format!("make or remove {id}, who has a role")));
+                        }
+                    }
                 }
-                let patch =
-                    if let Action::Make(patch) | Action::Change(patch) = action { Some(patch) } else { None };
                 patch.and_then(|patch| patch.unit.as_ref()).map_or(Ok(()), |unit| within(actor, unit))
             }
             Directive::Mailbox(id, action) => {

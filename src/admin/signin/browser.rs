@@ -1,4 +1,4 @@
-//! A browser: by which name it reached us, its two cookies, and whether a request of it comes from our own pages.
+//! A browser: by which name it reached us, its cookies, and whether a request of it comes from our own pages.
 //!
 //! The session's cookie is `SameSite=Strict`: it goes with no request that another site caused. The one of a sign-in under
 //! way has to come back with the redirect from the issuer, which is another site, so it is `Lax`; it opens nothing.
@@ -23,6 +23,8 @@ use crate::model::Secret;
 
 /// How long a sign-in may take, in seconds.
 const SIGN_IN_S: i64 = 600;
+/// How long the secret of a bootstrap link is kept, in seconds: as long as it is good.
+const LINK_S: i64 = 900;
 /// The header that a page's own requests carry.
 pub(in crate::admin) const CSRF: &str = "x-portcullis-csrf";
 
@@ -41,6 +43,8 @@ pub(super) enum Jar {
     Session,
     /// A sign-in under way.
     SignIn,
+    /// The secret of the bootstrap link, while the first admin signs in.
+    Bootstrap,
 }
 
 impl Site {
@@ -70,6 +74,8 @@ impl Site {
             (Jar::Session, false) => "portcullis",
             (Jar::SignIn, true) => "__Host-portcullis-signin",
             (Jar::SignIn, false) => "portcullis-signin",
+            (Jar::Bootstrap, true) => "__Host-portcullis-bootstrap",
+            (Jar::Bootstrap, false) => "portcullis-bootstrap",
         }
     }
 
@@ -85,10 +91,11 @@ impl Site {
             .path("/")
             .http_only(true)
             .secure(self.secure)
-            .same_site(if jar == Jar::Session { SameSite::Strict } else { SameSite::Lax });
+            .same_site(if jar == Jar::SignIn { SameSite::Lax } else { SameSite::Strict });
         let max_age = match (value, jar) {
             (None, _) => Some(0),
             (Some(_), Jar::SignIn) => Some(SIGN_IN_S),
+            (Some(_), Jar::Bootstrap) => Some(LINK_S),
             // As long as the browser runs; the limits of the session are kept here.
             (Some(_), Jar::Session) => None,
         };
@@ -195,6 +202,11 @@ mod tests {
                 "__Host-portcullis-signin=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600",
             ),
             (&plain, Jar::Session, "portcullis=v; HttpOnly; SameSite=Strict; Path=/"),
+            (
+                &secure,
+                Jar::Bootstrap,
+                "__Host-portcullis-bootstrap=v; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=900",
+            ),
         ] {
             assert_eq!(site.set(jar, Some(&value)).unwrap(), set);
         }

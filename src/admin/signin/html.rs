@@ -28,7 +28,7 @@ use crate::model::{Reference, Secret};
 {% endfor %}{% if let Some(reference) = reference %}<p>Reference: {{ reference }}</p>
 {% endif %}{% for form in forms %}<form method="post" action="{{ form.action }}">
 <input type="hidden" name="csrf" value="{{ form.csrf.reveal() }}">
-{% if let Some((name, label)) = form.field %}<p><label>{{ label }} <input type="password" name="{{ name }}" autocomplete="off" required></label></p>
+{% if let Some((name, label)) = form.field %}<p><label>{{ label }} <input type="password" name="{{ name }}" autocomplete="off" required{% if let Some(value) = form.filled %} value="{{ value.reveal() }}"{% endif %}></label></p>
 {% endif %}<p><button>{{ form.button }}</button></p>
 </form>
 {% endfor %}{% for (to, words) in links %}<p><a href="{{ to }}">{{ words }}</a></p>
@@ -54,6 +54,8 @@ pub(super) struct Form {
     pub(super) csrf: Secret,
     /// A field for a secret: its name and label.
     pub(super) field: Option<(&'static str, &'static str)>,
+    /// What stands in the field already.
+    pub(super) filled: Option<Secret>,
     pub(super) button: &'static str,
 }
 
@@ -94,6 +96,13 @@ impl Page {
     pub(super) fn reference(mut self, reference: Reference) -> Self {
         self.reference = Some(reference);
         self
+    }
+
+    /// The same, for an address that the next page must not hear of. It has no form that could be sent.
+    pub(super) fn without_referrer(self, status: StatusCode) -> Response {
+        let mut response = self.answer(status);
+        response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
     }
 
     pub(super) fn answer(self, status: StatusCode) -> Response {

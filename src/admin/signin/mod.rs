@@ -66,7 +66,13 @@ async fn home(State(control): State<Arc<Control>>, site: Site, headers: HeaderMa
                 Some(refusal) => page.line(refusal.to_string()),
                 None => page.line(format!("Role: {}", control.store.role_of(user).await?)),
             };
-            page.form(HtmlForm { action: "/signout", csrf: signed_in.csrf, field: None, button: "Sign out" })
+            page.form(HtmlForm {
+                action: "/signout",
+                csrf: signed_in.csrf,
+                field: None,
+                filled: None,
+                button: "Sign out",
+            })
         }
         None => match control.issuers.sign_in_issuer() {
             Some(issuer) => Page::new("You are not signed in")

@@ -68,13 +68,14 @@ curl --cacert {ca} --url 'imaps://localhost:{imaps}/INBOX;MAILINDEX=1' --user {u
 The same by POP3: --url 'pop3s://localhost:{pop3s}/1'. A refusal: --user {refused} --app {app}. Why it is refused:
 {program} explain --config {config} --user {refused} --app {app} --service imap
 
-The API is at http://localhost:{http}/api/v1; the first API token is made from the secret in {secret}.",
+The API is at http://localhost:{http}/api/v1. The first API token is made, within 15 minutes of a start, by:
+{program} bootstrap --url http://localhost:{http} --secret-file {secret}",
             dir = self.dir.display(),
             ca = quoted(&made.ca.display().to_string()),
             imaps = port("imaps"),
             pop3s = port("pop3s"),
             http = port("http"),
-            secret = made.bootstrap.display(),
+            secret = quoted(&made.bootstrap.display().to_string()),
             user = material::USER,
             refused = material::REFUSED,
             app = material::APP,

@@ -15,7 +15,7 @@ use nom::{
     branch::alt,
     bytes::complete::{tag, take, take_while1},
     character::complete::{char, digit1},
-    combinator::{map, map_opt, opt, value},
+    combinator::{map, map_opt, opt, value, verify},
     error::{ErrorKind, ParseError},
     multi::{separated_list0, separated_list1},
     sequence::{delimited, preceded, separated_pair, terminated},
@@ -121,6 +121,11 @@ pub(super) fn number(i: &[u8]) -> Parsed<'_, u32> {
 pub(super) fn number64(i: &[u8]) -> Parsed<'_, u64> {
     map_opt(digit1, |digits: &[u8]| str::from_utf8(digits).ok()?.parse().ok().filter(|n| i64::try_from(*n).is_ok()))
         .parse(i)
+}
+
+/// `mod-sequence-value` of RFC 7162: 63 bits, not zero.
+pub(super) fn nz_number64(i: &[u8]) -> Parsed<'_, u64> {
+    verify(number64, |number| *number > 0).parse(i)
 }
 
 /// `nz-number`.

@@ -14,7 +14,8 @@ use nom::{
 use super::{
     Command,
     grammar::{
-        Fault, Parsed, astring, atom, bare_flags, flag_list, list0, list1, mailbox, sequence_set, sp, whole, word,
+        Fault, Parsed, astring, atom, bare_flags, flag_list, list0, list1, mailbox, number64, sequence_set, sp,
+        whole, word,
     },
 };
 use crate::imap::mailbox::{MailboxName, Names};
@@ -117,9 +118,20 @@ pub(super) fn store(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
         kind.unwrap_or(StoreType::Replace)
     });
     let item = (kind, preceded(tag_no_case("FLAGS"), opt(tag_no_case(".SILENT"))));
-    let rule = (preceded(sp, sequence_set), preceded(sp, item), preceded(sp, alt((flag_list, bare_flags))));
-    let (set, (kind, silent), flags) = whole(rule, arguments)?;
-    Ok(Command::Store { set, kind, silent: silent.is_some(), flags, uid })
+    let flags = alt((flag_list, bare_flags));
+    let rule =
+        (preceded(sp, sequence_set), opt(preceded(sp, unchanged_since)), preceded(sp, item), preceded(sp, flags));
+    let (set, unchanged_since, (kind, silent), flags) = whole(rule, arguments)?;
+    Ok(Command::Store { set, kind, silent: silent.is_some(), unchanged_since, flags, uid })
+}
+
+/// `"(" store-modifier ")"` (RFC 7162 section 3.1.3).
+fn unchanged_since(i: &[u8]) -> Parsed<'_, u64> {
+    let unknown = Fault::syntax("UNCHANGEDSINCE and a mod-sequence is what STORE takes in parentheses");
+    let (rest, _) = char('(').parse(i)?;
+    delimited(tag_no_case("UNCHANGEDSINCE"), preceded(sp, number64), char(')'))
+        .parse(rest)
+        .map_err(|_| nom::Err::Failure(unknown))
 }
 
 pub(super) fn copy(arguments: &[u8], names: Names, uid: bool) -> Result<Command, Fault> {

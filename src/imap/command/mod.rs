@@ -15,15 +15,17 @@ mod metadata;
 mod notify;
 mod quota;
 mod search;
+mod select;
 
 pub use append::AppendHead;
-pub use fetch::{FetchItem, Section, SectionText};
+pub use fetch::{FetchItem, Section, SectionText, Since};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
 pub use metadata::{Depth, GetMetadata, MetadataValue};
 pub use notify::{EventKind, NotifyGroup, NotifyMailboxes, NotifySelected, NotifySet};
 pub use search::{Search, SearchKey, SearchLimits};
+pub use select::Resync;
 
 pub(super) use append::head as append_head;
 
@@ -76,6 +78,10 @@ pub enum Command {
         mailbox: MailboxName,
         /// EXAMINE.
         read_only: bool,
+        /// CONDSTORE: mod-sequences are to be told (RFC 7162 section 3.1.8).
+        condstore: bool,
+        /// QRESYNC: what changed since an earlier visit is to be told (RFC 7162 section 3.2.5).
+        resync: Option<Resync>,
     },
     /// CREATE
     Create {
@@ -148,6 +154,8 @@ pub enum Command {
         set: SequenceSet,
         /// What is asked, macros written out, in the order asked; at least one.
         items: Vec<FetchItem>,
+        /// CHANGEDSINCE; `items` then hold MODSEQ.
+        since: Option<Since>,
         /// The set holds UIDs, and the answers show them.
         uid: bool,
     },
@@ -159,6 +167,8 @@ pub enum Command {
         kind: StoreType,
         /// Without the untagged FETCH.
         silent: bool,
+        /// UNCHANGEDSINCE (RFC 7162 section 3.1.3): only messages whose mod-sequence is not above this one; 63 bits.
+        unchanged_since: Option<u64>,
         /// The flags, each once. `\Recent` and unknown system flags arrive as `Flag::Extension`.
         flags: Vec<Flag<'static>>,
         /// The set holds UIDs.
@@ -248,6 +258,8 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits, names: Names) -
     let arguments = head.arguments;
     match head.verb.upper() {
         "LIST" => list::list(arguments, names),
+        "SELECT" => select::select(arguments, names, false),
+        "EXAMINE" => select::select(arguments, names, true),
         "STATUS" => messages::status(arguments, names),
         "CREATE" => messages::create(arguments, names),
         "GETQUOTA" => quota::get(arguments),
@@ -265,9 +277,10 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits, names: Names) -
         "AUTHENTICATE" => codec::authenticate(bytes),
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
-        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "SELECT" | "EXAMINE" | "DELETE" | "RENAME"
-        | "SUBSCRIBE" | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK"
-        | "EXPUNGE" => codec::command(bytes, names),
+        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE"
+        | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => {
+            codec::command(bytes, names)
+        }
         _ => Err(Fault::syntax("Unknown command")),
     }
 }

@@ -1,5 +1,7 @@
 //! SEARCH's keys (RFC 3501 section 6.4.4), read into a tree of bounded depth and size.
 
+use std::borrow::Cow;
+
 use chrono::NaiveDate;
 use encoding_rs::Encoding;
 use imap_codec::imap_types::{IntoStatic, flag::Flag, sequence::SequenceSet};
@@ -8,7 +10,7 @@ use nom::{
     branch::alt,
     bytes::complete::{tag_no_case, take_while_m_n, take_while1},
     character::complete::char,
-    combinator::{map, map_opt, opt},
+    combinator::{map, map_opt, opt, value, verify},
     sequence::{delimited, preceded, terminated},
 };
 
@@ -75,6 +77,8 @@ pub enum SearchKey {
     SentOn(NaiveDate),
     /// The `Date` field is this day or later.
     SentSince(NaiveDate),
+    /// The mod-sequence is this one or above (RFC 7162 section 3.1.5); 63 bits.
+    Modseq(u64),
 }
 
 /// How large a SEARCH may be.
@@ -84,6 +88,19 @@ pub struct SearchLimits {
     pub depth: usize,
     /// Most keys, nested ones counted.
     pub keys: usize,
+}
+
+impl SearchKey {
+    /// Whether any key in it is one of those that `is` picks.
+    pub fn any(&self, is: &impl Fn(&Self) -> bool) -> bool {
+        is(self)
+            || match self {
+                Self::And(keys) => keys.iter().any(|key| key.any(is)),
+                Self::Or(one, other) => one.any(is) || other.any(is),
+                Self::Not(inner) => inner.any(is),
+                _ => false,
+            }
+    }
 }
 
 impl Default for SearchLimits {
@@ -189,6 +206,7 @@ impl Reader {
             "SENTBEFORE" => map(date, SearchKey::SentBefore).parse(rest),
             "SENTON" => map(date, SearchKey::SentOn).parse(rest),
             "SENTSINCE" => map(date, SearchKey::SentSince).parse(rest),
+            "MODSEQ" => map(preceded(opt(entry), preceded(sp, number64)), SearchKey::Modseq).parse(rest),
             "BCC" | "CC" | "FROM" | "SUBJECT" | "TO" => {
                 let (rest, text) = self.text(rest)?;
                 Ok((rest, SearchKey::Header { name: name.to_owned(), text }))
@@ -233,6 +251,14 @@ fn space(i: &[u8]) -> Result<&[u8], nom::Err<Fault>> {
 
 fn keyword(i: &[u8]) -> Parsed<'_, Flag<'static>> {
     map(preceded(sp, atom), |atom| Flag::keyword(atom).into_static()).parse(i)
+}
+
+/// ` entry-name SP entry-type-req`: a message has one mod-sequence for all its flags, so that they mean nothing here
+/// (RFC 7162 section 3.1.5).
+fn entry(i: &[u8]) -> Parsed<'_, ()> {
+    let kind = alt((tag_no_case("priv"), tag_no_case("shared"), tag_no_case("all")));
+    let name = verify(quoted, |name: &Cow<'_, [u8]>| name.starts_with(b"/flags/"));
+    value((), (sp, name, sp, kind)).parse(i)
 }
 
 /// ` date`, quoted or not: `1-Feb-1994`.

@@ -6,6 +6,7 @@ use super::{capabilities, mailbox, nstring, put, string};
 use crate::imap::{
     command::StatusItem,
     mailbox::{Names, SEPARATOR},
+    set::Ranges,
 };
 
 /// `* CAPABILITY ..`
@@ -176,6 +177,11 @@ impl SearchLine {
         }
     }
 
+    /// ` (MODSEQ n)`, behind at least one number: the highest mod-sequence of the messages told (RFC 7162 section 3.1.6).
+    pub fn modseq(&self, out: &mut BytesMut, modseq: u64) {
+        put(out, format_args!(" (MODSEQ {modseq})"));
+    }
+
     /// CRLF.
     pub fn end(self, out: &mut BytesMut) {
         out.extend_from_slice(b"\r\n");
@@ -223,6 +229,18 @@ pub fn recent(out: &mut BytesMut, count: u32) {
 /// `* n EXPUNGE`
 pub fn expunge(out: &mut BytesMut, number: u32) {
     put(out, format_args!("* {number} EXPUNGE\r\n"));
+}
+
+/// Most ranges of UIDs in one VANISHED line: programs read a line into memory.
+const MAX_RANGES: usize = 500;
+
+/// `* VANISHED 405,407:410`, in as many lines as it takes; with `earlier`, `* VANISHED (EARLIER) ..` (RFC 7162 section
+/// 3.2.10). Ranges of UIDs, ends included, ascending.
+pub fn vanished(out: &mut BytesMut, earlier: bool, uids: &[(u32, u32)]) {
+    let word = if earlier { "VANISHED (EARLIER)" } else { "VANISHED" };
+    for ranges in uids.chunks(MAX_RANGES) {
+        put(out, format_args!("* {word} {}\r\n", Ranges::new(ranges.to_vec())));
+    }
 }
 
 /// `(a b c)`; words come from our own lists or passed the flag grammar.
@@ -314,6 +332,8 @@ mod tests {
             ),
             (written(|o| search(o, &[2, 5])), "* SEARCH 2 5\r\n"),
             (written(|o| search(o, &[])), "* SEARCH\r\n"),
+            (written(|o| vanished(o, false, &[(405, 405), (407, 410)])), "* VANISHED 405,407:410\r\n"),
+            (written(|o| vanished(o, true, &[(41, 41), (43, 116)])), "* VANISHED (EARLIER) 41,43:116\r\n"),
             (written(namespace), "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"),
             (
                 written(|o| id(o, &[("name", Some("Portcullis")), ("os", None)])),

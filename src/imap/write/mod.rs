@@ -11,9 +11,9 @@ mod string;
 
 pub use data::{
     ListLine, SearchLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, metadata,
-    metadata_changed, namespace, quota, quota_root, recent, status,
+    metadata_changed, namespace, quota, quota_root, recent, status, vanished,
 };
-pub use fetch::{FetchLine, date_time};
+pub use fetch::{FetchLine, date_time, email_id};
 pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};
 pub use string::{literal_head, mailbox, nstring, string};
 

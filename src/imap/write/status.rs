@@ -31,7 +31,7 @@ impl Status {
     }
 }
 
-/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7888.
+/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7162, RFC 7888.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Code<'a> {
     /// Must be shown to the person.
@@ -62,8 +62,6 @@ pub enum Code<'a> {
     },
     /// The program did something no program should.
     ClientBug,
-    /// The mailbox that was open is not any more; what follows is about the next (RFC 7162 section 3.2.11).
-    Closed,
     /// Only an administrator can help.
     ContactAdmin,
     /// Where COPY or MOVE put the messages, in matching order.
@@ -75,6 +73,8 @@ pub enum Code<'a> {
         /// UIDs in the target, in the same order.
         target: &'a [u32],
     },
+    /// The mailbox that was open is not any more; what follows is about the next (RFC 7162 section 3.2.11).
+    Closed,
     /// The index and the files disagree.
     Corruption,
     /// Access that ran out.
@@ -83,6 +83,8 @@ pub enum Code<'a> {
     ExpungeIssued,
     /// A mailbox with children cannot be deleted (RFC 9051 section 6.3.5).
     HasChildren,
+    /// Everything up to this mod-sequence was told (RFC 7162 section 3.1.2.1).
+    HighestModseq(u64),
     /// Locked by another session.
     InUse,
     /// A limit of ours.
@@ -95,6 +97,8 @@ pub enum Code<'a> {
     MetadataMaxSize(u64),
     /// No more annotations here (RFC 5464 section 4.3).
     MetadataTooMany,
+    /// Messages that a conditional STORE left alone, as numbers or UIDs (RFC 7162 section 3.1.3). Not empty.
+    Modified(Ranges),
     /// No such mailbox.
     NonExistent,
     /// Not allowed.
@@ -142,8 +146,8 @@ pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
             "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE \
-             METADATA NOTIFY APPENDLIMIT={most}"
+             CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC QUOTA QUOTA=RES-STORAGE \
+             QUOTA=RES-MESSAGE METADATA NOTIFY APPENDLIMIT={most}"
         )
         .into(),
         None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
@@ -218,6 +222,8 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
             out.extend_from_slice(b"PERMANENTFLAGS ");
             return super::data::put_list(out, flags.iter().copied().chain(star));
         }
+        Code::HighestModseq(modseq) => return put(out, format_args!("HIGHESTMODSEQ {modseq}")),
+        Code::Modified(set) => return put(out, format_args!("MODIFIED {set}")),
         Code::UidNext(uid) => return put(out, format_args!("UIDNEXT {uid}")),
         Code::UidValidity(value) => return put(out, format_args!("UIDVALIDITY {value}")),
         Code::Unseen(number) => return put(out, format_args!("UNSEEN {number}")),
@@ -229,7 +235,6 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         }
         Code::MetadataTooMany => "METADATA TOOMANY",
         Code::NotificationOverflow => "NOTIFICATIONOVERFLOW",
-        Code::Closed => "CLOSED",
         Code::Alert => "ALERT",
         Code::AlreadyExists => "ALREADYEXISTS",
         Code::AuthenticationFailed => "AUTHENTICATIONFAILED",
@@ -238,6 +243,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::Cannot => "CANNOT",
         Code::ClientBug => "CLIENTBUG",
         Code::ContactAdmin => "CONTACTADMIN",
+        Code::Closed => "CLOSED",
         Code::Corruption => "CORRUPTION",
         Code::Expired => "EXPIRED",
         Code::ExpungeIssued => "EXPUNGEISSUED",
@@ -298,6 +304,9 @@ mod tests {
             (Code::CopyUid { uid_validity: 7, source: &[3, 2], target: &[1, 2] }, "COPYUID 7 3,2 1:2"),
             (Code::PermanentFlags { flags: &flags, new_keywords: true }, "PERMANENTFLAGS (\\Seen $Junk \\*)"),
             (Code::PermanentFlags { flags: &[], new_keywords: false }, "PERMANENTFLAGS ()"),
+            (Code::HighestModseq(715_194_045_007), "HIGHESTMODSEQ 715194045007"),
+            (Code::Modified([7, 9].into_iter().collect()), "MODIFIED 7,9"),
+            (Code::Closed, "CLOSED"),
             (Code::UidNext(5), "UIDNEXT 5"),
             (Code::UidValidity(5), "UIDVALIDITY 5"),
             (Code::Unseen(5), "UNSEEN 5"),

@@ -16,6 +16,7 @@ mod crowd;
 mod extras;
 mod faults;
 mod folders;
+mod resync;
 mod sessions;
 
 /// A store in a directory of its own, with Ann's mail open.

@@ -72,7 +72,14 @@ impl Needs {
     pub(super) fn of(item: &FetchItem) -> Option<Self> {
         let nothing = Self::default();
         match item {
-            FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size => Some(nothing),
+            FetchItem::Uid
+            | FetchItem::Flags
+            | FetchItem::InternalDate
+            | FetchItem::Size
+            | FetchItem::Modseq
+            | FetchItem::SaveDate
+            | FetchItem::EmailId
+            | FetchItem::ThreadId => Some(nothing),
             FetchItem::Envelope => Some(Self { envelope: true, ..nothing }),
             FetchItem::BodyStructure => Some(Self { structure: true, ..nothing }),
             FetchItem::Section { section, peek: true, .. } => {

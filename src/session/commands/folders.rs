@@ -15,10 +15,6 @@ pub(super) async fn status(
     name: &MailboxName,
     items: &[StatusItem],
 ) -> Answer {
-    if items.contains(&StatusItem::HighestModseq) {
-        // Whoever asks for mod-sequences is told of them from now on (RFC 7162 section 3.1).
-        dialog.enabled.condstore = true;
-    }
     let found = mail.status(name.as_str()).await;
     Ok(match found {
         Ok(found) => {

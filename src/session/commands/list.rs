@@ -7,7 +7,7 @@ use super::{
     reply::{Answer, Reply, refuse},
 };
 use crate::imap::{
-    command::{List, StatusItem},
+    command::List,
     mailbox::Pattern,
     write::{self, ListLine},
 };
@@ -18,9 +18,6 @@ pub(super) async fn list(dialog: &mut Dialog, mail: &Maildir, list: List) -> Ans
     if list.separator {
         write::list_separator(&mut dialog.link.wire.out);
         return Ok(Reply::ok("LIST done"));
-    }
-    if list.give.status.contains(&StatusItem::HighestModseq) {
-        dialog.enabled.condstore = true;
     }
     let names = match Names::find(mail, &list).await {
         Ok(names) => names,

@@ -1,23 +1,24 @@
-//! STORE, COPY, MOVE and EXPUNGE with their UID forms (RFC 3501 section 6.4, RFC 4315, RFC 6851).
+//! STORE, COPY, MOVE and EXPUNGE with their UID forms (RFC 3501 section 6.4, RFC 4315, RFC 6851, RFC 7162).
 
 use super::{
     fetch::numbers,
-    news::{Selected, flag_names, split_flags},
+    news::{Selected, Wish, flag_names, split_flags},
     reply::{Answer, Copied, Reply, refuse},
 };
 use crate::imap::{
     command::{Flag, SequenceSet, StoreType},
     mailbox::MailboxName,
     set,
-    write::{self, FetchLine, Status},
+    write::{self, Code, FetchLine, Status},
 };
-use crate::maildir::{FlagOp, MailError, Mode, View};
+use crate::maildir::{FlagOp, MailError, Mode, Stored, View};
 use crate::session::login::Dialog;
 
 /// What STORE is to do.
 pub(super) struct Change<'a> {
     pub(super) kind: StoreType,
     pub(super) silent: bool,
+    pub(super) unchanged_since: Option<u64>,
     pub(super) flags: &'a [Flag<'static>],
 }
 
@@ -37,34 +38,53 @@ pub(super) async fn store(
     let (flags, keywords) = split_flags(change.flags);
     let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
     let chosen: Vec<u32> = chosen.numbers().collect();
-    if let Err(error) = selected.view.store_flags(&chosen, op, flags, &keywords).await {
-        return Ok(refuse(dialog, &error));
-    }
+    let stored = selected.view.store_unchanged(&chosen, op, flags, &keywords, change.unchanged_since).await;
+    let Stored { changed, refused } = match stored {
+        Ok(stored) => stored,
+        Err(error) => return Ok(refuse(dialog, &error)),
+    };
     selected.tell_flags(&mut dialog.link.wire.out);
+    let condstore = dialog.enabled.condstore;
     let mut missing = false;
     for number in chosen {
         let Some(meta) = selected.view.message(number) else {
             missing = true;
             continue;
         };
-        if change.silent {
+        let left_alone = refused.binary_search(&number).is_ok();
+        // What silence must not keep back is the new mod-sequence (RFC 7162 section 3.1.3).
+        let modseq = condstore && (change.unchanged_since.is_some() || changed.binary_search(&number).is_ok());
+        if change.silent && !left_alone && !modseq {
             continue;
         }
         let out = &mut dialog.link.wire.out;
         let mut line = FetchLine::start(out, number);
-        if uid {
+        if uid || condstore {
             line.uid(out, meta.uid);
         }
-        line.flags(out, flag_names(&meta));
+        // Why a message was left alone is seen by its flags.
+        if !change.silent || left_alone {
+            line.flags(out, flag_names(&meta));
+            selected.view.told(&meta);
+        }
+        if condstore {
+            line.modseq(out, meta.modseq);
+        }
         line.end(out);
         dialog.link.wire.push().await?;
     }
     // By UID, messages that are gone are passed over (RFC 3501 section 6.4.8); by number that cannot be silent.
-    Ok(if missing && !uid { gone(dialog) } else { Reply::ok("STORE done") })
+    let reply = if missing && !uid { gone(dialog) } else { Reply::ok("STORE done") };
+    if refused.is_empty() {
+        return Ok(reply);
+    }
+    let named = refused.iter().filter_map(|number| if uid { selected.view.uid(*number) } else { Some(*number) });
+    Ok(reply.with(Code::Modified(named.collect())))
 }
 
-/// EXPUNGE, or UID EXPUNGE with its set; the news that follow name the messages.
-pub(super) async fn expunge(dialog: &mut Dialog, view: &mut View, set: Option<&SequenceSet>) -> Answer {
+/// EXPUNGE, or UID EXPUNGE with its set; the news name the messages.
+pub(super) async fn expunge(dialog: &mut Dialog, selected: &mut Selected, set: Option<&SequenceSet>) -> Answer {
+    let view = &mut selected.view;
     if view.mode() == Mode::ReadOnly {
         return Ok(refuse(dialog, &MailError::ReadOnly));
     }
@@ -73,9 +93,19 @@ pub(super) async fn expunge(dialog: &mut Dialog, view: &mut View, set: Option<&S
         numbers.numbers().filter_map(|number| view.uid(number)).collect()
     });
     match view.expunge(only.as_deref()).await {
-        Ok(_) => Ok(Reply::ok("EXPUNGE done")),
+        Ok(count) => removed(dialog, selected, count, Reply::ok("EXPUNGE done")).await,
         Err(error) => Ok(refuse(dialog, &error)),
     }
+}
+
+/// The answer of a command that removed messages: they are told first, so that the mod-sequence of their removal may be
+/// told with it (RFC 7162 section 3.2.7, RFC 6851 section 4.4).
+async fn removed(dialog: &mut Dialog, selected: &mut Selected, count: usize, reply: Reply) -> Answer {
+    if count == 0 || !dialog.enabled.condstore {
+        return Ok(reply);
+    }
+    selected.tell_news(dialog, true, Wish::AsEver, &[]).await?;
+    Ok(reply.with(Code::HighestModseq(selected.view.told_modseq())))
 }
 
 pub(super) async fn copy(
@@ -96,19 +126,21 @@ pub(super) async fn copy(
 /// MOVE tells where the messages went before the news tell that they left (RFC 6851 section 4.3).
 pub(super) async fn r#move(
     dialog: &mut Dialog,
-    view: &mut View,
+    selected: &mut Selected,
     set: &SequenceSet,
     mailbox: &MailboxName,
     uid: bool,
 ) -> Answer {
+    let view = &mut selected.view;
     let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
     let chosen: Vec<u32> = chosen.numbers().collect();
     match view.move_to(&chosen, mailbox.as_str()).await {
         Ok(copied) => {
+            let count = copied.uids.len();
             if let Some(copied) = Copied::new(copied) {
                 write::untagged(&mut dialog.link.wire.out, Status::Ok, Some(&copied.code()), "Moved");
             }
-            Ok(Reply::ok("MOVE done"))
+            removed(dialog, selected, count, Reply::ok("MOVE done")).await
         }
         Err(error) => Ok(refuse(dialog, &error)),
     }

@@ -10,6 +10,7 @@ mod idle;
 mod list;
 mod messages;
 mod metadata;
+mod modseq;
 mod news;
 mod notify;
 mod quota;
@@ -23,9 +24,9 @@ use std::sync::Arc;
 
 use super::{Ending, login::Dialog};
 use crate::imap::{
-    command::{Command, Tagged},
+    command::{Command, SearchKey, StatusItem, Tagged},
     frame::Step,
-    write::{self, Code},
+    write::{self, Code, Status},
 };
 use crate::maildir::{MailError, Maildir};
 use crate::model::UserId;
@@ -134,6 +135,9 @@ impl Stay<'_> {
 
     async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
         let telling = Telling::after(&command);
+        if let Some(reply) = modseq::lacks_qresync(self.dialog, &command) {
+            return self.answer(tag, reply, telling).await;
+        }
         if self.rights == Rights::Read && !only_reads(&command) {
             return self.answer(tag, only_reading(), telling).await;
         }
@@ -149,11 +153,18 @@ impl Stay<'_> {
                     return Ok(());
                 }
             }
+            if modseq::is_enabling(&command) {
+                modseq::enable(self.dialog, Some(&selected.view));
+            }
             if is_by_uid(&command) {
                 // UIDs that another session removed are passed over in silence, if they are known to be gone.
                 let wish = Wish::of(self.ears.as_deref().and_then(Ears::selected));
                 selected.tell_news(self.dialog, true, wish, &[]).await?;
             }
+        }
+        if asks_for_modseq(&command) {
+            let view = if let Stage::Open(selected) = &self.stage { Some(&selected.view) } else { None };
+            modseq::enable(self.dialog, view);
         }
         if is_about_room(&command) {
             self.renew_quota();
@@ -178,8 +189,9 @@ impl Stay<'_> {
                 Err(error) => refuse(dialog, &error),
             },
             (Command::Login { .. } | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
-            (Command::Enable(words), _) => {
-                let reply = enable::enable(dialog, &words);
+            (Command::Enable(words), stage) => {
+                let view = if let Stage::Open(selected) = stage { Some(&selected.view) } else { None };
+                let reply = enable::enable(dialog, &words, view);
                 if dialog.enabled.metadata && ears.is_none() {
                     *ears = Some(Ears::new(mail, user));
                 }
@@ -219,12 +231,12 @@ impl Stay<'_> {
             (Command::Rename { from, to }, _) => Box::pin(folders::rename(dialog, mail, &from, &to)).await?,
             (Command::Subscribe(name), _) => folders::subscribe(dialog, mail, &name, true).await?,
             (Command::Unsubscribe(name), _) => folders::subscribe(dialog, mail, &name, false).await?,
-            (Command::Select { mailbox, read_only }, stage) => {
-                // A SELECT that fails leaves no mailbox open (RFC 3501 section 6.3.1). What follows is not about the old
-                // one any more (RFC 7162 section 3.2.11).
-                if matches!(std::mem::replace(stage, Stage::Admitted), Stage::Open(_)) {
-                    let text = "The mailbox that was open is closed";
-                    write::untagged(&mut dialog.link.wire.out, write::Status::Ok, Some(&Code::Closed), text);
+            (Command::Select { mailbox, read_only, condstore, resync }, stage) => {
+                dialog.enabled.condstore |= condstore || resync.is_some();
+                // A SELECT that fails leaves no mailbox open (RFC 3501 section 6.3.1).
+                if let Stage::Open(_) = std::mem::replace(stage, Stage::Admitted) {
+                    let out = &mut dialog.link.wire.out;
+                    write::untagged(out, Status::Ok, Some(&Code::Closed), "The mailbox that was open is closed");
                 }
                 let how = match (read_only, rights) {
                     (true, _) => select::How::Examine,
@@ -232,7 +244,10 @@ impl Stay<'_> {
                     (false, Rights::Write) => select::How::Select,
                 };
                 match Box::pin(select::select(dialog, mail, &mailbox, how)).await {
-                    Ok((selected, reply)) => {
+                    Ok((mut selected, reply)) => {
+                        if let Some(resync) = resync {
+                            Box::pin(modseq::catch_up(dialog, &mut selected, &resync)).await?;
+                        }
                         *stage = Stage::Open(Box::new(selected));
                         // Its untagged answers are complete; a look for news would only repeat them.
                         reply.write(dialog, tag);
@@ -251,21 +266,21 @@ impl Stay<'_> {
                 Reply::ok("UNSELECT done")
             }
             (command, Stage::Open(selected)) => match command {
-                Command::Expunge(set) => messages::expunge(dialog, &mut selected.view, set.as_ref()).await?,
+                Command::Expunge(set) => messages::expunge(dialog, selected, set.as_ref()).await?,
                 // Boxed, or an idle session would hold their room too.
                 Command::Search(search) => Box::pin(search::search(dialog, &selected.view, &search)).await?,
-                Command::Fetch { set, items, uid } => {
-                    Box::pin(fetch::fetch(dialog, &mut selected.view, &set, &items, uid)).await?
+                Command::Fetch { set, items, since, uid } => {
+                    Box::pin(fetch::fetch(dialog, &mut selected.view, &set, &items, since, uid)).await?
                 }
-                Command::Store { set, kind, silent, flags, uid } => {
-                    let change = messages::Change { kind, silent, flags: &flags };
+                Command::Store { set, kind, silent, unchanged_since, flags, uid } => {
+                    let change = messages::Change { kind, silent, unchanged_since, flags: &flags };
                     Box::pin(messages::store(dialog, selected, &set, &change, uid)).await?
                 }
                 Command::Copy { set, mailbox, uid } => {
                     messages::copy(dialog, &mut selected.view, &set, &mailbox, uid).await?
                 }
                 Command::Move { set, mailbox, uid } => {
-                    messages::r#move(dialog, &mut selected.view, &set, &mailbox, uid).await?
+                    messages::r#move(dialog, selected, &set, &mailbox, uid).await?
                 }
                 _ => Reply::bad("Not now"),
             },
@@ -360,11 +375,12 @@ fn only_reads(command: &Command) -> bool {
     }
 }
 
-/// No message number may change under these three (RFC 3501 section 7.4.1); their UID forms do not mind.
+/// No message number may change under these three (RFC 3501 section 7.4.1); their UID forms do not mind, unless they name
+/// messages by number (RFC 7162 section 3.2.10.2).
 fn may_expunge(command: &Command) -> bool {
     match command {
         Command::Fetch { uid, .. } | Command::Store { uid, .. } => *uid,
-        Command::Search(search) => search.uid,
+        Command::Search(search) => search.uid && !search.key.any(&|key| matches!(key, SearchKey::Numbers(_))),
         _ => true,
     }
 }
@@ -384,6 +400,15 @@ fn is_about_messages(command: &Command) -> bool {
             | Command::Copy { .. }
             | Command::Move { .. }
     )
+}
+
+/// Whether a question about any mailbox says that the program knows mod-sequences (RFC 7162 section 3.1).
+fn asks_for_modseq(command: &Command) -> bool {
+    match command {
+        Command::Status { items, .. } => items.contains(&StatusItem::HighestModseq),
+        Command::List(list) => list.give.status.contains(&StatusItem::HighestModseq),
+        _ => false,
+    }
 }
 
 /// Whether the command asks for the quota, or may go beyond it.

@@ -2,9 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::fetch;
+use super::{fetch, modseq};
 use crate::imap::{
     command::{Flag, NotifySelected, SequenceSet},
+    set::Ranges,
     write::{self, Code, FetchLine, Status},
 };
 use crate::maildir::{Flags, Meta, Mode, Update, View};
@@ -37,12 +38,14 @@ pub(super) struct Selected {
     pub(super) view: View,
     /// How many keywords FLAGS has named.
     keywords: usize,
+    /// HIGHESTMODSEQ was told lower than the mod-sequences of messages, because removals had to wait.
+    behind: bool,
 }
 
 impl Selected {
     /// Nothing has been told yet.
     pub(super) fn new(view: View) -> Self {
-        Self { view, keywords: usize::MAX }
+        Self { view, keywords: usize::MAX, behind: false }
     }
 
     /// FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1), if keywords came since they were told.
@@ -80,32 +83,43 @@ impl Selected {
         }
         let updates = self.view.sync(may_expunge);
         if updates.is_empty() {
+            self.tell_behind(dialog);
             return Ok(());
         }
         self.tell_flags(&mut dialog.link.wire.out);
+        let enabled = dialog.enabled;
+        if enabled.qresync {
+            let removed: Ranges = self.view.removed().iter().copied().collect();
+            write::vanished(&mut dialog.link.wire.out, false, &removed.iter().collect::<Vec<_>>());
+        }
         for update in updates {
             let out = &mut dialog.link.wire.out;
             match update {
                 Update::Exists(count) => write::exists(out, count),
                 Update::Recent(_) if rev2 => {}
                 Update::Recent(count) => write::recent(out, count),
+                Update::Expunged(_) if enabled.qresync => {}
                 Update::Expunged(number) => write::expunge(out, number),
                 Update::Flags(_) if matches!(wish, Wish::Asked(asked) if !asked.flags) => {}
                 Update::Flags(number) => {
-                    // Without the UID: mbsync takes an unasked FETCH with one for a message it asked for. In IMAP4rev2
-                    // it has to be there (RFC 9051 section 7.5.2).
                     if let Some(meta) = self.view.message(number) {
                         let mut line = FetchLine::start(out, number);
-                        if rev2 || matches!(wish, Wish::Asked(_)) {
+                        // Else without the UID: mbsync takes an unasked FETCH with one for a message it asked for. In
+                        // IMAP4rev2 it has to be there (RFC 9051 section 7.5.2), and by NOTIFY.
+                        if enabled.condstore || rev2 || matches!(wish, Wish::Asked(_)) {
                             line.uid(out, meta.uid);
                         }
                         line.flags(out, flag_names(&meta));
+                        if enabled.condstore {
+                            line.modseq(out, meta.modseq);
+                        }
                         line.end(out);
                     }
                 }
             }
             dialog.link.wire.push().await?;
         }
+        self.tell_behind(dialog);
         if let Wish::Asked(asked) = wish
             && !asked.items.is_empty()
         {
@@ -127,8 +141,18 @@ impl Selected {
         let set = new.map(u32::to_string).collect::<Vec<_>>().join(",");
         let Ok(set) = set.parse::<SequenceSet>() else { return Ok(()) };
         // By UID, so each of them shows it (RFC 9051 section 7.5.2). One that is gone already is told to be, next.
-        Box::pin(fetch::fetch(dialog, &mut self.view, &set, &asked.items, true)).await?;
+        Box::pin(fetch::fetch(dialog, &mut self.view, &set, &asked.items, None, true)).await?;
         Ok(())
+    }
+
+    /// While removals have to wait, a program must not remember mod-sequences above theirs, or it would never hear of
+    /// them should the connection break; once they are told, it may (RFC 7162 sections 3.2 and 6).
+    fn tell_behind(&mut self, dialog: &mut Dialog) {
+        let behind = self.view.holds_back();
+        if dialog.enabled.condstore && (behind || self.behind) {
+            modseq::tell_highest(dialog, &self.view);
+        }
+        self.behind = behind;
     }
 }
 

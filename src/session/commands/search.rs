@@ -23,12 +23,13 @@ const BATCH: usize = 1000;
 
 pub(super) async fn search(dialog: &mut Dialog, view: &View, search: &Search) -> Answer {
     let plan = Plan::new(&search.key, view);
-    let mut found = Vec::new();
+    let (mut found, mut highest) = (Vec::new(), None);
+    let by_modseq = search.key.any(&|key| matches!(key, SearchKey::Modseq(_)));
     for number in 1..=view.len() {
         dialog.link.may_go_on()?;
         tokio::task::consume_budget().await;
         let Some(meta) = view.message(number) else { continue };
-        let uid = meta.uid;
+        let (uid, modseq) = (meta.uid, meta.modseq);
         let mut facts = Facts { number, meta, header: None, texts: None };
         let fits = match plan.judge(&search.key, &facts) {
             Some(fits) => fits,
@@ -44,6 +45,7 @@ pub(super) async fn search(dialog: &mut Dialog, view: &View, search: &Search) ->
         };
         if fits {
             found.push(if search.uid { uid } else { number });
+            highest = highest.max(Some(modseq).filter(|_| by_modseq));
         }
     }
     let wire = &mut dialog.link.wire;
@@ -52,6 +54,9 @@ pub(super) async fn search(dialog: &mut Dialog, view: &View, search: &Search) ->
     for batch in found.chunks(BATCH) {
         line.numbers(&mut wire.out, batch);
         wire.push().await?;
+    }
+    if let Some(modseq) = highest {
+        line.modseq(&mut wire.out, modseq);
     }
     line.end(&mut wire.out);
     wire.end_long();

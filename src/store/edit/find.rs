@@ -7,7 +7,10 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 use super::read::Stored;
 use crate::model::{ClientId, GroupId, Place, UnitPath, UserId};
 use crate::policy::{App, Edit, Group, Rights, Unit, file::FileUser};
-use crate::store::rows::{self, Failed};
+use crate::store::{
+    Role,
+    rows::{self, Failed},
+};
 
 type Found<K, V> = Result<Option<Stored<K, V>>, Failed>;
 
@@ -59,10 +62,10 @@ pub(super) async fn mailboxes_among(c: &mut AnyConnection, ids: &[&UserId]) -> R
 }
 
 /// Those of these people who have a role.
-pub(super) async fn admins_among(c: &mut AnyConnection, ids: &[&UserId]) -> Result<HashSet<UserId>, Failed> {
-    let sql = "SELECT address FROM admins WHERE address IN ";
+pub(super) async fn admins_among(c: &mut AnyConnection, ids: &[&UserId]) -> Result<HashMap<UserId, Role>, Failed> {
+    let sql = "SELECT address, role, unit FROM admins WHERE address IN ";
     let found = rows::some(c, sql, ids.iter().map(|id| id.as_str())).await?;
-    found.iter().map(|row| Ok(UserId::parse(row.try_get(0)?)?)).collect()
+    found.iter().map(|row| Ok((UserId::parse(row.try_get(0)?)?, Role::from_columns(row, 1)?))).collect()
 }
 
 /// A shared mailbox without its members: name and unit.

@@ -1,7 +1,7 @@
 //! A list of users brought into the directory, with a report. Called by `cli` and `admin`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::SystemTime,
 };
 
@@ -14,7 +14,7 @@ use crate::policy::{
     file::FileUser,
     import::{ImportLine, ImportedUser},
 };
-use crate::store::{AuditEvent, Store, feed::Write};
+use crate::store::{AuditEvent, Role, Store, feed::Write};
 
 /// Lines whose users are asked for together.
 const CHUNK: usize = 500;
@@ -41,7 +41,8 @@ pub struct Imported {
 impl Store {
     /// Makes and changes the users of a list, in one transaction: all, or nobody where a line is wrong. Users who are not on
     /// the list stay as they are. With `dry_run` nothing is changed. With `within` a line that reaches outside that unit is
-    /// wrong, and so is one that names groups, which are the whole organisation's, or makes somebody who has a role.
+    /// wrong, and so is one that names groups, which are the whole organisation's, makes somebody who has a role, or suspends
+    /// or moves somebody whose role reaches beyond it.
     pub async fn import(
         &self,
         lines: &[ImportLine],
@@ -111,17 +112,18 @@ impl Work<'_> {
             lines.iter().filter_map(|line| line.user.as_ref().ok()).map(|line| &line.user).collect();
         let mut users = find::users(self.tx, &named).await?;
         let mailboxes = find::mailboxes_among(self.tx, &named).await?;
-        let admins = if within.is_some() { find::admins_among(self.tx, &named).await? } else { HashSet::new() };
+        let admins = if within.is_some() { find::admins_among(self.tx, &named).await? } else { HashMap::new() };
         for line in lines {
             let outcome = match &line.user {
                 Ok(user) => match within.map_or(Ok(()), |top| reaches(top, user)) {
-                    Ok(()) if admins.contains(&user.user) && !users.contains_key(&user.user) => {
+                    Ok(()) if admins.contains_key(&user.user) && !users.contains_key(&user.user) => {
                         let user = &user.user;
                         Ok(Err(format!("user \"{user}\" has a role from before: a super admin makes such users")))
                     }
                     Ok(()) => {
                         let there = (users.remove(&user.user), mailboxes.contains(&user.user));
-                        self.import_one(user, there, groups, within).await
+                        let reach = within.map(|top| (top, admins.get(&user.user)));
+                        self.import_one(user, there, groups, reach).await
                     }
                     Err(outside) => Ok(Err(outside)),
                 },
@@ -142,13 +144,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What a user became, or what is wrong with the line.
+    /// What a user became, or what is wrong with the line. `reach`: the subtree that the list must stay in, and the role that
+    /// the user has already.
     async fn import_one(
         &mut self,
         wanted: &ImportedUser,
         (found, is_mailbox): (Option<Stored<UserId, FileUser>>, bool),
         groups: &mut Groups,
-        within: Option<&UnitPath>,
+        reach: Option<(&UnitPath, Option<&Role>)>,
     ) -> Done<Result<Became, String>> {
         let mut joins = Vec::new();
         for name in &wanted.groups {
@@ -164,7 +167,7 @@ impl Work<'_> {
             }
         }
         let before = found.as_ref().map(|found| &found.value);
-        if let (Some(top), Some(user)) = (within, before)
+        if let (Some((top, _)), Some(user)) = (reach, before)
             && !user.unit.is_within(top)
         {
             let user = &wanted.user;
@@ -176,6 +179,14 @@ impl Work<'_> {
         });
         let is_new = before.is_none();
         if !same {
+            if let Some((top, Some(role))) = reach.filter(|_| !is_new)
+                && role.reaches_beyond(top)
+            {
+                let user = &wanted.user;
+                return Ok(Err(format!(
+                    "user \"{user}\" is {role}, which reaches beyond {top}: leave the line out"
+                )));
+            }
             let patch =
                 UserPatch { unit: wanted.unit.clone(), suspended: wanted.suspended, ..UserPatch::default() };
             let action = if is_new { Action::Make(patch) } else { Action::Change(patch) };

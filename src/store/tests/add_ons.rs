@@ -1,11 +1,14 @@
 //! An add-on's version grows with each new content, and never otherwise.
 
+use std::time::Duration;
+
 use super::{Ground, on_both, open};
 use crate::store::AuditLog;
 
 on_both! {
     an_add_on_gets_a_new_version_when_its_content_is_new;
     nodes_that_ask_at_once_agree;
+    a_version_that_is_known_is_told_while_others_write;
 }
 
 async fn an_add_on_gets_a_new_version_when_its_content_is_new(ground: Ground) {
@@ -28,4 +31,15 @@ async fn nodes_that_ask_at_once_agree(ground: Ground) {
         assert_eq!(here.unwrap(), there.unwrap(), "{digest}");
     }
     assert_eq!(one.add_on_version("a", "3").await.unwrap(), 3);
+}
+
+async fn a_version_that_is_known_is_told_while_others_write(ground: Ground) {
+    let store = open(&ground).await;
+    assert_eq!(store.add_on_version("a", "1").await.unwrap(), 1);
+    // Whoever asks for a page must not wait for a large policy, nor hold one up.
+    let _turn = store.turn.lock().await;
+    let beside = AuditLog::open(&ground.settings()).await.unwrap();
+    let _lock = beside.lock().await;
+    let asked = tokio::time::timeout(Duration::from_secs(10), store.add_on_version("a", "1")).await;
+    assert_eq!(asked.expect("it waits for its turn").unwrap(), 1);
 }

@@ -49,7 +49,7 @@ fn with(mut claims: Value, changes: &Value) -> Value {
 
 fn examined(typ: &Value, claims: &Value, form: Form, rules: &Rules) -> Result<EventToken, TokenError> {
     let token = raw(&header(typ).to_string(), &claims.to_string());
-    examine_event(&token, form, rules, &KEYS, NOW).and_then(ExaminedEvent::prove)
+    examine_event(&token, form, rules, &KEYS, NOW).and_then(Unproved::prove)
 }
 
 fn pushed(claims: &Value) -> Result<EventToken, TokenError> {
@@ -134,7 +134,7 @@ fn each_single_wrong_claim_of_an_event_has_its_own_reason() {
 fn only_the_issuers_own_signature_makes_an_event() {
     let token = raw(&header(&json!(SECEVENT)).to_string(), &revoked(&json!({})).to_string());
     let read = |token: &str, keys: &KeySet| {
-        examine_event(token, Form::SecurityEvent, &rules(), keys, NOW).and_then(ExaminedEvent::prove)
+        examine_event(token, Form::SecurityEvent, &rules(), keys, NOW).and_then(Unproved::prove)
     };
     assert_eq!(reason_of(read(&token, &KEYS)), "ok");
     let (signed, signature) = token.rsplit_once('.').unwrap();

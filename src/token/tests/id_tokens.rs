@@ -16,7 +16,7 @@ fn answer(header: &Value, changes: &Value) -> Result<Vouched, TokenError> {
         }
     }
     let token = raw(&header.to_string(), &claims.to_string());
-    examine_id_token(&token, ASKED, &rules(), &KEYS, NOW).and_then(ExaminedIdToken::prove)
+    examine_id_token(&token, ASKED, &rules(), &KEYS, NOW).and_then(Unproved::prove)
 }
 
 fn head(typ: &str) -> Value {

@@ -137,7 +137,7 @@ fn word(text: &str) {
 fn name(mailbox: &MailboxName) {
     assert_eq!(MailboxName::decode(mutf7::encode(mailbox.as_str()).as_bytes()).as_ref(), Ok(mailbox));
     let mut out = BytesMut::from(&b"t CREATE "[..]);
-    write::mailbox(&mut out, mailbox.as_str());
+    write::mailbox(&mut out, mailbox.as_str(), Names::Mutf7);
     out.extend_from_slice(b"\r\n");
     // A long name is a literal, which the framer asks for.
     assert_eq!(again(&out), Command::Create { mailbox: mailbox.clone(), uses: Vec::new() });

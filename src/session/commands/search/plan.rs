@@ -111,6 +111,7 @@ impl<'k> Plan<'k> {
             SearchKey::Uids(_) => Some(self.in_set(key, meta.uid)),
             SearchKey::Flag(flag) => Some(has_flag(meta, flag)),
             SearchKey::Recent => Some(meta.recent),
+            SearchKey::Modseq(least) => Some(meta.modseq >= *least),
             SearchKey::Larger(than) => Some(meta.size > *than),
             SearchKey::Smaller(than) => Some(meta.size < *than),
             SearchKey::Before(date) => Some(received(meta).is_some_and(|day| day < *date)),
