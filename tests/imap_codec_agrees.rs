@@ -1,6 +1,6 @@
 //! What imap-codec accepts of our own grammar's verbs, we accept too, and mean the same by it.
 //!
-//! Left out is what the base level does not offer, and so refuses: BINARY, WITHIN, empty item lists, and what the
+//! Left out is what the base level does not offer, and so refuses: BINARY, empty item lists, and what the
 //! base level bounds; of QRESYNC the match data, which imap-codec takes in any order.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
@@ -10,7 +10,8 @@ use imap_codec::{
     imap_types::{
         IntoStatic,
         command::{CommandBody, FetchModifier, SelectParameter, StoreModifier},
-        core::AString,
+        core::{AString, Charset},
+        extensions::{sort::SortKey as TheirSortKey, thread::ThreadingAlgorithm},
         fetch::{Macro, MacroOrMessageDataItemNames, MessageDataItemName, Part, Section as TheirSection},
         flag::{Flag, StoreResponse},
         mailbox::{ListMailbox, Mailbox},
@@ -20,10 +21,14 @@ use imap_codec::{
     },
 };
 use portcullis::imap::{
-    command::{Command, FetchItem, Resync, Search, SearchKey, Section, SectionText, Since, StatusItem},
+    command::{
+        Command, FetchItem, Resync, Search, SearchKey, Section, SectionText, Since, Sort, SortBy, SortKey,
+        StatusItem, Thread, ThreadBy,
+    },
     frame::{Framer, Limits, Step},
     mailbox::{MailboxName, Pattern},
-    mutf7, set,
+    mutf7,
+    set::{self, MessageSet},
 };
 use portcullis::model::UnixTime;
 use proptest::prelude::*;
@@ -65,12 +70,12 @@ fn theirs(line: &[u8]) -> Option<String> {
         }
         CommandBody::Create { mailbox } => Command::Create { mailbox: name(&mailbox)?, uses: Vec::new() },
         CommandBody::Copy { sequence_set, mailbox, uid } => {
-            Command::Copy { set: sequence_set, mailbox: name(&mailbox)?, uid }
+            Command::Copy { set: MessageSet::Named(sequence_set), mailbox: name(&mailbox)?, uid }
         }
         CommandBody::Move { sequence_set, mailbox, uid } => {
-            Command::Move { set: sequence_set, mailbox: name(&mailbox)?, uid }
+            Command::Move { set: MessageSet::Named(sequence_set), mailbox: name(&mailbox)?, uid }
         }
-        CommandBody::ExpungeUid { sequence_set } => Command::Expunge(Some(sequence_set)),
+        CommandBody::ExpungeUid { sequence_set } => Command::Expunge(Some(MessageSet::Named(sequence_set))),
         CommandBody::Select { mailbox, parameters } => selected(&mailbox, false, &parameters)?,
         CommandBody::Examine { mailbox, parameters } => selected(&mailbox, true, &parameters)?,
         CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } if modifiers.len() < 2 => {
@@ -79,7 +84,14 @@ fn theirs(line: &[u8]) -> Option<String> {
             if unchanged_since.is_some_and(|modseq| modseq > MAX_MODSEQ) {
                 return None;
             }
-            Command::Store { set: sequence_set, kind, silent, unchanged_since, flags: once(flags), uid }
+            Command::Store {
+                set: MessageSet::Named(sequence_set),
+                kind,
+                silent,
+                unchanged_since,
+                flags: once(flags),
+                uid,
+            }
         }
         CommandBody::Status { mailbox, item_names } if !item_names.is_empty() => {
             let mut items = Vec::new();
@@ -140,15 +152,32 @@ fn theirs(line: &[u8]) -> Option<String> {
             if since.is_some() && !items.contains(&FetchItem::Modseq) {
                 items.push(FetchItem::Modseq);
             }
-            Command::Fetch { set: sequence_set, items, since, uid }
+            Command::Fetch { set: MessageSet::Named(sequence_set), items, since, uid }
         }
         CommandBody::Search { charset, criteria, uid } => {
-            if charset.is_some_and(|charset| !charset.as_ref().eq_ignore_ascii_case("UTF-8")) {
-                return None;
+            let with_charset = charset.is_some();
+            let key = criteria_key(charset.as_ref(), criteria.as_ref())?;
+            Command::Search(Search { key, uid, charset: with_charset, returns: None })
+        }
+        CommandBody::Sort { sort_criteria, charset, search_criteria, uid } => {
+            let key = criteria_key(Some(&charset), search_criteria.as_ref())?;
+            let mut by: Vec<SortBy> = Vec::new();
+            for one in sort_criteria.as_ref() {
+                let key = sort_key(&one.key);
+                if by.iter().all(|earlier| earlier.key != key) {
+                    by.push(SortBy { key, reverse: one.reverse });
+                }
             }
-            let mut keys = criteria.as_ref().iter().map(key).collect::<Option<Vec<_>>>()?;
-            let key = if keys.len() == 1 { keys.pop()? } else { SearchKey::And(keys) };
-            Command::Search(Search { key, uid })
+            Command::Sort(Sort { search: Search { key, uid, charset: false, returns: None }, by })
+        }
+        CommandBody::Thread { algorithm, charset, search_criteria, uid } => {
+            let key = criteria_key(Some(&charset), search_criteria.as_ref())?;
+            let by = match algorithm {
+                ThreadingAlgorithm::OrderedSubject => ThreadBy::OrderedSubject,
+                ThreadingAlgorithm::References => ThreadBy::References,
+                ThreadingAlgorithm::Other(_) => return None,
+            };
+            Command::Thread(Thread { search: Search { key, uid, charset: false, returns: None }, by })
         }
         _ => return None,
     };
@@ -243,6 +272,29 @@ fn section(section: &TheirSection<'_>) -> Option<Section> {
     })
 }
 
+/// The keys of a search in UTF-8.
+fn criteria_key(charset: Option<&Charset<'_>>, criteria: &[Theirs<'_>]) -> Option<SearchKey> {
+    if charset.is_some_and(|charset| !charset.as_ref().eq_ignore_ascii_case("UTF-8")) {
+        return None;
+    }
+    let mut keys = criteria.iter().map(key).collect::<Option<Vec<_>>>()?;
+    if keys.len() == 1 { keys.pop() } else { Some(SearchKey::And(keys)) }
+}
+
+fn sort_key(theirs: &TheirSortKey) -> SortKey {
+    match theirs {
+        TheirSortKey::Arrival => SortKey::Arrival,
+        TheirSortKey::Cc => SortKey::Cc,
+        TheirSortKey::Date => SortKey::Date,
+        TheirSortKey::From => SortKey::From,
+        TheirSortKey::Size => SortKey::Size,
+        TheirSortKey::Subject => SortKey::Subject,
+        TheirSortKey::To => SortKey::To,
+        TheirSortKey::DisplayFrom => SortKey::DisplayFrom,
+        TheirSortKey::DisplayTo => SortKey::DisplayTo,
+    }
+}
+
 fn key(theirs: &Theirs<'_>) -> Option<SearchKey> {
     let text = |value: &AString<'_>| String::from_utf8(value.as_ref().to_vec()).ok();
     let has = |flag: Flag<'static>| Some(SearchKey::Flag(flag));
@@ -294,6 +346,8 @@ fn key(theirs: &Theirs<'_>) -> Option<SearchKey> {
         Theirs::SentOn(day) => Some(SearchKey::SentOn(date(day))),
         Theirs::SentSince(day) => Some(SearchKey::SentSince(date(day))),
         Theirs::ModSequence { entry: None, modseq } if *modseq <= MAX_MODSEQ => Some(SearchKey::Modseq(*modseq)),
+        Theirs::Older(seconds) => Some(SearchKey::Older(*seconds)),
+        Theirs::Younger(seconds) => Some(SearchKey::Younger(*seconds)),
         Theirs::Not(inner) => Some(SearchKey::Not(Box::new(key(inner)?))),
         Theirs::Or(one, other) => Some(SearchKey::Or(Box::new(key(one)?), Box::new(key(other)?))),
         _ => None,
@@ -330,6 +384,10 @@ fn real_commands_mean_the_same_to_both() {
         "STORE 1 +FLAGS.SILENT Old \\Seen",
         "UID SEARCH CHARSET UTF-8 ALL",
         "SEARCH OR (SEEN FROM \"a b\") NOT UID 3:* SINCE 1-Feb-2020",
+        "SORT (SUBJECT reverse DATE) UTF-8 ALL",
+        "UID SORT (DISPLAYFROM) \"UTF-8\" UNDELETED YOUNGER 60",
+        "THREAD references UTF-8 OLDER 60",
+        "UID THREAD ORDEREDSUBJECT UTF-8 SINCE 5-MAR-2000",
         "UID COPY 1 {3}\r\nabc",
         "MOVE 1,* Entw&APw-rfe",
         "UID EXPUNGE 1:5",
@@ -413,6 +471,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                 "smaller 4294967295",
                 "KEYWORD $Junk",
                 "UNKEYWORD x",
+                "OLDER 3600",
+                "younger 4294967295",
             ]))
             .prop_map(str::to_owned),
         (prop::sample::select(vec!["BCC", "BODY", "CC", "From", "SUBJECT", "TEXT", "TO"]), text.clone())
@@ -439,7 +499,10 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         (set.clone(), "( \\(UNCHANGEDSINCE [0-9]{1,20}\\))?", "[+-]?FLAGS(\\.SILENT)?", flags.clone())
             .prop_map(|(s, m, k, f)| format!("STORE {s}{m} {k} {f}")),
         ("(COPY|MOVE)", set.clone(), word.clone()).prop_map(|(v, s, m)| format!("{v} {s} {m}")),
-        ("( CHARSET UTF-8)?", search).prop_map(|(c, k)| format!("SEARCH{c} {k}")),
+        ("( CHARSET UTF-8)?", search.clone()).prop_map(|(c, k)| format!("SEARCH{c} {k}")),
+        ("((REVERSE |)(ARRIVAL|cc|DATE|From|SIZE|SUBJECT|TO|DISPLAYFROM|DisplayTo)( |)){1,3}", search.clone())
+            .prop_map(|(by, k)| format!("SORT ({}) UTF-8 {k}", by.trim_end())),
+        ("(references|ORDEREDSUBJECT)", search).prop_map(|(by, k)| format!("THREAD {by} UTF-8 {k}")),
         set.prop_map(|s| format!("EXPUNGE {s}")),
         word.clone().prop_map(|m| format!("CREATE {m}")),
         (

@@ -78,6 +78,27 @@ impl Drop for TmpFile {
     }
 }
 
+/// A message that is whole and synced, and not delivered yet. Dropped it leaves nothing behind.
+pub struct Sealed {
+    pub(super) folder: Arc<Folder>,
+    pub(super) ready: Ready,
+}
+
+impl Sealed {
+    /// Makes the messages durable and visible, all or none: UIDVALIDITY and UIDs, in order.
+    ///
+    /// # Errors
+    /// As [`Appending::finish`]; `FolderGone` if they are not all for one folder. None of them is there then.
+    pub async fn deliver(messages: Vec<Self>) -> Result<Delivered, MailError> {
+        let folder =
+            Arc::clone(&messages.first().ok_or(MailError::Fault { doing: "delivering no message" })?.folder);
+        if !messages.iter().all(|message| Arc::ptr_eq(&message.folder, &folder)) {
+            return Err(MailError::FolderGone);
+        }
+        deliver(&folder, messages.into_iter().map(|message| message.ready).collect()).await
+    }
+}
+
 /// A message on its way in. Dropped before [`Appending::finish`] it leaves nothing behind.
 pub struct Appending {
     folder: Arc<Folder>,
@@ -145,11 +166,26 @@ impl Appending {
     /// # Errors
     /// `Limit` for too many keywords; `NoSpace`, `OverQuota`, `Io` from the disk. The message is then not there.
     pub async fn finish(
-        mut self,
+        self,
         flags: Flags,
         keywords: &[&str],
         date: Option<UnixTime>,
     ) -> Result<(u32, u32), MailError> {
+        let (uid_validity, uids) = Sealed::deliver(vec![self.seal(flags, keywords, date).await?]).await?;
+        let uid = uids.first().copied().ok_or(MailError::Fault { doing: "saving a message" })?;
+        Ok((uid_validity, uid))
+    }
+
+    /// Ends the message and syncs it, to be delivered together with others or in another's place.
+    ///
+    /// # Errors
+    /// As [`Appending::finish`].
+    pub async fn seal(
+        mut self,
+        flags: Flags,
+        keywords: &[&str],
+        date: Option<UnixTime>,
+    ) -> Result<Sealed, MailError> {
         let keywords = keywords::checked(keywords, &self.folder.limits)?;
         let Open { file, mut tmp } = self.open.take().ok_or(MailError::Fault { doing: "writing a message" })?;
         let (bytes, size) = (std::mem::take(&mut self.buffer), self.size);
@@ -165,9 +201,7 @@ impl Appending {
             Ok(Ready { file: tmp, flags, keywords, size, bare: 0, date })
         };
         let ready = self.pool.run("saving a message", save).await?;
-        let (uid_validity, uids) = deliver(&self.folder, vec![ready]).await?;
-        let uid = uids.first().copied().ok_or(MailError::Fault { doing: "saving a message" })?;
-        Ok((uid_validity, uid))
+        Ok(Sealed { folder: self.folder, ready })
     }
 }
 
@@ -235,10 +269,10 @@ fn commit_waiting(ex: &Exclusive) {
 }
 
 /// The files of one commit.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     ex: &'a Exclusive<'a>,
-    cur: Dir,
-    uid_validity: u32,
+    pub cur: Dir,
+    pub uid_validity: u32,
     next: u32,
     modseq: u64,
     keywords: keywords::Table,
@@ -246,7 +280,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn begin(ex: &'a Exclusive<'a>) -> Result<Self, MailError> {
+    pub(super) fn begin(ex: &'a Exclusive<'a>) -> Result<Self, MailError> {
         let cur = ex.dir.sub(b"cur")?;
         let (uid_validity, marks) = ex.read(|s| (s.uid_validity, s.marks))?;
         let keywords = ex.read(keywords::Table::of)?;
@@ -255,7 +289,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Renames the messages of one session into `cur`; all or none.
-    fn place(&mut self, messages: &mut [Ready]) -> Result<Vec<Record>, MailError> {
+    pub(super) fn place(&mut self, messages: &mut [Ready]) -> Result<Vec<Record>, MailError> {
         let (first, known) = (self.names.len(), self.keywords.clone());
         let placed = self.place_each(messages);
         if placed.is_err() {
@@ -284,7 +318,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes the files out of `cur` again, from the `first` on.
-    fn undo(&mut self, first: usize) {
+    pub(super) fn undo(&mut self, first: usize) {
         for name in self.names.drain(first..) {
             if let Err(error) = self.cur.unlink(&name) {
                 tracing::error!(%error, "a message that was not acknowledged stays in the folder");

@@ -44,6 +44,7 @@ mod pool;
 mod quota;
 mod record;
 mod renaming;
+mod replace;
 mod root;
 mod scan;
 mod state;
@@ -54,7 +55,7 @@ mod watch;
 mod wire;
 
 pub use annotations::Change as AnnotationChange;
-pub use deliver::Appending;
+pub use deliver::{Appending, Delivered, Sealed};
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use hub::{Heard, Listener, News};
@@ -62,7 +63,7 @@ pub use listing::{Folder, SpecialUse};
 pub use quota::Usage;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Insight, Meta, Mode, Stored, Update, View};
+pub use view::{CopyUid, Files, Glance, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

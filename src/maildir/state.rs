@@ -140,6 +140,17 @@ impl State {
         self.messages.get(at).filter(|m| !m.dead)
     }
 
+    /// The same for UIDs that ascend: `at` is where the last one was found, 0 at first.
+    pub(super) fn find_from(&self, at: &mut usize, uid: u32) -> Option<&Message> {
+        let ahead = self.messages.get(*at..)?;
+        // The next one, most of the time.
+        *at += match ahead.iter().take(4).position(|m| m.uid >= uid) {
+            Some(near) => near,
+            None => ahead.partition_point(|m| m.uid < uid),
+        };
+        self.messages.get(*at).filter(|m| m.uid == uid && !m.dead)
+    }
+
     fn find_mut(&mut self, uid: u32) -> Option<&mut Message> {
         let at = self.messages.binary_search_by_key(&uid, |m| m.uid).ok()?;
         self.messages.get_mut(at).filter(|m| !m.dead)

@@ -25,10 +25,12 @@ use crate::model::UnixTime;
 mod edit;
 mod inside;
 mod ranges;
+mod survey;
 
 pub use edit::{CopyUid, Stored};
 pub(super) use edit::{Copying, copy_uids};
 pub use inside::Insight;
+pub use survey::{Files, Glance};
 
 /// A folder of fewer messages is listed faster than it is noted that this need not be done.
 const MANY: usize = 500;
@@ -85,7 +87,7 @@ pub enum Update {
 /// A folder as one session sees it.
 pub struct View {
     maildir: Maildir,
-    folder: Arc<Folder>,
+    pub(super) folder: Arc<Folder>,
     mode: Mode,
     uid_validity: u32,
     /// The message with sequence number n is at n - 1.

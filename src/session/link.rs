@@ -32,14 +32,42 @@ impl Link {
     /// Sends what is written, then waits for more input, at most `limit`, or for the word to leave. Cancel-safe.
     pub(super) async fn hear(&mut self, buffer: &mut BytesMut, limit: Duration) -> Result<(), Ending> {
         self.wire.flush().await?;
+        let mut left = limit;
+        loop {
+            let wait = self.wire.rests_after().map_or(left, |rest| rest.min(left));
+            tokio::select! {
+                biased;
+                ending = called_away(self.seat.as_deref(), &self.drain) => return Err(ending),
+                read = self.wire.read(buffer) => return match read? {
+                    0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
+                    _ => Ok(()),
+                },
+                () = sleep(wait) => {}
+            }
+            if wait == left {
+                return Err(Ending::Idle);
+            }
+            left -= wait;
+            self.wire.rest();
+        }
+    }
+
+    /// Resolves when the peer is gone or the session has to leave, and when something was read into `buffer`, if there is
+    /// one. Cancel-safe.
+    pub(super) async fn overhear(&mut self, buffer: Option<&mut BytesMut>) -> Result<(), Ending> {
+        let read = async {
+            match buffer {
+                Some(buffer) => self.wire.read(buffer).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             ending = called_away(self.seat.as_deref(), &self.drain) => Err(ending),
-            read = self.wire.read(buffer) => match read? {
+            read = read => match read? {
                 0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
                 _ => Ok(()),
             },
-            () = sleep(limit) => Err(Ending::Idle),
         }
     }
 

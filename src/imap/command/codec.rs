@@ -6,6 +6,7 @@ use imap_codec::{
     imap_types::{
         command::{Command as Theirs, CommandBody},
         core::{IString, NString},
+        extensions::compress::CompressionAlgorithm,
         mailbox::{ListMailbox, Mailbox},
     },
 };
@@ -31,6 +32,7 @@ pub(super) fn command(bytes: &[u8], names: Names) -> Result<Command, Fault> {
         CommandBody::Enable { capabilities } => {
             Command::Enable(capabilities.as_ref().iter().map(|c| c.to_string().to_ascii_uppercase()).collect())
         }
+        CommandBody::Compress { algorithm: CompressionAlgorithm::Deflate } => Command::Compress,
         CommandBody::Delete { mailbox } => Command::Delete(name(mailbox)?),
         CommandBody::Rename { from, to } => Command::Rename { from: name(from)?, to: name(to)? },
         CommandBody::Subscribe { mailbox } => Command::Subscribe(name(mailbox)?),

@@ -14,8 +14,8 @@ use nom::{
 use super::{
     Command,
     grammar::{
-        Fault, Parsed, astring, atom, bare_flags, flag_list, list0, list1, mailbox, number64, sequence_set, sp,
-        whole, word,
+        Fault, Parsed, astring, atom, bare_flags, flag_list, list0, list1, mailbox, message_set, number64, sp, whole,
+        word,
     },
 };
 use crate::imap::mailbox::{MailboxName, Names};
@@ -120,7 +120,7 @@ pub(super) fn store(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
     let item = (kind, preceded(tag_no_case("FLAGS"), opt(tag_no_case(".SILENT"))));
     let flags = alt((flag_list, bare_flags));
     let rule =
-        (preceded(sp, sequence_set), opt(preceded(sp, unchanged_since)), preceded(sp, item), preceded(sp, flags));
+        (preceded(sp, message_set), opt(preceded(sp, unchanged_since)), preceded(sp, item), preceded(sp, flags));
     let (set, unchanged_since, (kind, silent), flags) = whole(rule, arguments)?;
     Ok(Command::Store { set, kind, silent: silent.is_some(), unchanged_since, flags, uid })
 }
@@ -135,15 +135,15 @@ fn unchanged_since(i: &[u8]) -> Parsed<'_, u64> {
 }
 
 pub(super) fn copy(arguments: &[u8], names: Names, uid: bool) -> Result<Command, Fault> {
-    let (set, mailbox) = whole((preceded(sp, sequence_set), preceded(sp, mailbox(names))), arguments)?;
+    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox(names))), arguments)?;
     Ok(Command::Copy { set, mailbox, uid })
 }
 
 pub(super) fn r#move(arguments: &[u8], names: Names, uid: bool) -> Result<Command, Fault> {
-    let (set, mailbox) = whole((preceded(sp, sequence_set), preceded(sp, mailbox(names))), arguments)?;
+    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox(names))), arguments)?;
     Ok(Command::Move { set, mailbox, uid })
 }
 
 pub(super) fn uid_expunge(arguments: &[u8]) -> Result<Command, Fault> {
-    Ok(Command::Expunge(Some(whole(preceded(sp, sequence_set), arguments)?)))
+    Ok(Command::Expunge(Some(whole(preceded(sp, message_set), arguments)?)))
 }

@@ -16,22 +16,25 @@ mod notify;
 mod quota;
 mod search;
 mod select;
+mod sort;
 
-pub use append::AppendHead;
+pub use append::{AppendHead, Form, MessageHead, Replaced};
 pub use fetch::{FetchItem, Section, SectionText, Since};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
 pub use metadata::{Depth, GetMetadata, MetadataValue};
 pub use notify::{EventKind, NotifyGroup, NotifyMailboxes, NotifySelected, NotifySet};
-pub use search::{Search, SearchKey, SearchLimits};
+pub use search::{Returns, Search, SearchKey, SearchLimits};
 pub use select::Resync;
+pub use sort::{Sort, SortBy, SortKey, Thread, ThreadBy};
 
-pub(super) use append::head as append_head;
+pub(super) use append::{Options as MessageOptions, Start, next as next_message, start as first_message};
 
 use super::{
     bad::Bad,
     mailbox::{MailboxName, Names, Pattern},
+    set::MessageSet,
 };
 use crate::model::Secret;
 use grammar::Fault;
@@ -59,6 +62,8 @@ pub enum Command {
     Id(Vec<(String, Option<String>)>),
     /// ENABLE: the wishes, in upper case.
     Enable(Vec<String>),
+    /// COMPRESS DEFLATE
+    Compress,
     /// LOGIN: only that it was tried, and for whom where the name is no literal. The password is not kept, nor even
     /// read where it is a literal.
     Login {
@@ -145,13 +150,17 @@ pub enum Command {
     /// UNSELECT
     Unselect,
     /// EXPUNGE, and UID EXPUNGE with the set of UIDs.
-    Expunge(Option<SequenceSet>),
+    Expunge(Option<MessageSet>),
     /// SEARCH and UID SEARCH
     Search(Search),
+    /// SORT and UID SORT (RFC 5256)
+    Sort(Sort),
+    /// THREAD and UID THREAD (RFC 5256)
+    Thread(Thread),
     /// FETCH and UID FETCH
     Fetch {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// What is asked, macros written out, in the order asked; at least one.
         items: Vec<FetchItem>,
         /// CHANGEDSINCE; `items` then hold MODSEQ.
@@ -162,7 +171,7 @@ pub enum Command {
     /// STORE and UID STORE
     Store {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Set, add or remove.
         kind: StoreType,
         /// Without the untagged FETCH.
@@ -177,7 +186,7 @@ pub enum Command {
     /// COPY and UID COPY
     Copy {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Where to.
         mailbox: MailboxName,
         /// The set holds UIDs.
@@ -186,7 +195,7 @@ pub enum Command {
     /// MOVE and UID MOVE
     Move {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Where to.
         mailbox: MailboxName,
         /// The set holds UIDs.
@@ -203,6 +212,7 @@ impl Command {
             Self::Logout => "LOGOUT",
             Self::Id(_) => "ID",
             Self::Enable(_) => "ENABLE",
+            Self::Compress => "COMPRESS",
             Self::Login { .. } => "LOGIN",
             Self::Authenticate { .. } => "AUTHENTICATE",
             Self::Select { read_only: false, .. } => "SELECT",
@@ -230,6 +240,10 @@ impl Command {
             Self::Expunge(Some(_)) => "UID EXPUNGE",
             Self::Search(search) if search.uid => "UID SEARCH",
             Self::Search(_) => "SEARCH",
+            Self::Sort(sort) if sort.search.uid => "UID SORT",
+            Self::Sort(_) => "SORT",
+            Self::Thread(thread) if thread.search.uid => "UID THREAD",
+            Self::Thread(_) => "THREAD",
             Self::Fetch { uid: true, .. } => "UID FETCH",
             Self::Fetch { .. } => "FETCH",
             Self::Store { uid: true, .. } => "UID STORE",
@@ -247,7 +261,8 @@ pub(super) const MAX_TAG: usize = 256;
 
 /// Reads a whole command, CRLF included, literals in place.
 ///
-/// APPEND never comes here: its message is a stream, see [`append_head`]. Errors bear the tag where there is one.
+/// APPEND and REPLACE never come here: their messages are streams, see [`first_message`]. Errors bear the tag where
+/// there is one.
 pub(super) fn parse(bytes: &[u8], limits: SearchLimits, names: Names) -> Result<Tagged, Bad> {
     let head = Head::read(bytes).ok_or_else(|| Bad::syntax("A command is a tag, a space and a verb"))?;
     let command = dispatch(&head, bytes, limits, names).map_err(|fault| fault.bad().to(head.tag))?;
@@ -269,6 +284,8 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits, names: Names) -
         "SETMETADATA" => metadata::set(arguments, names),
         "NOTIFY" => notify::notify(arguments, names),
         "SEARCH" => search::search(arguments, false, limits),
+        "SORT" => sort::sort(arguments, false, limits),
+        "THREAD" => sort::thread(arguments, false, limits),
         "FETCH" => fetch::fetch(arguments, false),
         "STORE" => messages::store(arguments, false),
         "COPY" => messages::copy(arguments, names, false),
@@ -277,24 +294,31 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits, names: Names) -
         "AUTHENTICATE" => codec::authenticate(bytes),
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
-        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE"
-        | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => {
+        "REPLACE" => Err(REPLACE),
+        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "COMPRESS" | "DELETE" | "RENAME" | "SUBSCRIBE"
+        | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => {
             codec::command(bytes, names)
         }
         _ => Err(Fault::syntax("Unknown command")),
     }
 }
 
+/// REPLACE without its message.
+const REPLACE: Fault = Fault::syntax("REPLACE needs a message number, a mailbox and a message");
+
 fn uid(arguments: &[u8], limits: SearchLimits, names: Names) -> Result<Command, Fault> {
     let rest = arguments.strip_prefix(b" ").ok_or(Fault::syntax("UID needs a command"))?;
     let (verb, arguments) = Verb::read(rest).ok_or(Fault::syntax("UID needs a command"))?;
     match verb.upper() {
         "SEARCH" => search::search(arguments, true, limits),
+        "SORT" => sort::sort(arguments, true, limits),
+        "THREAD" => sort::thread(arguments, true, limits),
         "FETCH" => fetch::fetch(arguments, true),
         "STORE" => messages::store(arguments, true),
         "COPY" => messages::copy(arguments, names, true),
         "MOVE" => messages::r#move(arguments, names, true),
         "EXPUNGE" => messages::uid_expunge(arguments),
+        "REPLACE" => Err(REPLACE),
         _ => Err(Fault::syntax("Unknown UID command")),
     }
 }
@@ -355,6 +379,8 @@ impl Verb {
                 | "STATUS"
                 | "CREATE"
                 | "SEARCH"
+                | "SORT"
+                | "THREAD"
                 | "FETCH"
                 | "STORE"
                 | "COPY"
@@ -387,6 +413,8 @@ impl Verb {
                 | "CHECK"
                 | "EXPUNGE"
                 | "APPEND"
+                | "REPLACE"
+                | "COMPRESS"
         )
     }
 }

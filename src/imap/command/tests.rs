@@ -1,9 +1,13 @@
 //! Commands as programs send them, and as nobody should.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::imap::{mailbox::Names, write::Status};
 use crate::model::UnixTime;
+
+mod search;
 
 fn command(line: &str) -> Command {
     match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7) {
@@ -34,11 +38,15 @@ fn set(text: &str) -> SequenceSet {
     text.parse().unwrap()
 }
 
+fn named(text: &str) -> MessageSet {
+    MessageSet::Named(set(text))
+}
+
 #[test]
 fn verbs_have_no_case_and_no_spare_spaces() {
     assert_eq!(command("noop"), Command::Noop);
     assert_eq!(command("select inbox"), opened("INBOX", false));
-    assert_eq!(command("Uid Expunge 1:3"), Command::Expunge(Some(set("1:3"))));
+    assert_eq!(command("Uid Expunge 1:3"), Command::Expunge(Some(named("1:3"))));
     for line in
         ["NOOP ", " NOOP", "NOOP\n", "NOO\rP", "SELECT  INBOX", "FETCH 1  FLAGS", "STORE 1 +FLAGS  (\\Seen)", ""]
     {
@@ -68,7 +76,20 @@ fn verbs_without_arguments_take_none() {
         command("enable utf8=accept CONDSTORE"),
         Command::Enable(vec!["UTF8=ACCEPT".into(), "CONDSTORE".into()])
     );
-    for line in ["ENABLE", "SELECT INBOX (FROB)", "STARTTLS", "COMPRESS DEFLATE", "UID", "UID NOOP", "APPEND x"] {
+    assert_eq!(command("compress deflate"), Command::Compress);
+    for line in [
+        "ENABLE",
+        "SELECT INBOX (FROB)",
+        "STARTTLS",
+        "COMPRESS",
+        "COMPRESS LZ4",
+        "COMPRESS DEFLATE 9",
+        "UID",
+        "UID NOOP",
+        "APPEND x",
+        "REPLACE 1 x",
+        "UID REPLACE 1 x",
+    ] {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
 }
@@ -141,8 +162,11 @@ fn mailboxes_are_decoded_on_every_path() {
     assert_eq!(command("RENAME a iNbOx/b"), Command::Rename { from: name("a"), to: name("INBOX/b") });
     assert_eq!(command("SUBSCRIBE a"), Command::Subscribe(name("a")));
     assert_eq!(command("UNSUBSCRIBE a"), Command::Unsubscribe(name("a")));
-    assert_eq!(command("COPY 1 {3+}\r\na\"b"), Command::Copy { set: set("1"), mailbox: name("a\"b"), uid: false });
-    assert_eq!(command("UID MOVE 1:* x"), Command::Move { set: set("1:*"), mailbox: name("x"), uid: true });
+    assert_eq!(
+        command("COPY 1 {3+}\r\na\"b"),
+        Command::Copy { set: named("1"), mailbox: name("a\"b"), uid: false }
+    );
+    assert_eq!(command("UID MOVE 1:* x"), Command::Move { set: named("1:*"), mailbox: name("x"), uid: true });
     for verb in ["SELECT", "CREATE", "DELETE", "SUBSCRIBE", "COPY 1", "UID MOVE 1", "RENAME x", "STATUS"] {
         for wrong in ["../x", "\"\"", "a//b", "x&", "{3+}\r\na\nb", "\"\u{e9}\""] {
             let tail = if verb == "STATUS" { " (UNSEEN)" } else { "" };
@@ -250,7 +274,7 @@ fn fetch_items_are_read_as_the_rfc_writes_them() {
         ),
     ];
     for (items, expected) in cases {
-        let fetch = Command::Fetch { set: set("1:*"), items: expected, since: None, uid: false };
+        let fetch = Command::Fetch { set: named("1:*"), items: expected, since: None, uid: false };
         assert_eq!(command(&format!("FETCH 1:* {items}")), fetch, "{items}");
     }
     let wrong = [
@@ -302,11 +326,13 @@ fn only_what_shows_a_body_marks_it_read() {
 fn sets_stay_ranges_and_numbers_stay_in_their_bits() {
     for text in ["1", "*", "1:*", "*:1", "5,3,1:2", "1:4294967295"] {
         assert!(
-            matches!(command(&format!("FETCH {text} UID")), Command::Fetch { set: s, .. } if s == set(text)),
+            matches!(command(&format!("FETCH {text} UID")), Command::Fetch { set: MessageSet::Named(s), .. } if s == set(text)),
             "{text}"
         );
     }
-    for text in ["0", "", "1,", ",1", "1:", ":1", "1:2:3", "4294967296", "-1", "1 :2", "$", "a"] {
+    for text in
+        ["0", "", "1,", ",1", "1:", ":1", "1:2:3", "4294967296", "-1", "1 :2", "$,1", "1,$", "$:2", "$$", "a"]
+    {
         assert_eq!(refused(&format!("FETCH {text} UID")).status, Status::Bad, "{text}");
     }
     let long = format!("FETCH {} UID", vec!["1:*"; 10_000].join(","));
@@ -316,7 +342,7 @@ fn sets_stay_ranges_and_numbers_stay_in_their_bits() {
 #[test]
 fn store_takes_flags_in_every_spelling_and_each_once() {
     let store = |kind, silent, flags: &[&'static str], uid| Command::Store {
-        set: set("1"),
+        set: named("1"),
         kind,
         silent,
         unchanged_since: None,
@@ -425,10 +451,11 @@ fn search_keys_become_a_small_tree() {
         assert_eq!(key(line), expected, "{line}");
     }
     let latin =
-        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7)
-            .unwrap()
-            .command;
-    assert_eq!(latin, Command::Search(Search { key: header("TO", "übel"), uid: true }));
+        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7).unwrap().command;
+    assert_eq!(
+        latin,
+        Command::Search(Search { key: header("TO", "übel"), uid: true, charset: true, returns: None })
+    );
     let wrong = [
         "",
         "()",
@@ -442,7 +469,6 @@ fn search_keys_become_a_small_tree() {
         "HEADER a",
         "(SEEN",
         "SEEN)",
-        "RETURN (ALL) SEEN",
         "TEXT",
         "KEYWORD (a)",
         "CHARSET UTF-8",
@@ -547,11 +573,48 @@ fn an_append_head_is_read_up_to_its_message() {
         (" x \"31-Feb-1996 02:44:25 -0700\" ", Err(Status::Bad)),
         (" x \"17-Jul-1996 24:44:25 -0700\" ", Err(Status::Bad)),
         (" x \"17-Jul-1996 02:44:25 -9900\" ", Err(Status::Bad)),
-        (" x UTF8 (~", Err(Status::Bad)),
+        (" x UTF8 (", Err(Status::Bad)),
     ];
     for (arguments, expected) in cases {
-        let got = append_head(arguments.as_bytes(), Names::Mutf7);
-        let got = got.map(|(mailbox, flags, date)| (mailbox, flags.len(), date)).map_err(|bad| bad.status);
-        assert_eq!(got, expected, "{arguments:?}");
+        let (verb, _) = Verb::read(b"append").unwrap();
+        let got = first_message(&verb, arguments.as_bytes(), false, Names::Mutf7).unwrap();
+        let got = got.map(|(old, mailbox, options)| {
+            assert_eq!((old, options.form), (None, Form::Literal));
+            (mailbox, options.flags.len(), options.date)
+        });
+        assert_eq!(got.map_err(|bad| bad.status), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn which_literal_of_a_command_is_a_message_and_in_what_form() {
+    let old = |number: u32, uid| Some(Replaced { number: NonZeroU32::new(number), uid });
+    let cases: [(&str, &str, bool, Option<Result<(Option<Replaced>, Form), Status>>); 20] = [
+        ("APPEND", " ", false, None),
+        ("APPEND", " INBOX ", true, Some(Ok((None, Form::Binary)))),
+        ("APPEND", " INBOX utf8 (", true, Some(Ok((None, Form::Utf8)))),
+        ("APPEND", " INBOX (\\Seen) UTF8 (", true, Some(Ok((None, Form::Utf8)))),
+        ("APPEND", " INBOX UTF8 (", false, Some(Err(Status::Bad))),
+        ("APPEND", " INBOX UTF8(", true, Some(Err(Status::Bad))),
+        ("APPEND", " INBOX UTF8 ( ", true, Some(Err(Status::Bad))),
+        ("REPLACE", " ", false, Some(Err(Status::Bad))),
+        ("REPLACE", " 4 ", false, None),
+        ("REPLACE", " 4 INBOX ", false, Some(Ok((old(4, false), Form::Literal)))),
+        ("replace", " * INBOX () ", false, Some(Ok((old(0, false), Form::Literal)))),
+        ("REPLACE", " 0 INBOX ", false, Some(Err(Status::Bad))),
+        ("REPLACE", " 4294967296 INBOX ", false, Some(Err(Status::Bad))),
+        ("REPLACE", " 1,2 INBOX ", false, Some(Err(Status::Bad))),
+        ("UID", " REPLACE 4 ", false, None),
+        ("UID", " replace 4 INBOX ", true, Some(Ok((old(4, true), Form::Binary)))),
+        ("UID", " REPLACE 4 a//b ", true, Some(Err(Status::No))),
+        ("UID", " COPY 4 ", true, None),
+        ("UID", " ", true, None),
+        ("SELECT", " ", true, None),
+    ];
+    for (verb, arguments, binary, expected) in cases {
+        let (word, _) = Verb::read(verb.as_bytes()).unwrap();
+        let got = first_message(&word, arguments.as_bytes(), binary, Names::Mutf7);
+        let got = got.map(|start| start.map(|(old, _, options)| (old, options.form)).map_err(|bad| bad.status));
+        assert_eq!(got, expected, "{verb}{arguments:?}");
     }
 }

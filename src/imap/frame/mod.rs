@@ -7,16 +7,17 @@
 
 mod announce;
 mod input;
+mod message;
 mod step;
 
 pub use step::{Limits, Line, Step};
 
 use bytes::BytesMut;
 
-use self::{announce::Announced, input::Input};
+use self::{announce::Announced, input::Input, message::Upload};
 use super::{
     bad::Bad,
-    command::{self, AppendHead, Command, Head, Tagged, login},
+    command::{self, Command, Head, Tagged, login},
     mailbox::Names,
     write::{Code, Status},
 };
@@ -55,11 +56,11 @@ enum State {
     /// Waiting for a literal that ends so many bytes into the command.
     Literal { end: usize },
     /// The session has to say whether it wants the message.
-    Asked { tag: String, size: u64, waits: bool },
-    /// Handing out the message; `ask` for it first.
-    Message { tag: String, left: u64, ask: bool },
-    /// The message is through, its CRLF is not.
-    MessageEnd { tag: String },
+    Asked(Upload),
+    /// Handing out the message.
+    Message(Upload),
+    /// The message is through, the line behind it is not.
+    MessageEnd(Upload),
     /// Dropping a literal of a refused command.
     DropLiteral { left: u64 },
     /// Dropping a line of a refused command.
@@ -99,7 +100,12 @@ impl Framer {
     /// Where the socket's bytes go, with room for some. Holds about 1 KiB while nothing is pending, and never more than
     /// the limit of a command and one read.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        self.input.buffer(matches!(self.state, State::Message { .. } | State::DropLiteral { .. }))
+        self.input.buffer(matches!(self.state, State::Message(_) | State::DropLiteral { .. }))
+    }
+
+    /// Bytes that were read and not used yet.
+    pub fn pending(&self) -> usize {
+        self.input.rest().len()
     }
 
     /// What there is in the bytes read so far. Never blocks; call again until it says [`Step::Read`].
@@ -110,13 +116,13 @@ impl Framer {
                 State::Command => self.gather(),
                 State::Literal { end } => self.literal(end),
                 // The session passed over its question: that is a no.
-                asked @ State::Asked { .. } => {
+                asked @ State::Asked(_) => {
                     self.state = asked;
                     self.reject();
                     None
                 }
-                State::Message { tag, left, ask } => self.message(tag, left, ask),
-                State::MessageEnd { tag } => self.message_end(tag),
+                State::Message(upload) => self.message(upload),
+                State::MessageEnd(upload) => self.message_end(upload),
                 State::DropLiteral { left } => self.drop_literal(left),
                 State::DropLine => self.drop_line(),
                 State::Impatient => {
@@ -150,25 +156,11 @@ impl Framer {
         line
     }
 
-    /// Takes the message of the APPEND just announced: it comes as [`Step::Chunk`]s, then [`Step::AppendEnd`] or
-    /// [`Step::Bad`].
-    pub fn accept(&mut self) {
-        if let State::Asked { tag, size, waits } = std::mem::replace(&mut self.state, State::Command) {
-            self.state = State::Message { tag, left: size, ask: waits };
-        }
-    }
-
-    /// Does not take the message, or not the rest of it. The session answers the command itself; what of the message
-    /// comes all the same is dropped.
-    pub fn reject(&mut self) {
-        match std::mem::replace(&mut self.state, State::Command) {
-            State::Asked { waits: true, .. } | State::Message { ask: true, .. } => self.after_unasked(),
-            State::Asked { size: left, .. } | State::Message { left, .. } => {
-                self.state = State::DropLiteral { left };
-            }
-            State::MessageEnd { .. } => self.state = State::DropLine,
-            other => self.state = other,
-        }
+    /// Takes what was read behind the command just given: it is no text but compressed (RFC 4978).
+    pub fn take_rest(&mut self) -> BytesMut {
+        let rest = BytesMut::from(self.input.rest());
+        self.input.consume(rest.len());
+        rest
     }
 
     fn max_line(&self) -> usize {
@@ -232,26 +224,17 @@ impl Framer {
             self.stray_password = literal.waits;
             return Some(self.drop_with(login, literal, end));
         }
-        if let Some(bad) = self.unwanted(head.verb.upper(), head.verb.is_known(), literal) {
+        let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
+        let message = command::first_message(&head.verb, before, literal.binary, self.names);
+        let replaces = head.verb.upper() != "APPEND";
+        if let Some(bad) = self.unwanted(head.verb.upper(), head.verb.is_known(), literal, message.is_some()) {
             let password = head.verb.upper() == "AUTHENTICATE" && literal.waits;
             let step = self.refuse(bad.to(&tag), literal, end);
             self.stray_password |= password;
             return step;
         }
-        let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
-        if head.verb.upper() == "APPEND" && before != b" " {
-            return match command::append_head(before, self.names) {
-                Err(bad) => self.refuse(bad.to(&tag), literal, end),
-                Ok(_) if literal.size > self.limits.append => {
-                    self.refuse(Bad::no(Code::TooBig, "The message is too large").to(&tag), literal, end)
-                }
-                Ok((mailbox, flags, date)) => {
-                    self.forget(end);
-                    let (size, waits) = (literal.size, literal.waits);
-                    self.state = State::Asked { tag: tag.clone(), size, waits };
-                    Some(Step::Append(AppendHead { tag, mailbox, flags, date, size, waits }))
-                }
-            };
+        if let Some(message) = message {
+            return self.first_message(Upload::new(tag, replaces), message, literal, end);
         }
         let largest = if self.signed_in { self.limits.literal } else { self.limits.literal_before_login };
         let size = usize::try_from(literal.size).unwrap_or(usize::MAX);
@@ -268,18 +251,15 @@ impl Framer {
     }
 
     /// Why this command may not have such a literal, whatever its size.
-    fn unwanted(&self, verb: &str, known: bool, literal: &Announced) -> Option<Bad> {
+    fn unwanted(&self, verb: &str, known: bool, literal: &Announced, message: bool) -> Option<Bad> {
         if !known {
             return Some(Bad::syntax("Unknown command"));
         }
-        if literal.binary && verb != "SETMETADATA" {
-            return Some(Bad::syntax("Binary literals are not offered"));
+        if literal.binary && !message && verb != "SETMETADATA" {
+            return Some(Bad::syntax("Only a message may be a binary literal"));
         }
-        if !literal.waits && literal.size > MAX_NON_SYNC {
-            return Some(Bad {
-                code: Some(Code::TooBig),
-                ..Bad::syntax("Literals over 4096 bytes must wait for +")
-            });
+        if let Some(bad) = hasty(literal) {
+            return Some(bad);
         }
         if verb == "AUTHENTICATE" || (!self.signed_in && verb != "ID") {
             return Some(Bad::syntax("No literal is taken here"));
@@ -332,47 +312,6 @@ impl Framer {
     fn after_unasked(&mut self) {
         self.dropped = 0;
         self.state = if self.input.rest().is_empty() { State::Command } else { State::Impatient };
-    }
-
-    fn message(&mut self, tag: String, left: u64, ask: bool) -> Option<Step> {
-        if ask {
-            self.state = State::Message { tag, left, ask: false };
-            return Some(Step::Continue);
-        }
-        if left == 0 {
-            self.state = State::MessageEnd { tag };
-            return None;
-        }
-        let Some(chunk) = self.input.take_chunk(left) else {
-            self.state = State::Message { tag, left, ask: false };
-            return Some(Step::Read);
-        };
-        let left = left.saturating_sub(chunk.len() as u64);
-        // Only BINARY's literals may hold NUL (RFC 3501 section 9, `CHAR8`; RFC 3516).
-        if memchr::memchr(0, &chunk).is_some() {
-            self.state = State::DropLiteral { left };
-            return Some(Step::Bad(Bad::no(Code::Cannot, "A message with NUL in it is not taken").to(&tag)));
-        }
-        self.state = State::Message { tag, left, ask: false };
-        Some(Step::Chunk(chunk))
-    }
-
-    /// Exactly CRLF may follow the message.
-    fn message_end(&mut self, tag: String) -> Option<Step> {
-        match self.input.rest() {
-            [b'\r', b'\n', ..] => {
-                self.forget(2);
-                Some(Step::AppendEnd)
-            }
-            [] | [b'\r'] => {
-                self.state = State::MessageEnd { tag };
-                Some(Step::Read)
-            }
-            _ => {
-                self.state = State::DropLine;
-                Some(Step::Bad(Bad::syntax("APPEND takes one message and nothing after it").to(&tag)))
-            }
-        }
     }
 
     fn drop_literal(&mut self, left: u64) -> Option<Step> {
@@ -436,6 +375,12 @@ impl Framer {
         self.gathered = 0;
         self.literals = 0;
     }
+}
+
+/// Large literals have to wait, messages too (RFC 7888 section 5).
+fn hasty(literal: &Announced) -> Option<Bad> {
+    let bad = Bad::syntax("Literals over 4096 bytes must wait for +");
+    (!literal.waits && literal.size > MAX_NON_SYNC).then_some(Bad { code: Some(Code::TooBig), ..bad })
 }
 
 #[cfg(test)]

@@ -158,36 +158,6 @@ fn astring(out: &mut BytesMut, entry: &str) {
     }
 }
 
-/// One `* SEARCH 2 5 ..` being written, piece by piece. Between two calls nothing else may be written.
-#[derive(Debug)]
-#[must_use = "a SEARCH response has to be ended"]
-pub struct SearchLine(());
-
-impl SearchLine {
-    /// `* SEARCH`
-    pub fn start(out: &mut BytesMut) -> Self {
-        out.extend_from_slice(b"* SEARCH");
-        Self(())
-    }
-
-    /// More numbers, each with a space before it.
-    pub fn numbers(&self, out: &mut BytesMut, numbers: &[u32]) {
-        for number in numbers {
-            put(out, format_args!(" {number}"));
-        }
-    }
-
-    /// ` (MODSEQ n)`, behind at least one number: the highest mod-sequence of the messages told (RFC 7162 section 3.1.6).
-    pub fn modseq(&self, out: &mut BytesMut, modseq: u64) {
-        put(out, format_args!(" (MODSEQ {modseq})"));
-    }
-
-    /// CRLF.
-    pub fn end(self, out: &mut BytesMut) {
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
 /// `* NAMESPACE ..`: one personal namespace without a prefix, no others (RFC 2342 section 5).
 pub fn namespace(out: &mut BytesMut) {
     put(out, format_args!("* NAMESPACE ((\"\" \"{SEPARATOR}\")) NIL NIL\r\n"));
@@ -271,12 +241,6 @@ mod tests {
         line
     }
 
-    fn search(out: &mut BytesMut, numbers: &[u32]) {
-        let line = SearchLine::start(out);
-        line.numbers(out, numbers);
-        line.end(out);
-    }
-
     #[test]
     fn every_line_is_as_its_rfc_says_and_another_codec_reads_it() {
         let sent =
@@ -330,8 +294,6 @@ mod tests {
                 written(|o| metadata_changed(o, Some("INBOX"), Names::Mutf7, &["/shared/comment".into()])),
                 "* METADATA INBOX /shared/comment\r\n",
             ),
-            (written(|o| search(o, &[2, 5])), "* SEARCH 2 5\r\n"),
-            (written(|o| search(o, &[])), "* SEARCH\r\n"),
             (written(|o| vanished(o, false, &[(405, 405), (407, 410)])), "* VANISHED 405,407:410\r\n"),
             (written(|o| vanished(o, true, &[(41, 41), (43, 116)])), "* VANISHED (EARLIER) 41,43:116\r\n"),
             (written(namespace), "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"),

@@ -31,19 +31,20 @@ impl Status {
     }
 }
 
-/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7162, RFC 7888.
+/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 3516, RFC 4978, RFC 6154, RFC 7162,
+/// RFC 7888.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Code<'a> {
     /// Must be shown to the person.
     Alert,
     /// CREATE or RENAME to a name that is taken.
     AlreadyExists,
-    /// Where APPEND put the message.
+    /// Where APPEND put the messages.
     AppendUid {
         /// The mailbox's UIDVALIDITY.
         uid_validity: u32,
-        /// The message's new UID.
-        uid: u32,
+        /// The messages' new UIDs, in their order; at least one.
+        uids: Vec<u32>,
     },
     /// The token was not believed.
     AuthenticationFailed,
@@ -55,6 +56,8 @@ pub enum Code<'a> {
     BadEvent,
     /// Never possible, whatever is tried.
     Cannot,
+    /// COMPRESS for the second time (RFC 4978 section 3).
+    CompressionActive,
     /// The capability list, inside a status response.
     Capability {
         /// Once login is done: the largest message APPEND takes, in bytes.
@@ -85,6 +88,13 @@ pub enum Code<'a> {
     HasChildren,
     /// Everything up to this mod-sequence was told (RFC 7162 section 3.1.2.1).
     HighestModseq(u64),
+    /// A command takes its time (RFC 9585).
+    InProgress {
+        /// The command's tag.
+        tag: &'a str,
+        /// What is done, of how much; none where that cannot be said.
+        done: Option<(u64, u64)>,
+    },
     /// Locked by another session.
     InUse,
     /// A limit of ours.
@@ -132,6 +142,8 @@ pub enum Code<'a> {
     UidValidity(u32),
     /// Something we depend on is out of reach; try again later.
     Unavailable,
+    /// A part's transfer encoding is not known (RFC 3516).
+    UnknownCte,
     /// The first message without `\Seen`.
     Unseen(u32),
     /// CREATE with a special use that cannot be had (RFC 6154).
@@ -146,8 +158,9 @@ pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
             "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC QUOTA QUOTA=RES-STORAGE \
-             QUOTA=RES-MESSAGE METADATA NOTIFY APPENDLIMIT={most}"
+             LIST-EXTENDED LIST-STATUS STATUS=SIZE \
+             CONDSTORE QRESYNC \
+             BINARY MULTIAPPEND REPLACE PREVIEW COMPRESS=DEFLATE APPENDLIMIT={most}"
         )
         .into(),
         None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
@@ -209,7 +222,10 @@ fn plain(out: &mut BytesMut, text: &str, limit: usize) {
 
 fn put_code(out: &mut BytesMut, code: &Code<'_>) {
     let word = match code {
-        Code::AppendUid { uid_validity, uid } => return put(out, format_args!("APPENDUID {uid_validity} {uid}")),
+        Code::AppendUid { uid_validity, uids } => {
+            put(out, format_args!("APPENDUID {uid_validity} "));
+            return put_runs(out, uids);
+        }
         Code::Capability { append } => return put(out, format_args!("CAPABILITY {}", capabilities(*append))),
         Code::CopyUid { uid_validity, source, target } => {
             put(out, format_args!("COPYUID {uid_validity} "));
@@ -217,6 +233,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
             out.extend_from_slice(b" ");
             return put_runs(out, target);
         }
+        Code::InProgress { tag, done } => return put_progress(out, tag, *done),
         Code::PermanentFlags { flags, new_keywords } => {
             let star = if *new_keywords { Some("\\*") } else { None };
             out.extend_from_slice(b"PERMANENTFLAGS ");
@@ -242,6 +259,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::BadCharset => "BADCHARSET (UTF-8 US-ASCII)",
         Code::Cannot => "CANNOT",
         Code::ClientBug => "CLIENTBUG",
+        Code::CompressionActive => "COMPRESSIONACTIVE",
         Code::ContactAdmin => "CONTACTADMIN",
         Code::Closed => "CLOSED",
         Code::Corruption => "CORRUPTION",
@@ -260,9 +278,25 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::TooBig => "TOOBIG",
         Code::TryCreate => "TRYCREATE",
         Code::Unavailable => "UNAVAILABLE",
+        Code::UnknownCte => "UNKNOWN-CTE",
         Code::UseAttr => "USEATTR",
     };
     out.extend_from_slice(word.as_bytes());
+}
+
+/// `INPROGRESS ("tag" 175 1000)`. A `]` in the tag would end the code too early for some programs: then without.
+fn put_progress(out: &mut BytesMut, tag: &str, done: Option<(u64, u64)>) {
+    out.extend_from_slice(b"INPROGRESS");
+    if tag.contains(']') {
+        return;
+    }
+    out.extend_from_slice(b" (");
+    super::string(out, tag.as_bytes());
+    match done {
+        // More than all is never told (RFC 9585 section 4).
+        Some((done, all)) if all > 0 => put(out, format_args!(" {} {all})", done.min(all))),
+        _ => out.extend_from_slice(b" NIL NIL)"),
+    }
 }
 
 /// UIDs in the order given, ascending runs as `a:b` (RFC 4315 section 3: the order of both sets must match).
@@ -296,7 +330,8 @@ mod tests {
         let flags = ["\\Seen", "$Junk"];
         let cases = [
             (Code::Alert, "ALERT"),
-            (Code::AppendUid { uid_validity: 7, uid: 9 }, "APPENDUID 7 9"),
+            (Code::AppendUid { uid_validity: 7, uids: vec![9] }, "APPENDUID 7 9"),
+            (Code::AppendUid { uid_validity: 7, uids: vec![9, 10, 11, 13] }, "APPENDUID 7 9:11,13"),
             (
                 Code::CopyUid { uid_validity: 7, source: &[1, 2, 3, 9], target: &[4, 6, 7, 8] },
                 "COPYUID 7 1:3,9 4,6:8",
@@ -307,6 +342,11 @@ mod tests {
             (Code::HighestModseq(715_194_045_007), "HIGHESTMODSEQ 715194045007"),
             (Code::Modified([7, 9].into_iter().collect()), "MODIFIED 7,9"),
             (Code::Closed, "CLOSED"),
+            (Code::InProgress { tag: "a1", done: Some((175, 1000)) }, "INPROGRESS (\"a1\" 175 1000)"),
+            (Code::InProgress { tag: "a1", done: Some((7, 5)) }, "INPROGRESS (\"a1\" 5 5)"),
+            (Code::InProgress { tag: "a1", done: None }, "INPROGRESS (\"a1\" NIL NIL)"),
+            (Code::InProgress { tag: "a1", done: Some((0, 0)) }, "INPROGRESS (\"a1\" NIL NIL)"),
+            (Code::InProgress { tag: "a]1", done: Some((1, 2)) }, "INPROGRESS"),
             (Code::UidNext(5), "UIDNEXT 5"),
             (Code::UidValidity(5), "UIDVALIDITY 5"),
             (Code::Unseen(5), "UNSEEN 5"),

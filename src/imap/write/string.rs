@@ -24,17 +24,35 @@ pub fn string(out: &mut BytesMut, value: &[u8]) {
         return quoted(out, value);
     }
     literal_head(out, value.len() as u64);
-    for (at, piece) in value.split(|b| *b == 0).enumerate() {
-        if at > 0 {
-            out.extend_from_slice(b"?");
-        }
-        out.extend_from_slice(piece);
+    octets(out, value);
+}
+
+/// Octets of a literal. NUL, which only BINARY's may hold (RFC 3501 section 9, `CHAR8`), goes out as `?`.
+pub fn octets(out: &mut BytesMut, octets: &[u8]) {
+    let mut rest = octets;
+    while let Some((before, after)) =
+        memchr::memchr(0, rest).and_then(|at| Some((rest.get(..at)?, rest.get(at + 1..)?)))
+    {
+        out.extend_from_slice(before);
+        out.extend_from_slice(b"?");
+        rest = after;
     }
+    out.extend_from_slice(rest);
+}
+
+/// A number.
+pub fn number(out: &mut BytesMut, number: u64) {
+    put(out, format_args!("{number}"));
 }
 
 /// `{n}` and CRLF: the caller sends exactly `octets` bytes next.
 pub fn literal_head(out: &mut BytesMut, octets: u64) {
     put(out, format_args!("{{{octets}}}\r\n"));
+}
+
+/// `~{n}` and CRLF (RFC 3516 section 4.3): as [`literal_head`], and the bytes may be any.
+pub fn binary_head(out: &mut BytesMut, octets: u64) {
+    put(out, format_args!("~{{{octets}}}\r\n"));
 }
 
 /// A mailbox name, given in UTF-8: bare where that is plainly safe, else quoted.

@@ -16,6 +16,7 @@ mod crowd;
 mod extras;
 mod faults;
 mod folders;
+mod replace;
 mod resync;
 mod sessions;
 

@@ -34,7 +34,7 @@ pub struct Stored {
 }
 
 impl View {
-    fn writable(&self) -> Result<(), MailError> {
+    pub(in crate::maildir) fn writable(&self) -> Result<(), MailError> {
         if self.mode == Mode::ReadOnly { Err(MailError::ReadOnly) } else { Ok(()) }
     }
 

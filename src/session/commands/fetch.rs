@@ -6,17 +6,19 @@ use std::ops::Range;
 use bytes::BytesMut;
 
 use super::{
+    binary,
     digest::{self, Digest, Digester, Needs},
     messages::gone,
-    news::flag_names,
+    news::{Selected, flag_names},
+    preview::preview,
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
 };
 use crate::imap::{
-    command::{FetchItem, Section, SectionText, SequenceSet, Since},
-    set::{self, Ranges},
-    write::{self, FetchLine},
+    command::{FetchItem, Section, SectionText, Since},
+    set::{self, MessageSet},
+    write::{self, Code, FetchLine},
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Meta, Mode, View};
 use crate::message::{self, Keep};
@@ -28,19 +30,26 @@ const SEEN_BATCH: usize = 100;
 const BATCH: usize = 256;
 /// What is in memory as a whole is put into the output in pieces of this size. In bytes.
 const PIECE: usize = 16 * 1024;
+/// Largest message that is read for a lazy preview (RFC 8970 section 3.2): for others it is not there. In bytes.
+const LAZY_MOST: u64 = 256 * 1024;
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     items: &[FetchItem],
     since: Option<Since>,
     uid: bool,
 ) -> Answer {
-    let Some(mut numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(mut numbers) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let view = &mut selected.view;
     if let Some(since) = since {
         if since.vanished {
-            let asked: Vec<_> = set::uids(set, view.uid(view.len())).iter().collect();
+            let asked = match set {
+                MessageSet::Named(set) => set::uids(set, view.uid(view.len())),
+                MessageSet::Saved => selected.saved.clone(),
+            };
+            let asked: Vec<_> = asked.iter().collect();
             write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
         }
         numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
@@ -52,8 +61,9 @@ pub(super) async fn fetch(
         reads: items.iter().any(needs_bytes),
         condstore: dialog.enabled.condstore,
         sees: view.mode() == Mode::ReadWrite && items.iter().any(FetchItem::sets_seen),
+        lazy: items.contains(&FetchItem::Preview { lazy: true }),
     };
-    let mut failed = None;
+    let (mut failed, mut unknown) = (None, false);
     let mut seen = Vec::new();
     let mut many = Many::new(Needs::of_all(items).filter(|_| !ask.sees), numbers.numbers());
     while let Some(number) = many.next(dialog, view, &ask).await? {
@@ -61,6 +71,7 @@ pub(super) async fn fetch(
         match one(dialog, view, number, &ask).await? {
             Told::Seen => seen.push(number),
             Told::All => {}
+            Told::Unknown => unknown = true,
             Told::Nothing(MailError::Gone { .. }) if uid => {}
             Told::Nothing(error) => failed = Some(error),
         }
@@ -72,6 +83,7 @@ pub(super) async fn fetch(
     }
     failed = store_seen(view, &mut seen, ask.condstore).await.or(failed);
     Ok(match failed {
+        None if unknown => Reply::no(Code::UnknownCte, "Some of the parts are encoded in an unknown way"),
         None => Reply::ok("FETCH done"),
         Some(MailError::Gone { .. }) => gone(dialog),
         Some(error) => refuse(dialog, &error),
@@ -218,14 +230,6 @@ fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta
     }
 }
 
-/// The messages a set means; none if it names a message number that does not exist.
-pub(super) fn numbers(view: &View, set: &SequenceSet, uid: bool) -> Option<Ranges> {
-    if uid {
-        return Some(set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0)));
-    }
-    set::numbers(set, view.len()).ok()
-}
-
 /// Stores what the peer has been told already; the next command comes after it.
 ///
 /// With `condstore` the news tell the new mod-sequences, which were not there yet to be told (RFC 7162 section 3.2.4).
@@ -251,6 +255,8 @@ struct Ask<'a> {
     condstore: bool,
     /// The message counts as read after it.
     sees: bool,
+    /// A preview is asked for where it takes no time.
+    lazy: bool,
 }
 
 /// What the peer was told of one message.
@@ -261,15 +267,24 @@ enum Told {
     Seen,
     /// Nothing: the store refused.
     Nothing(MailError),
+    /// Nothing: a part cannot be decoded.
+    Unknown,
 }
 
 async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Result<Told, Ending> {
     let mut source = None;
-    if ask.reads {
-        source = match Source::open(view, number, ask.look, &dialog.link.house.limits.message).await {
+    let at_once = ask.lazy && view.message(number).is_some_and(|meta| meta.size <= LAZY_MOST);
+    let look = if at_once { Look::Parts } else { ask.look };
+    if ask.reads || at_once {
+        source = match Source::open(view, number, look, &dialog.link.house.limits.message).await {
             Ok(source) => Some(source),
             Err(error) => return Ok(Told::Nothing(error)),
         };
+    }
+    if let Some(source) = &source
+        && ask.items.iter().any(|item| binary::is_unknown(source, item))
+    {
+        return Ok(Told::Unknown);
     }
     let Some(mut meta) = view.message(number) else {
         return Ok(Told::Nothing(MailError::Gone { uid: view.uid(number).unwrap_or(0) }));
@@ -291,6 +306,14 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
     for item in ask.items {
         let out = &mut dialog.link.wire.out;
         match (item, &mut source) {
+            (FetchItem::Preview { .. }, source) => {
+                line.item(out, "PREVIEW");
+                let text = match source.as_mut().filter(|source| source.has_parts()) {
+                    Some(source) => preview(source).await.map(Some).map_err(Ending::Broken)?,
+                    None => None,
+                };
+                write::nstring(&mut dialog.link.wire.out, text.as_deref().map(str::as_bytes));
+            }
             (item, Some(source)) if needs_bytes(item) => from_inside(dialog, &mut line, item, source).await?,
             (item, _) => known(out, &mut line, item, &meta),
         }
@@ -345,6 +368,15 @@ async fn from_inside(
             line.section(out, section, partial.map(|(origin, _)| origin));
             body_section(dialog, source, section, *partial).await?;
         }
+        FetchItem::Binary { part, partial, .. } => {
+            line.binary(out, part, partial.map(|(origin, _)| origin), false);
+            binary::octets(dialog, source, part, *partial).await?;
+        }
+        FetchItem::BinarySize { part } => {
+            line.binary(out, part, None, true);
+            let size = binary::size(source, part).await?;
+            write::number(&mut dialog.link.wire.out, size);
+        }
         // Of what is known of the message `one` tells.
         _ => {}
     }
@@ -363,7 +395,9 @@ async fn body(dialog: &mut Dialog, source: &Source, extended: bool) -> Result<()
 fn look(item: &FetchItem) -> Look {
     match item {
         FetchItem::Envelope | FetchItem::Rfc822Header | FetchItem::Rfc822Text => Look::Header,
-        FetchItem::Body | FetchItem::BodyStructure => Look::Parts,
+        FetchItem::Body | FetchItem::BodyStructure | FetchItem::Preview { lazy: false } => Look::Parts,
+        FetchItem::Binary { part, .. } | FetchItem::BinarySize { part } if part.is_empty() => Look::Nowhere,
+        FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => Look::Parts,
         FetchItem::Section { section, .. } if !section.part.is_empty() => Look::Parts,
         FetchItem::Section { section, .. } if section.text == SectionText::All => Look::Nowhere,
         FetchItem::Section { .. } => Look::Header,
@@ -373,7 +407,8 @@ fn look(item: &FetchItem) -> Look {
 
 fn needs_bytes(item: &FetchItem) -> bool {
     use FetchItem::{EmailId, Flags, InternalDate, Modseq, SaveDate, Size, ThreadId, Uid};
-    !matches!(item, Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId)
+    let lazy = matches!(item, FetchItem::Preview { lazy: true });
+    !lazy && !matches!(item, Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId)
 }
 
 async fn body_section(
@@ -397,7 +432,7 @@ async fn body_section(
     let bytes = fields.get(within(wanted)).unwrap_or_default();
     write::literal_head(&mut dialog.link.wire.out, bytes.len() as u64);
     for piece in bytes.chunks(PIECE) {
-        dialog.link.wire.out.extend_from_slice(piece);
+        write::octets(&mut dialog.link.wire.out, piece);
         dialog.link.wire.push().await?;
     }
     Ok(())
@@ -424,7 +459,7 @@ async fn stream(dialog: &mut Dialog, reader: &mut MessageReader, range: Range<u6
     reader.select(range);
     while let Some(chunk) = reader.next().await.map_err(Ending::Broken)? {
         left = left.saturating_sub(chunk.len() as u64);
-        dialog.link.wire.out.extend_from_slice(&chunk);
+        write::octets(&mut dialog.link.wire.out, &chunk);
         dialog.link.wire.push().await?;
         tokio::task::consume_budget().await;
     }

@@ -1,17 +1,17 @@
 //! STORE, COPY, MOVE and EXPUNGE with their UID forms (RFC 3501 section 6.4, RFC 4315, RFC 6851, RFC 7162).
 
 use super::{
-    fetch::numbers,
+    long::Long,
     news::{Selected, Wish, flag_names, split_flags},
     reply::{Answer, Copied, Reply, refuse},
 };
 use crate::imap::{
-    command::{Flag, SequenceSet, StoreType},
+    command::{Flag, StoreType},
     mailbox::MailboxName,
-    set,
+    set::MessageSet,
     write::{self, Code, FetchLine, Status},
 };
-use crate::maildir::{FlagOp, MailError, Mode, Stored, View};
+use crate::maildir::{FlagOp, MailError, Mode, Stored};
 use crate::session::login::Dialog;
 
 /// What STORE is to do.
@@ -25,11 +25,11 @@ pub(super) struct Change<'a> {
 pub(super) async fn store(
     dialog: &mut Dialog,
     selected: &mut Selected,
-    set: &SequenceSet,
+    set: &MessageSet,
     change: &Change<'_>,
     uid: bool,
 ) -> Answer {
-    let Some(chosen) = numbers(&selected.view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(chosen) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
     let op = match change.kind {
         StoreType::Replace => FlagOp::Replace,
         StoreType::Add => FlagOp::Add,
@@ -83,16 +83,15 @@ pub(super) async fn store(
 }
 
 /// EXPUNGE, or UID EXPUNGE with its set; the news name the messages.
-pub(super) async fn expunge(dialog: &mut Dialog, selected: &mut Selected, set: Option<&SequenceSet>) -> Answer {
-    let view = &mut selected.view;
-    if view.mode() == Mode::ReadOnly {
+pub(super) async fn expunge(dialog: &mut Dialog, selected: &mut Selected, set: Option<&MessageSet>) -> Answer {
+    if selected.view.mode() == Mode::ReadOnly {
         return Ok(refuse(dialog, &MailError::ReadOnly));
     }
     let only: Option<Vec<u32>> = set.map(|set| {
-        let numbers = set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0));
-        numbers.numbers().filter_map(|number| view.uid(number)).collect()
+        let numbers = selected.numbers(set, true).unwrap_or_default();
+        numbers.numbers().filter_map(|number| selected.view.uid(number)).collect()
     });
-    match view.expunge(only.as_deref()).await {
+    match selected.view.expunge(only.as_deref()).await {
         Ok(count) => removed(dialog, selected, count, Reply::ok("EXPUNGE done")).await,
         Err(error) => Ok(refuse(dialog, &error)),
     }
@@ -110,14 +109,16 @@ async fn removed(dialog: &mut Dialog, selected: &mut Selected, count: usize, rep
 
 pub(super) async fn copy(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     mailbox: &MailboxName,
     uid: bool,
+    tag: &str,
 ) -> Answer {
-    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(chosen) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
     let chosen: Vec<u32> = chosen.numbers().collect();
-    match view.copy(&chosen, mailbox.as_str()).await {
+    let copied = selected.view.copy(&chosen, mailbox.as_str());
+    match Long::new(dialog, tag, None).finish(dialog, copied).await? {
         Ok(copied) => Ok(Reply { copied: Copied::new(copied), ..Reply::ok("COPY done") }),
         Err(error) => Ok(refuse(dialog, &error)),
     }
@@ -127,14 +128,15 @@ pub(super) async fn copy(
 pub(super) async fn r#move(
     dialog: &mut Dialog,
     selected: &mut Selected,
-    set: &SequenceSet,
+    set: &MessageSet,
     mailbox: &MailboxName,
     uid: bool,
+    tag: &str,
 ) -> Answer {
-    let view = &mut selected.view;
-    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(chosen) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
     let chosen: Vec<u32> = chosen.numbers().collect();
-    match view.move_to(&chosen, mailbox.as_str()).await {
+    let moved = selected.view.move_to(&chosen, mailbox.as_str());
+    match Long::new(dialog, tag, None).finish(dialog, moved).await? {
         Ok(copied) => {
             let count = copied.uids.len();
             if let Some(copied) = Copied::new(copied) {

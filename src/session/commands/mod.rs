@@ -2,30 +2,39 @@
 //! the open view or the owner's mail, never a stage it has to check. Called by `login`.
 
 mod append;
+mod batch;
+mod binary;
+mod compress;
 mod digest;
 mod enable;
 mod fetch;
 mod folders;
+mod header;
 mod idle;
 mod list;
+mod long;
 mod messages;
 mod metadata;
 mod modseq;
 mod news;
 mod notify;
+mod preview;
 mod quota;
 mod reply;
 mod search;
 mod select;
+mod sort;
 mod source;
 mod structure;
+mod thread;
 
 use std::sync::Arc;
 
 use super::{Ending, login::Dialog};
 use crate::imap::{
-    command::{Command, SearchKey, StatusItem, Tagged},
+    command::{AppendHead, Command, Replaced, Search, SearchKey, StatusItem, Tagged},
     frame::Step,
+    set::Ranges,
     write::{self, Code, Status},
 };
 use crate::maildir::{MailError, Maildir};
@@ -101,20 +110,19 @@ impl Stay<'_> {
                 };
             }
             Step::Continue => write::continuation(&mut self.dialog.link.wire.out, "Ready"),
-            Step::Bad(bad) => self.dialog.misunderstood(&bad)?,
+            Step::Bad(bad) => {
+                if let Stage::Open(selected) = &mut self.stage
+                    && bad.unsaves
+                {
+                    selected.saved = Ranges::default();
+                }
+                self.dialog.misunderstood(&bad)?;
+            }
             // Pieces of a message come only while `append` asks for them.
-            Step::Chunk(_) | Step::AppendEnd => {}
+            Step::Chunk(_) | Step::NextMessage(_) | Step::AppendEnd => {}
             Step::Append(head) => {
                 self.dialog.link.may_go_on()?;
-                self.dialog.link.note_command("APPEND");
-                let tag = head.tag.clone();
-                if self.rights == Rights::Read {
-                    self.dialog.framer.reject();
-                    return Box::pin(self.answer(&tag, only_reading(), Telling::ALL)).await;
-                }
-                self.renew_quota();
-                let reply = Box::pin(append::append(self.dialog, &self.mail, head)).await?;
-                Box::pin(self.answer(&tag, reply, Telling::ALL)).await?;
+                Box::pin(self.append(head)).await?;
             }
             Step::Command(Tagged { tag, command }) => {
                 self.dialog.link.may_go_on()?;
@@ -131,6 +139,33 @@ impl Stay<'_> {
         let house = &self.dialog.link.house;
         let quota = house.gate.store().read(|directory| directory.quota_of(&self.owner));
         house.mail.limit(&self.owner, quota);
+    }
+
+    /// APPEND and REPLACE.
+    async fn append(&mut self, head: AppendHead) -> Result<(), Ending> {
+        let tag = head.tag.clone();
+        let word = match head.replaces {
+            None => "APPEND",
+            Some(Replaced { uid: false, .. }) => "REPLACE",
+            Some(Replaced { uid: true, .. }) => "UID REPLACE",
+        };
+        self.dialog.link.note_command(word);
+        if self.rights == Rights::Read {
+            self.dialog.framer.reject();
+            return self.answer(&tag, only_reading(), Telling::ALL).await;
+        }
+        self.renew_quota();
+        let reply = match head.replaces {
+            None => append::append(self.dialog, &self.mail, head).await?,
+            Some(old) => {
+                let selected = match &mut self.stage {
+                    Stage::Open(selected) => Some(&mut **selected),
+                    Stage::Admitted => None,
+                };
+                append::replace(self.dialog, &self.mail, selected, old, head).await?
+            }
+        };
+        self.answer(&tag, reply, Telling::ALL).await
     }
 
     async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
@@ -208,6 +243,7 @@ impl Stay<'_> {
             (Command::SetMetadata { mailbox, values }, _) => {
                 Box::pin(metadata::set(dialog, mail, user, mailbox.as_ref(), values)).await?
             }
+            (Command::Compress, _) => return Box::pin(compress::compress(dialog, tag)).await,
             (Command::Namespace, _) => {
                 write::namespace(&mut dialog.link.wire.out);
                 Reply::ok("NAMESPACE done")
@@ -268,19 +304,21 @@ impl Stay<'_> {
             (command, Stage::Open(selected)) => match command {
                 Command::Expunge(set) => messages::expunge(dialog, selected, set.as_ref()).await?,
                 // Boxed, or an idle session would hold their room too.
-                Command::Search(search) => Box::pin(search::search(dialog, &selected.view, &search)).await?,
+                Command::Search(search) => Box::pin(search::search(dialog, selected, &search, tag)).await?,
+                Command::Sort(sort) => Box::pin(sort::sort(dialog, selected, &sort, tag)).await?,
+                Command::Thread(thread) => Box::pin(thread::thread(dialog, selected, &thread, tag)).await?,
                 Command::Fetch { set, items, since, uid } => {
-                    Box::pin(fetch::fetch(dialog, &mut selected.view, &set, &items, since, uid)).await?
+                    Box::pin(fetch::fetch(dialog, selected, &set, &items, since, uid)).await?
                 }
                 Command::Store { set, kind, silent, unchanged_since, flags, uid } => {
                     let change = messages::Change { kind, silent, unchanged_since, flags: &flags };
                     Box::pin(messages::store(dialog, selected, &set, &change, uid)).await?
                 }
                 Command::Copy { set, mailbox, uid } => {
-                    messages::copy(dialog, &mut selected.view, &set, &mailbox, uid).await?
+                    Box::pin(messages::copy(dialog, selected, &set, &mailbox, uid, tag)).await?
                 }
                 Command::Move { set, mailbox, uid } => {
-                    messages::r#move(dialog, selected, &set, &mailbox, uid).await?
+                    Box::pin(messages::r#move(dialog, selected, &set, &mailbox, uid, tag)).await?
                 }
                 _ => Reply::bad("Not now"),
             },
@@ -342,6 +380,7 @@ fn only_reads(command: &Command) -> bool {
         | Command::Logout
         | Command::Id(_)
         | Command::Enable(_)
+        | Command::Compress
         | Command::Login { .. }
         | Command::Authenticate { .. }
         | Command::Select { .. }
@@ -361,6 +400,8 @@ fn only_reads(command: &Command) -> bool {
         | Command::Close
         | Command::Unselect
         | Command::Search(_)
+        | Command::Sort(_)
+        | Command::Thread(_)
         | Command::Fetch { .. } => true,
         Command::Create { .. }
         | Command::Delete(_)
@@ -375,12 +416,15 @@ fn only_reads(command: &Command) -> bool {
     }
 }
 
-/// No message number may change under these three (RFC 3501 section 7.4.1); their UID forms do not mind, unless they name
-/// messages by number (RFC 7162 section 3.2.10.2).
+/// No message number may change under these (RFC 3501 section 7.4.1, RFC 5256 section 3); their UID forms do not mind,
+/// unless they name messages by number (RFC 7162 section 3.2.10.2).
 fn may_expunge(command: &Command) -> bool {
+    let by_uid = |search: &Search| search.uid && !search.key.any(&|key| matches!(key, SearchKey::Numbers(_)));
     match command {
         Command::Fetch { uid, .. } | Command::Store { uid, .. } => *uid,
-        Command::Search(search) => search.uid && !search.key.any(&|key| matches!(key, SearchKey::Numbers(_))),
+        Command::Search(search) => by_uid(search),
+        Command::Sort(sort) => by_uid(&sort.search),
+        Command::Thread(thread) => by_uid(&thread.search),
         _ => true,
     }
 }
@@ -395,6 +439,8 @@ fn is_about_messages(command: &Command) -> bool {
             | Command::Notify(_)
             | Command::Expunge(_)
             | Command::Search(_)
+            | Command::Sort(_)
+            | Command::Thread(_)
             | Command::Fetch { .. }
             | Command::Store { .. }
             | Command::Copy { .. }

@@ -26,6 +26,8 @@ pub(super) fn is_enabling(command: &Command) -> bool {
         Command::Fetch { items, .. } => items.contains(&FetchItem::Modseq),
         Command::Store { unchanged_since, .. } => unchanged_since.is_some(),
         Command::Search(search) => search.key.any(&modseq),
+        Command::Sort(sort) => sort.search.key.any(&modseq),
+        Command::Thread(thread) => thread.search.key.any(&modseq),
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::{fetch, modseq};
 use crate::imap::{
     command::{Flag, NotifySelected, SequenceSet},
-    set::Ranges,
+    set::{self, MessageSet, Ranges},
     write::{self, Code, FetchLine, Status},
 };
 use crate::maildir::{Flags, Meta, Mode, Update, View};
@@ -36,6 +36,8 @@ impl<'a> Wish<'a> {
 /// The open mailbox.
 pub(super) struct Selected {
     pub(super) view: View,
+    /// UIDs that `$` means: what the last search with SAVE found (RFC 5182).
+    pub(super) saved: Ranges,
     /// How many keywords FLAGS has named.
     keywords: usize,
     /// HIGHESTMODSEQ was told lower than the mod-sequences of messages, because removals had to wait.
@@ -45,7 +47,17 @@ pub(super) struct Selected {
 impl Selected {
     /// Nothing has been told yet.
     pub(super) fn new(view: View) -> Self {
-        Self { view, keywords: usize::MAX, behind: false }
+        Self { view, saved: Ranges::default(), keywords: usize::MAX, behind: false }
+    }
+
+    /// The messages a set means, by number; none if it names a message number that does not exist.
+    pub(super) fn numbers(&self, set: &MessageSet, uid: bool) -> Option<Ranges> {
+        let (count, uid_of) = (self.view.len(), |number| self.view.uid(number).unwrap_or(0));
+        match set {
+            MessageSet::Saved => Some(set::known_uids_to_numbers(&self.saved, count, uid_of)),
+            MessageSet::Named(set) if uid => Some(set::uids_to_numbers(set, count, uid_of)),
+            MessageSet::Named(set) => set::numbers(set, count).ok(),
+        }
     }
 
     /// FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1), if keywords came since they were told.
