@@ -4,7 +4,7 @@
 //! ```text
 //! DATA_DIR/mail/example.com/ann/          INBOX, and the owner's directory
 //!   cur/ new/ tmp/                        messages, one a file; flags are letters of the file's name
-//!   portcullis-index                      UIDVALIDITY, UIDs, keywords, sizes: `record`, `index`
+//!   portcullis-index                      UIDVALIDITY, UIDs, keywords, sizes, what was removed: `record`, `index`
 //!   portcullis-cache                      what was found inside messages: `cache`
 //!   portcullis-uidvalidity                the last UIDVALIDITY given out
 //!   portcullis-subscriptions              what the user wants to see

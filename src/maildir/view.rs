@@ -208,9 +208,9 @@ impl View {
         self.held_back
     }
 
-    /// The UIDs that the last [`View::sync`] told to be gone, ascending.
-    pub fn removed(&self) -> &[u32] {
-        &self.removed
+    /// The UIDs that the last [`View::sync`] told to be gone, ascending; handed out once.
+    pub fn take_removed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.removed)
     }
 
     /// Which of the sequence numbers belong to messages that changed after the mod-sequence `since`.
@@ -351,7 +351,7 @@ impl View {
             return Vec::new();
         }
         self.told = version;
-        self.removed.clear();
+        self.removed = Vec::new();
         let mut updates = Vec::new();
         let folder = Arc::clone(&self.folder);
         if folder.is_gone() {
@@ -413,7 +413,8 @@ impl View {
             self.told_all = self.seen;
             self.uid_next = state.marks.uid_next;
         }
-        self.own.clear();
+        // Not kept for the next time: most sessions are idle.
+        self.own = Vec::new();
     }
 
     fn add_recent(&mut self, first: u32, end: u32) {

@@ -14,8 +14,8 @@ use nom::{
 use super::{
     Command,
     grammar::{
-        Fault, Parsed, astring, atom, bare_flags, flag_list, list0, list1, mailbox, message_set, number64, sp, whole,
-        word,
+        Fault, Parsed, astring, atom, bare_flags, flag_list, list0, list1, mailbox, message_set, number64, sp,
+        whole, word,
     },
 };
 use crate::imap::mailbox::{MailboxName, Names};

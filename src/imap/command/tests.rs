@@ -451,7 +451,9 @@ fn search_keys_become_a_small_tree() {
         assert_eq!(key(line), expected, "{line}");
     }
     let latin =
-        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7).unwrap().command;
+        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7)
+            .unwrap()
+            .command;
     assert_eq!(
         latin,
         Command::Search(Search { key: header("TO", "übel"), uid: true, charset: true, returns: None })

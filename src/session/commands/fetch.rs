@@ -9,6 +9,7 @@ use super::{
     binary,
     digest::{self, Digest, Digester, Needs},
     messages::gone,
+    modseq,
     news::{Selected, flag_names},
     preview::preview,
     reply::{Answer, Reply, refuse},
@@ -52,7 +53,7 @@ pub(super) async fn fetch(
             let asked: Vec<_> = asked.iter().collect();
             write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
         }
-        numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
+        numbers = modseq::changed_since(view, numbers.numbers(), since.modseq).await.into_iter().collect();
     }
     let ask = Ask {
         items,

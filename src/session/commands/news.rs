@@ -100,8 +100,8 @@ impl Selected {
         }
         self.tell_flags(&mut dialog.link.wire.out);
         let enabled = dialog.enabled;
+        let removed: Ranges = self.view.take_removed().into_iter().collect();
         if enabled.qresync {
-            let removed: Ranges = self.view.removed().iter().copied().collect();
             write::vanished(&mut dialog.link.wire.out, false, &removed.iter().collect::<Vec<_>>());
         }
         for update in updates {
@@ -116,8 +116,8 @@ impl Selected {
                 Update::Flags(number) => {
                     if let Some(meta) = self.view.message(number) {
                         let mut line = FetchLine::start(out, number);
-                        // Else without the UID: mbsync takes an unasked FETCH with one for a message it asked for. In
-                        // IMAP4rev2 it has to be there (RFC 9051 section 7.5.2), and by NOTIFY.
+                        // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2, RFC 5465 section 5.1. Else without the UID: mbsync
+                        // takes an unasked FETCH with one for a message it asked for.
                         if enabled.condstore || rev2 || matches!(wish, Wish::Asked(_)) {
                             line.uid(out, meta.uid);
                         }
@@ -153,7 +153,7 @@ impl Selected {
         let set = new.map(u32::to_string).collect::<Vec<_>>().join(",");
         let Ok(set) = set.parse::<SequenceSet>() else { return Ok(()) };
         // By UID, so each of them shows it (RFC 9051 section 7.5.2). One that is gone already is told to be, next.
-        Box::pin(fetch::fetch(dialog, &mut self.view, &set, &asked.items, None, true)).await?;
+        Box::pin(fetch::fetch(dialog, self, &MessageSet::Named(set), &asked.items, None, true)).await?;
         Ok(())
     }
 
