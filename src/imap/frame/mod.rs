@@ -26,8 +26,14 @@ use crate::model::Secret;
 /// Largest literal that may come without being asked for (RFC 7888 section 5, LITERAL-).
 const MAX_NON_SYNC: u64 = 4096;
 /// The answer to 8-bit bytes that are no UTF-8, in a session that speaks it (RFC 6855 section 3).
-const NOT_UTF8: Bad =
-    Bad { tag: None, status: Status::Bad, code: None, text: "The line is not in UTF-8", fatal: false };
+const NOT_UTF8: Bad = Bad {
+    tag: None,
+    status: Status::Bad,
+    code: None,
+    text: "The line is not in UTF-8",
+    fatal: false,
+    unsaves: false,
+};
 
 /// The input side of one connection.
 #[derive(Debug)]

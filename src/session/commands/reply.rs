@@ -64,9 +64,7 @@ impl Reply {
     pub(super) fn own(&self, mailbox: u32) -> &[u32] {
         match (&self.copied, &self.code) {
             (Some(copied), _) if copied.uid_validity == mailbox => &copied.target,
-            (_, Some(Code::AppendUid { uid_validity, uid })) if *uid_validity == mailbox => {
-                std::slice::from_ref(uid)
-            }
+            (_, Some(Code::AppendUid { uid_validity, uids })) if *uid_validity == mailbox => uids,
             _ => &[],
         }
     }

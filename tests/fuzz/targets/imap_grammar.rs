@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use portcullis::imap::{
     command::{Command, FetchItem, List, SearchKey, Section, SequenceSet, Sort, Tagged, Thread},
     frame::{Framer, Limits, Step},
-    mailbox::{MailboxName, Pattern},
+    mailbox::{MailboxName, Names, Pattern},
     mutf7,
     set::{self, MessageSet},
     write,
