@@ -1,11 +1,7 @@
 //! New messages: streamed to `tmp`, synced, renamed into `cur`, recorded, and only then acknowledged (promise 1 of
 //! the threat model). APPEND, COPY and MOVE all end in [`deliver`], which commits what waits in one go.
 
-use std::{
-    fs::File,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fs::File, sync::Arc};
 
 use rustix::{
     fs::{Timespec, Timestamps, futimens},
@@ -14,6 +10,7 @@ use rustix::{
 use tokio::sync::oneshot;
 
 use super::{
+    check,
     disk::Dir,
     error::{MailError, io},
     filename::{self, Place},
@@ -61,6 +58,13 @@ pub(super) struct TmpFile {
 impl TmpFile {
     pub(super) fn new(tmp: Dir, name: String, base: String) -> Self {
         Self { tmp, name, base, kept: false }
+    }
+
+    /// Renames it into `cur`.
+    pub(super) fn place(&mut self, cur: &Dir, name: &[u8]) -> Result<(), MailError> {
+        self.tmp.rename(self.name.as_bytes(), cur, name)?;
+        self.kept = true;
+        Ok(())
     }
 }
 
@@ -305,8 +309,7 @@ impl<'a> Batch<'a> {
         for message in messages {
             let keywords = self.keywords.numbers(&message.keywords, &self.ex.folder.limits, &mut records)?;
             let name = filename::with_flags(message.file.base.as_bytes(), message.flags);
-            message.file.tmp.rename(message.file.name.as_bytes(), &self.cur, &name)?;
-            message.file.kept = true;
+            message.file.place(&self.cur, &name)?;
             self.names.push(name.clone());
             let (uid, modseq, place, saved) = (next, self.modseq, Place::Cur, now_s());
             let (size, bare, date) = (message.size, message.bare, message.date);
@@ -330,19 +333,12 @@ impl<'a> Batch<'a> {
 
 /// Removes what crashed sessions left in `tmp`: files untouched for 36 hours, as the Maildir page advises.
 pub(super) fn clean(tmp: &Dir) -> Result<(), MailError> {
-    let old = SystemTime::now() - Duration::from_secs(36 * 3600);
-    let old = UnixTime::from(old).secs();
-    for name in tmp.names(rustix::fs::FileType::RegularFile)? {
-        let stat = tmp.stat(&name)?;
-        let is_file = |s: &rustix::fs::Stat| {
-            rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::RegularFile
-        };
-        // By the last change of the inode: the other time may be an INTERNALDATE.
-        if stat.is_some_and(|s| is_file(&s) && s.st_ctime < old) {
-            tmp.unlink(&name)?;
-        }
-    }
-    Ok(())
+    check::stale(tmp)?.iter().try_for_each(|name| tmp.unlink(name).map(drop))
+}
+
+/// What a failed read of a message is.
+pub(super) fn reading(error: &std::io::Error) -> MailError {
+    MailError::io("reading a message", Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
 
 /// Puts a message's file, under a second name that tells its `id`, into another folder's `tmp`: by a hard link, else by

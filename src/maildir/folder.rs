@@ -27,7 +27,7 @@ use super::{
 
 mod exclusive;
 
-pub(super) use exclusive::Exclusive;
+pub(super) use exclusive::{Exclusive, locked};
 
 /// A directory changed less than this ago may change again without its time stamp showing it.
 const SETTLED: Duration = Duration::from_millis(50);
@@ -193,6 +193,11 @@ impl Folder {
 
     pub(super) fn is_gone(&self) -> bool {
         lock(&self.core).gone
+    }
+
+    /// Whether more is known here than is known to be durable: a call failed.
+    pub(super) fn is_doubtful(&self) -> bool {
+        lock(&self.core).loaded.as_ref().is_some_and(|loaded| loaded.index.needs_rewrite())
     }
 
     /// The folder was deleted: nothing works here any more, and every view hears of it.

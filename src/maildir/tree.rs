@@ -15,9 +15,10 @@ use super::{
     listing::{self, Folder, SpecialUse, directories, find, list},
     lock::PopLock,
     path,
+    pool::Pool,
     quota::Usage,
     renaming::{Renaming, rename_all},
-    root::{Limits, Owner, Shared},
+    root::{self, Limits, Owner, Shared},
     subscriptions::Subscriptions,
     view::{Copying, Mode, View, copy_uids},
 };
@@ -67,7 +68,8 @@ impl Maildir {
         self.shared.hub.tell(&self.owner, self.origin, news);
     }
 
-    async fn run<T: Send + 'static>(
+    /// Runs `work` on the owner's directory, off the async threads.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Self, &Dir) -> Result<T, MailError> + Send + 'static,
@@ -128,35 +130,48 @@ impl Maildir {
         let name = path::checked(name.strip_suffix('/').unwrap_or(name))?;
         self.shared.limits.allow_name(&name)?;
         let uses = uses.to_vec();
+        let exists = MailError::AlreadyExists { name: name.clone() };
+        let Some(dir) = path::folder(&name)? else { return Err(exists) };
+        // Nobody puts anything into the folder before it is durable.
+        let folder = self.shared.folder(&self.spot(Some(&dir)));
+        let turn = folder.turn().await;
         self.run("making a folder", move |this, home| {
+            let _turn = turn;
             // Of two sessions that ask for the same use one is first.
-            let _turn = (!uses.is_empty()).then(|| super::folder::lock(&this.shared.subscriptions));
+            let _first = (!uses.is_empty()).then(|| super::folder::lock(&this.shared.subscriptions));
             if !uses.is_empty() {
                 let taken = listing::special_uses(home, &directories(home)?)?;
                 if let Some(special) = uses.iter().find(|special| taken.contains_key(special)) {
                     return Err(MailError::UseTaken { attribute: special.attribute() });
                 }
             }
-            let exists = MailError::AlreadyExists { name: name.clone() };
-            let Some(dir) = path::folder(&name)? else { return Err(exists) };
             if find(home, &name)?.is_some() {
                 return Err(exists);
             }
             let building = format!("portcullis-new-{}", filename::unique());
-            home.make(building.as_bytes())?;
-            let folder = home.sub(building.as_bytes())?;
-            let made = make_inside(&folder)
-                .and_then(|()| folder.create(b"maildirfolder").map(drop))
-                .and_then(|()| listing::note_uses(&folder, &uses))
-                .and_then(|()| folder.sync())
-                .and_then(|()| home.rename(building.as_bytes(), home, &dir));
-            if let Err(error) = made {
-                this.shared.remove_tree(&this.owner.0, &format!("{}/{building}", this.owner.1));
-                return Err(if is_taken(&error) { exists } else { error });
+            let building = building.as_bytes();
+            let built = home
+                .make(building)
+                .and_then(|_| home.sub(building))
+                .and_then(|folder| make_inside(&folder).map(|()| folder))
+                .and_then(|folder| folder.create(b"maildirfolder").map(|_| folder))
+                .and_then(|folder| listing::note_uses(&folder, &uses).map(|()| folder))
+                .and_then(|folder| folder.sync());
+            let placed = built.and_then(|()| home.rename(building, home, &dir));
+            let taken = placed.as_ref().is_err_and(is_taken);
+            let Err(error) = placed.and_then(|()| home.sync()) else {
+                this.tell(&News::Created(name));
+                return Ok(());
+            };
+            if taken {
+                root::remove_tree(home, building);
+                return Err(exists);
             }
-            home.sync()?;
-            this.tell(&News::Created(name));
-            Ok(())
+            // A call may have failed after it was done.
+            drop(home.rename(&dir, home, building));
+            this.shared.forget(&folder);
+            root::remove_tree(home, building);
+            Err(error)
         })
         .await
     }
@@ -184,12 +199,17 @@ impl Maildir {
             let dir = folder.spot().dir.filter(|dir| !folder.is_gone() && path::name(dir).as_ref() == Some(&name));
             let Some(dir) = dir else { return Err(gone) };
             let doomed = format!("portcullis-gone-{}", filename::unique());
-            home.rename(&dir, home, doomed.as_bytes()).map_err(|e| if e.is_missing() { gone } else { e })?;
+            let doomed = doomed.as_bytes();
+            let deleted = home.rename(&dir, home, doomed).and_then(|()| home.sync());
+            if let Err(error) = deleted {
+                // What was not acknowledged is undone: the mail must not be gone at the next start.
+                drop(home.rename(doomed, home, &dir).and_then(|()| home.sync()));
+                return Err(if error.is_missing() { gone } else { error });
+            }
             this.shared.accounts.of(&this.owner).forget(&folder.spot().dir);
             this.shared.forget(&folder);
-            home.sync()?;
             this.tell(&News::Deleted(name));
-            this.shared.remove_tree(&this.owner.0, &format!("{}/{doomed}", this.owner.1));
+            root::remove_tree(home, doomed);
             Ok(())
         })
         .await
@@ -272,7 +292,11 @@ impl Maildir {
     /// `NoSuchFolder`, or what the disk says.
     pub async fn view(&self, name: &str, mode: Mode) -> Result<View, MailError> {
         let folder = self.open(name).await?;
-        View::open(self.clone(), folder, mode, None).await
+        match View::open(self.clone(), folder, mode, None).await {
+            // Its index was rebuilt by a command since we last looked: what is there now is another folder.
+            Err(MailError::FolderGone) => View::open(self.clone(), self.open(name).await?, mode, None).await,
+            other => other,
+        }
     }
 
     /// INBOX for one POP3 session, which no other may have at the same time.
@@ -312,6 +336,16 @@ impl Maildir {
         let dir =
             self.run("opening a folder", move |_, home| find(home, &name)?.ok_or(MailError::NoSuchFolder { name }));
         Ok(self.shared.folder(&self.spot(Some(&dir.await?))))
+    }
+
+    /// The bound on file work.
+    pub(super) fn pool(&self) -> Pool {
+        self.shared.pool.clone()
+    }
+
+    /// The folder in that directory; INBOX if none is given.
+    pub(super) fn at(&self, dir: Option<&[u8]>) -> Arc<Open> {
+        self.shared.folder(&self.spot(dir))
     }
 
     fn spot(&self, dir: Option<&[u8]>) -> Spot {

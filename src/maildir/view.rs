@@ -2,6 +2,7 @@
 //! 7.4.1), over state that all sessions share.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -238,6 +239,11 @@ impl View {
     /// The keywords in use or once in use here, for FLAGS and PERMANENTFLAGS.
     pub fn keywords(&self) -> Vec<Arc<str>> {
         self.folder.read(|s| s.keywords.clone()).unwrap_or_default()
+    }
+
+    /// What POP3 calls those messages that came from another server under a name of its own, by UID.
+    pub fn uidls(&self) -> BTreeMap<u32, Box<str>> {
+        self.folder.read(|s| s.uidls.clone()).unwrap_or_default()
     }
 
     /// How many messages are `\Recent`.

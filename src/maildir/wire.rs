@@ -53,7 +53,7 @@ pub(super) fn measure(dir: &Dir, name: &[u8]) -> Result<Measured, MailError> {
 }
 
 /// How many LF in `bytes` no CR stands before; `last` is the byte before the first.
-fn bare_line_feeds(bytes: &[u8], last: u8) -> u64 {
+pub(super) fn bare_line_feeds(bytes: &[u8], last: u8) -> u64 {
     let before = |at: usize| at.checked_sub(1).map_or(Some(last), |at| bytes.get(at).copied());
     memchr::memchr_iter(b'\n', bytes).filter(|at| before(*at) != Some(b'\r')).count() as u64
 }

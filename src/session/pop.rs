@@ -268,6 +268,7 @@ async fn open(mail: &crate::maildir::Mail, permit: &Permit) -> Result<Held, Mail
     let mut messages = Vec::with_capacity(view.len() as usize);
     view.messages(1..=view.len(), |_, meta| messages.push((meta.uid, meta.size)));
     let mut maildrop = Maildrop::new(view.uid_validity(), messages);
+    maildrop.call(view.uidls());
     if permit.rights() == Rights::Read {
         maildrop.only_read();
     }

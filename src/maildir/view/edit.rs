@@ -131,7 +131,8 @@ impl View {
     async fn remove_uids(&mut self, uids: Vec<u32>) -> Result<usize, MailError> {
         self.writable()?;
         let count = uids.len();
-        if count > 0 {
+        // Messages may seem to be gone because an earlier call failed to make it durable.
+        if count > 0 || self.folder.is_doubtful() {
             self.folder.exclusively("removing messages", move |ex| change::expunge(ex, &uids)).await?;
         }
         Ok(count)

@@ -80,6 +80,10 @@ impl Reply {
 /// The answer to a command that the mail store did not carry out: a fixed text; the details go to the log.
 pub(super) fn refuse(dialog: &Dialog, error: &MailError) -> Reply {
     dialog.link.note(error);
+    refusal(error)
+}
+
+fn refusal(error: &MailError) -> Reply {
     match error {
         MailError::NoSuchFolder { .. } => Reply::no(Code::NonExistent, "No such mailbox"),
         MailError::TryCreate { .. } => Reply::no(Code::TryCreate, "No such mailbox; create it first"),
@@ -107,6 +111,30 @@ pub(super) fn refuse(dialog: &Dialog, error: &MailError) -> Reply {
         MailError::FolderGone => Reply::no(Code::NonExistent, "The mailbox is gone"),
         MailError::Io { .. } | MailError::Damaged { .. } | MailError::Fault { .. } => {
             Reply::no(Code::ServerBug, "The mail store failed; the administrator's log says more")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_the_disk_says_has_the_code_that_says_who_can_mend_it() {
+        let doing = "saving a message";
+        for (error, code) in [
+            (MailError::OverQuota, Code::OverQuota),
+            (MailError::NoSpace { doing }, Code::Unavailable),
+            (MailError::Io { doing, source: Errno::IO }, Code::ServerBug),
+            (MailError::Damaged { what: "it" }, Code::ServerBug),
+            (MailError::Fault { doing }, Code::ServerBug),
+            (MailError::Locked, Code::InUse),
+            (MailError::FolderGone, Code::NonExistent),
+        ] {
+            let reply = refusal(&error);
+            assert_eq!((reply.status, reply.code), (Status::No, Some(code)), "{error:?}");
         }
     }
 }
