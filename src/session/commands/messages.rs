@@ -2,7 +2,7 @@
 
 use super::{
     long::Long,
-    news::{Selected, flag_names, split_flags},
+    news::{Selected, Wish, flag_names, split_flags},
     reply::{Answer, Copied, Reply, refuse},
 };
 use crate::imap::{
@@ -107,7 +107,7 @@ pub(super) async fn removed(dialog: &mut Dialog, selected: &mut Selected, count:
     if count == 0 || !dialog.enabled.condstore {
         return Ok(reply);
     }
-    selected.tell_news(dialog, true).await?;
+    selected.tell_news(dialog, true, Wish::AsEver, &[]).await?;
     Ok(reply.with(Code::HighestModseq(selected.view.told_modseq())))
 }
 
