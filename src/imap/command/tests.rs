@@ -548,7 +548,7 @@ fn a_session_that_speaks_utf_8_names_mailboxes_in_it() {
     let named = name("Entwürfe");
     assert_eq!(of("EXAMINE \"Entwürfe\""), Ok(opened("Entwürfe", true)));
     assert_eq!(of("DELETE {9}\r\nEntwürfe"), Ok(Command::Delete(named.clone())));
-    assert_eq!(of("COPY 1 \"Entwürfe\""), Ok(Command::Copy { set: set("1"), mailbox: named, uid: false }));
+    assert_eq!(of("COPY 1 \"Entwürfe\""), Ok(Command::Copy { set: MessageSet::Named(set("1")), mailbox: named, uid: false }));
     assert_eq!(of("SUBSCRIBE R&D"), Ok(Command::Subscribe(name("R&D"))));
     let Ok(Command::Lsub(pattern)) = of("LSUB \"\" \"Entwü%\"") else { panic!() };
     assert!(pattern.matches("Entwürfe"));
