@@ -362,6 +362,56 @@ fn mutt_reads_every_message(program: &str) {
     assert!(flags_of(&gate, "INBOX", "plain").contains(&"\\Flagged".to_owned()));
 }
 
+/// The program keeps what it saw, comes back after others changed the mailbox, and knows from QRESYNC what is there.
+fn mutt_comes_back(program: &str) {
+    if !program::have(program) {
+        return;
+    }
+    let gate = Gate::start();
+    for mail in mail::hard_cases() {
+        gate.deliver(ANN, &mail.wire);
+    }
+    let home = Home::for_user(&gate, ANN, &gate.token(ANN, APP)).with("FOLDER", "INBOX");
+    let settings = format!(
+        "set imap_condstore = yes\nset imap_qresync = yes\nset header_cache = \"{}/headers\"\n",
+        home.path().display()
+    );
+    let visit = |home: Home, keys: &str| {
+        let home = home.with("SCRIPT", format!("{settings}push \"{keys}<quit>\""));
+        fs::create_dir_all(home.path().join("headers")).unwrap();
+        fs::create_dir_all(home.path().join("cache")).unwrap();
+        let file = home.config("mutt.rc");
+        let outcome = run(&mut home.on_a_terminal(program, &format!("-d 3 -n -F {}", file.display())));
+        let log = ["muttdebug0", "neomuttdebug0"].map(|name| fs::read(home.path().join(format!(".{name}"))));
+        let log = log.into_iter().flatten().next().unwrap_or_default();
+        (home, outcome, String::from_utf8_lossy(&log).into_owned())
+    };
+    let (home, ..) = visit(home, "");
+    let mut imap = gate.imap(ANN, APP);
+    imap.ok("SELECT INBOX");
+    imap.ok("STORE 3 +FLAGS.SILENT (\\Flagged)");
+    imap.ok("STORE 2,5:6 +FLAGS.SILENT (\\Deleted)");
+    imap.ok("EXPUNGE");
+    imap.append("INBOX", "", b"Subject: new\r\n\r\nnew\r\n");
+    let left = imap.ok("UID SEARCH UNFLAGGED").lines();
+    // It deletes what another program flagged.
+    let (_, outcome, log) = visit(home, "<delete-pattern>~F<enter><sync-mailbox>");
+    assert!(log.contains("(QRESYNC ("), "{program} did not ask:\n{log}\n{}", outcome.text);
+    assert!(log.contains("* VANISHED (EARLIER) 2,5:6"), "{program} was not told:\n{log}");
+    imap.ok("NOOP");
+    assert_eq!(imap.ok("UID SEARCH ALL").lines(), left, "{program}");
+}
+
+#[test]
+fn mutt_comes_back_by_qresync_to_what_is_there() {
+    mutt_comes_back("mutt");
+}
+
+#[test]
+fn neomutt_comes_back_by_qresync_to_what_is_there() {
+    mutt_comes_back("neomutt");
+}
+
 /// Every message in mutt's cache, in wire form.
 fn cached(folder: &Path) -> Vec<Vec<u8>> {
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! What imap-codec accepts of our own grammar's verbs, we accept too, and mean the same by it.
 //!
-//! Left out is what the base level does not offer, and so refuses: BINARY, CONDSTORE's items and modifiers, WITHIN,
-//! empty item lists, and what the base level bounds.
+//! Left out is what the base level does not offer, and so refuses: BINARY, empty item lists, and what the
+//! base level bounds; of QRESYNC the match data, which imap-codec takes in any order.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
 use imap_codec::{
@@ -9,20 +9,26 @@ use imap_codec::{
     decode::Decoder,
     imap_types::{
         IntoStatic,
-        command::CommandBody,
-        core::AString,
+        command::{CommandBody, FetchModifier, SelectParameter, StoreModifier},
+        core::{AString, Charset},
+        extensions::{sort::SortKey as TheirSortKey, thread::ThreadingAlgorithm},
         fetch::{Macro, MacroOrMessageDataItemNames, MessageDataItemName, Part, Section as TheirSection},
         flag::{Flag, StoreResponse},
         mailbox::{ListMailbox, Mailbox},
         search::SearchKey as Theirs,
+        sequence::SequenceSet,
         status::StatusDataItemName,
     },
 };
 use portcullis::imap::{
-    command::{Command, FetchItem, Search, SearchKey, Section, SectionText, StatusItem},
+    command::{
+        Command, FetchItem, Resync, Search, SearchKey, Section, SectionText, Since, Sort, SortBy, SortKey,
+        StatusItem, Thread, ThreadBy,
+    },
     frame::{Framer, Limits, Step},
     mailbox::{MailboxName, Pattern},
     mutf7,
+    set::{self, MessageSet},
 };
 use portcullis::model::UnixTime;
 use proptest::prelude::*;
@@ -64,15 +70,28 @@ fn theirs(line: &[u8]) -> Option<String> {
         }
         CommandBody::Create { mailbox } => Command::Create(name(&mailbox)?),
         CommandBody::Copy { sequence_set, mailbox, uid } => {
-            Command::Copy { set: sequence_set, mailbox: name(&mailbox)?, uid }
+            Command::Copy { set: MessageSet::Named(sequence_set), mailbox: name(&mailbox)?, uid }
         }
         CommandBody::Move { sequence_set, mailbox, uid } => {
-            Command::Move { set: sequence_set, mailbox: name(&mailbox)?, uid }
+            Command::Move { set: MessageSet::Named(sequence_set), mailbox: name(&mailbox)?, uid }
         }
-        CommandBody::ExpungeUid { sequence_set } => Command::Expunge(Some(sequence_set)),
-        CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } if modifiers.is_empty() => {
+        CommandBody::ExpungeUid { sequence_set } => Command::Expunge(Some(MessageSet::Named(sequence_set))),
+        CommandBody::Select { mailbox, parameters } => selected(&mailbox, false, &parameters)?,
+        CommandBody::Examine { mailbox, parameters } => selected(&mailbox, true, &parameters)?,
+        CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } if modifiers.len() < 2 => {
             let silent = response == StoreResponse::Silent;
-            Command::Store { set: sequence_set, kind, silent, flags: once(flags), uid }
+            let unchanged_since = modifiers.first().map(|StoreModifier::UnchangedSince(modseq)| *modseq);
+            if unchanged_since.is_some_and(|modseq| modseq > MAX_MODSEQ) {
+                return None;
+            }
+            Command::Store {
+                set: MessageSet::Named(sequence_set),
+                kind,
+                silent,
+                unchanged_since,
+                flags: once(flags),
+                uid,
+            }
         }
         CommandBody::Status { mailbox, item_names } if !item_names.is_empty() => {
             let mut items = Vec::new();
@@ -103,8 +122,8 @@ fn theirs(line: &[u8]) -> Option<String> {
             let pattern = Pattern::new(&reference, &mutf7::decode(wildcard).ok()?);
             return Some(format!("plain list of {pattern:?}"));
         }
-        CommandBody::Fetch { sequence_set, macro_or_item_names, uid, modifiers } if modifiers.is_empty() => {
-            let items = match macro_or_item_names {
+        CommandBody::Fetch { sequence_set, macro_or_item_names, uid, modifiers } => {
+            let mut items = match macro_or_item_names {
                 MacroOrMessageDataItemNames::Macro(name) => {
                     let mut items = vec![FetchItem::Flags, FetchItem::InternalDate, FetchItem::Size];
                     match name {
@@ -119,19 +138,74 @@ fn theirs(line: &[u8]) -> Option<String> {
                     names.iter().map(item).collect::<Option<Vec<_>>>()?
                 }
             };
-            Command::Fetch { set: sequence_set, items, uid }
-        }
-        CommandBody::Search { charset, criteria, uid } => {
-            if charset.is_some_and(|charset| !charset.as_ref().eq_ignore_ascii_case("UTF-8")) {
+            let since = match modifiers.as_slice() {
+                [] => None,
+                [FetchModifier::ChangedSince(modseq)] => Some(Since { modseq: modseq.get(), vanished: false }),
+                [FetchModifier::ChangedSince(modseq), FetchModifier::Vanished] if uid => {
+                    Some(Since { modseq: modseq.get(), vanished: true })
+                }
+                _ => return None,
+            };
+            if since.is_some_and(|since| since.modseq > MAX_MODSEQ) {
                 return None;
             }
-            let mut keys = criteria.as_ref().iter().map(key).collect::<Option<Vec<_>>>()?;
-            let key = if keys.len() == 1 { keys.pop()? } else { SearchKey::And(keys) };
-            Command::Search(Search { key, uid })
+            if since.is_some() && !items.contains(&FetchItem::Modseq) {
+                items.push(FetchItem::Modseq);
+            }
+            Command::Fetch { set: MessageSet::Named(sequence_set), items, since, uid }
+        }
+        CommandBody::Search { charset, criteria, uid } => {
+            let with_charset = charset.is_some();
+            let key = criteria_key(charset.as_ref(), criteria.as_ref())?;
+            Command::Search(Search { key, uid, charset: with_charset, returns: None })
+        }
+        CommandBody::Sort { sort_criteria, charset, search_criteria, uid } => {
+            let key = criteria_key(Some(&charset), search_criteria.as_ref())?;
+            let mut by: Vec<SortBy> = Vec::new();
+            for one in sort_criteria.as_ref() {
+                let key = sort_key(&one.key);
+                if by.iter().all(|earlier| earlier.key != key) {
+                    by.push(SortBy { key, reverse: one.reverse });
+                }
+            }
+            Command::Sort(Sort { search: Search { key, uid, charset: false, returns: None }, by })
+        }
+        CommandBody::Thread { algorithm, charset, search_criteria, uid } => {
+            let key = criteria_key(Some(&charset), search_criteria.as_ref())?;
+            let by = match algorithm {
+                ThreadingAlgorithm::OrderedSubject => ThreadBy::OrderedSubject,
+                ThreadingAlgorithm::References => ThreadBy::References,
+                ThreadingAlgorithm::Other(_) => return None,
+            };
+            Command::Thread(Thread { search: Search { key, uid, charset: false, returns: None }, by })
         }
         _ => return None,
     };
     Some(format!("{ours:?}"))
+}
+
+/// Largest mod-sequence of RFC 7162; imap-codec takes the 64 bits of the RFC before it.
+const MAX_MODSEQ: u64 = u64::MAX >> 1;
+
+/// SELECT in our words; what imap-codec takes and the RFC does not, is left out.
+fn selected(mailbox: &Mailbox<'_>, read_only: bool, parameters: &[SelectParameter]) -> Option<Command> {
+    let ranges = |set: &SequenceSet| (!format!("{set:?}").contains("Asterisk")).then(|| set::uids(set, None));
+    let (condstore, resync) = match parameters {
+        [] => (false, None),
+        [SelectParameter::CondStore] => (true, None),
+        [SelectParameter::QResync { uid_validity, mod_sequence_value, known_uids, seq_match_data: None }]
+            if mod_sequence_value.get() <= MAX_MODSEQ =>
+        {
+            let known = match known_uids {
+                Some(set) => Some(ranges(set)?),
+                None => None,
+            };
+            let (uid_validity, modseq) = (uid_validity.get(), mod_sequence_value.get());
+            (false, Some(Resync { uid_validity, modseq, known, matches: None }))
+        }
+        _ => return None,
+    };
+    Some(Command::Select { mailbox: name(mailbox)?, read_only, condstore, resync })
 }
 
 fn wire<'a>(mailbox: &'a Mailbox<'_>) -> &'a [u8] {
@@ -167,6 +241,7 @@ fn item(name: &MessageDataItemName<'_>) -> Option<FetchItem> {
         MessageDataItemName::Rfc822Size => FetchItem::Size,
         MessageDataItemName::Rfc822Text => FetchItem::Rfc822Text,
         MessageDataItemName::Uid => FetchItem::Uid,
+        MessageDataItemName::ModSeq => FetchItem::Modseq,
         MessageDataItemName::BodyExt { section, partial, peek } => FetchItem::Section {
             section: section.as_ref().map_or(Some(Section::default()), |s| self::section(s))?,
             partial: partial.map(|(first, most)| (first, most.get())),
@@ -195,6 +270,29 @@ fn section(section: &TheirSection<'_>) -> Option<Section> {
         TheirSection::Text(p) => Section { part: some(p), text: SectionText::Text },
         TheirSection::Mime(p) => Section { part: part(p), text: SectionText::Mime },
     })
+}
+
+/// The keys of a search in UTF-8.
+fn criteria_key(charset: Option<&Charset<'_>>, criteria: &[Theirs<'_>]) -> Option<SearchKey> {
+    if charset.is_some_and(|charset| !charset.as_ref().eq_ignore_ascii_case("UTF-8")) {
+        return None;
+    }
+    let mut keys = criteria.iter().map(key).collect::<Option<Vec<_>>>()?;
+    if keys.len() == 1 { keys.pop() } else { Some(SearchKey::And(keys)) }
+}
+
+fn sort_key(theirs: &TheirSortKey) -> SortKey {
+    match theirs {
+        TheirSortKey::Arrival => SortKey::Arrival,
+        TheirSortKey::Cc => SortKey::Cc,
+        TheirSortKey::Date => SortKey::Date,
+        TheirSortKey::From => SortKey::From,
+        TheirSortKey::Size => SortKey::Size,
+        TheirSortKey::Subject => SortKey::Subject,
+        TheirSortKey::To => SortKey::To,
+        TheirSortKey::DisplayFrom => SortKey::DisplayFrom,
+        TheirSortKey::DisplayTo => SortKey::DisplayTo,
+    }
 }
 
 fn key(theirs: &Theirs<'_>) -> Option<SearchKey> {
@@ -247,6 +345,9 @@ fn key(theirs: &Theirs<'_>) -> Option<SearchKey> {
         Theirs::SentBefore(day) => Some(SearchKey::SentBefore(date(day))),
         Theirs::SentOn(day) => Some(SearchKey::SentOn(date(day))),
         Theirs::SentSince(day) => Some(SearchKey::SentSince(date(day))),
+        Theirs::ModSequence { entry: None, modseq } if *modseq <= MAX_MODSEQ => Some(SearchKey::Modseq(*modseq)),
+        Theirs::Older(seconds) => Some(SearchKey::Older(*seconds)),
+        Theirs::Younger(seconds) => Some(SearchKey::Younger(*seconds)),
         Theirs::Not(inner) => Some(SearchKey::Not(Box::new(key(inner)?))),
         Theirs::Or(one, other) => Some(SearchKey::Or(Box::new(key(one)?), Box::new(key(other)?))),
         _ => None,
@@ -283,11 +384,22 @@ fn real_commands_mean_the_same_to_both() {
         "STORE 1 +FLAGS.SILENT Old \\Seen",
         "UID SEARCH CHARSET UTF-8 ALL",
         "SEARCH OR (SEEN FROM \"a b\") NOT UID 3:* SINCE 1-Feb-2020",
+        "SORT (SUBJECT reverse DATE) UTF-8 ALL",
+        "UID SORT (DISPLAYFROM) \"UTF-8\" UNDELETED YOUNGER 60",
+        "THREAD references UTF-8 OLDER 60",
+        "UID THREAD ORDEREDSUBJECT UTF-8 SINCE 5-MAR-2000",
         "UID COPY 1 {3}\r\nabc",
         "MOVE 1,* Entw&APw-rfe",
         "UID EXPUNGE 1:5",
         "STATUS \"a b\" (MESSAGES UIDNEXT SIZE)",
         "CREATE foo",
+        "SELECT a (CONDSTORE)",
+        "EXAMINE a (QRESYNC (7 9 1:4,9))",
+        "select inbox (qresync (7 9))",
+        "UID FETCH 1:* (FLAGS) (CHANGEDSINCE 7 VANISHED)",
+        "FETCH 1 (MODSEQ) (CHANGEDSINCE 7)",
+        "STORE 1 (UNCHANGEDSINCE 0) +FLAGS ($MDNSent)",
+        "SEARCH MODSEQ 7",
         "LIST \"\" *",
         "list a/ \"b%\"",
         "APPEND Sent (\\Seen) \" 7-Feb-1994 21:52:25 -0800\" {2}\r\nhi",
@@ -354,9 +466,13 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                 "UNFLAGGED",
                 "UNSEEN",
                 "LARGER 5",
+                "MODSEQ 0",
+                "modseq 9223372036854775808",
                 "smaller 4294967295",
                 "KEYWORD $Junk",
                 "UNKEYWORD x",
+                "OLDER 3600",
+                "younger 4294967295",
             ]))
             .prop_map(str::to_owned),
         (prop::sample::select(vec!["BCC", "BODY", "CC", "From", "SUBJECT", "TEXT", "TO"]), text.clone())
@@ -378,12 +494,23 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     let date_time =
         "\"( [1-9]|[0-3][0-9])-(Jan|FEB)-20[0-9]{2} [0-2][0-9]:[0-5][0-9]:[0-5][0-9] [+-][01][0-9][0-5]0\"";
     let body = prop_oneof![
-        (set.clone(), items).prop_map(|(s, i)| format!("FETCH {s} {i}")),
-        (set.clone(), "[+-]?FLAGS(\\.SILENT)?", flags.clone()).prop_map(|(s, k, f)| format!("STORE {s} {k} {f}")),
+        (set.clone(), items, "( \\(CHANGEDSINCE [0-9]{1,20}( VANISHED)?\\))?")
+            .prop_map(|(s, i, m)| format!("FETCH {s} {i}{m}")),
+        (set.clone(), "( \\(UNCHANGEDSINCE [0-9]{1,20}\\))?", "[+-]?FLAGS(\\.SILENT)?", flags.clone())
+            .prop_map(|(s, m, k, f)| format!("STORE {s}{m} {k} {f}")),
         ("(COPY|MOVE)", set.clone(), word.clone()).prop_map(|(v, s, m)| format!("{v} {s} {m}")),
-        ("( CHARSET UTF-8)?", search).prop_map(|(c, k)| format!("SEARCH{c} {k}")),
+        ("( CHARSET UTF-8)?", search.clone()).prop_map(|(c, k)| format!("SEARCH{c} {k}")),
+        ("((REVERSE |)(ARRIVAL|cc|DATE|From|SIZE|SUBJECT|TO|DISPLAYFROM|DisplayTo)( |)){1,3}", search.clone())
+            .prop_map(|(by, k)| format!("SORT ({}) UTF-8 {k}", by.trim_end())),
+        ("(references|ORDEREDSUBJECT)", search).prop_map(|(by, k)| format!("THREAD {by} UTF-8 {k}")),
         set.prop_map(|s| format!("EXPUNGE {s}")),
         word.clone().prop_map(|m| format!("CREATE {m}")),
+        (
+            "(SELECT|examine)",
+            word.clone(),
+            "( \\(CONDSTORE\\)| \\(QRESYNC \\([0-9]{1,9} [0-9]{1,20}( [1-9:,]{1,5})?\\)\\))?"
+        )
+            .prop_map(|(v, m, p)| format!("{v} {m}{p}")),
         (word.clone(), "\\((MESSAGES|unseen|SIZE)( (RECENT|UIDNEXT|UIDVALIDITY|SIZE)){0,3}\\)")
             .prop_map(|(m, i)| format!("STATUS {m} {i}")),
         (word.clone(), text).prop_map(|(r, p)| format!("LIST {r} {p}")),

@@ -72,6 +72,8 @@ limits! {
         imap_idle_s: 1800, 60, DAY_S;
         /// Silence of a POP3 client after login. RFC 1939 section 3 demands 10 minutes at least.
         pop3_idle_s: 600, 60, DAY_S;
+        /// How often a long search, sort or copy tells its IMAP client so (RFC 9585).
+        progress_s: 10, 1, 3600;
         /// A client that takes no output.
         output_stall_s: 300, 1, DAY_S;
         /// From SIGTERM to the end: sessions are told, work under way is finished.

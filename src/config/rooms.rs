@@ -163,6 +163,7 @@ impl Config {
             login: Duration::from_secs(limits.login_s),
             sasl: Duration::from_secs(limits.sasl_s),
             sasl_answer: Duration::from_secs(limits.sasl_answer_s),
+            progress: Duration::from_secs(limits.progress_s),
             imap_idle: Duration::from_secs(limits.imap_idle_s),
             pop_idle: Duration::from_secs(limits.pop3_idle_s),
             no_output: Duration::from_secs(limits.output_stall_s),

@@ -20,22 +20,24 @@ pub struct Bad {
     pub text: &'static str,
     /// The stream cannot be followed any further: after this answer the session says BYE and closes.
     pub fatal: bool,
+    /// The command would have saved what it found: nothing is saved any more (RFC 5182 section 2.1).
+    pub unsaves: bool,
 }
 
 impl Bad {
     /// Syntax that does not hold: `BAD`.
     pub fn syntax(text: &'static str) -> Self {
-        Self { tag: None, status: Status::Bad, code: None, text, fatal: false }
+        Self { tag: None, status: Status::Bad, code: None, text, fatal: false, unsaves: false }
     }
 
     /// Well written, but not to be done: `NO [code]`.
     pub fn no(code: Code<'static>, text: &'static str) -> Self {
-        Self { tag: None, status: Status::No, code: Some(code), text, fatal: false }
+        Self { tag: None, status: Status::No, code: Some(code), text, fatal: false, unsaves: false }
     }
 
     /// The end of the dialog: an untagged `BYE`.
     pub fn fatal(code: Code<'static>, text: &'static str) -> Self {
-        Self { tag: None, status: Status::Bye, code: Some(code), text, fatal: true }
+        Self { tag: None, status: Status::Bye, code: Some(code), text, fatal: true, unsaves: false }
     }
 
     /// The same answer, to the command with this tag.

@@ -5,6 +5,15 @@ use std::{fmt, num::NonZeroU32};
 
 use imap_codec::imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
 
+/// The messages a command names: a set as it is written, or `$`, what the last search saved (RFC 5182 section 2.1).
+#[derive(Clone, Debug, PartialEq)]
+pub enum MessageSet {
+    /// Message numbers, or UIDs where the command says so.
+    Named(SequenceSet),
+    /// `$`
+    Saved,
+}
+
 /// Numbers as inclusive ranges: sorted, apart from each other, none zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges(Vec<(u32, u32)>);
@@ -138,7 +147,12 @@ pub fn uids(set: &SequenceSet, highest: Option<u32>) -> Ranges {
 /// message number 1 to `count`. Time: log `count` for each range of the set.
 pub fn uids_to_numbers(set: &SequenceSet, count: u32, uid_of: impl Fn(u32) -> u32) -> Ranges {
     let highest = (count > 0).then(|| uid_of(count));
-    let pairs = uids(set, highest).0.into_iter().filter_map(|(low, high)| {
+    known_uids_to_numbers(&uids(set, highest), count, uid_of)
+}
+
+/// The same for UIDs that are ranges already.
+pub fn known_uids_to_numbers(uids: &Ranges, count: u32, uid_of: impl Fn(u32) -> u32) -> Ranges {
+    let pairs = uids.iter().filter_map(|(low, high)| {
         let first = lowest_where(count, |number| uid_of(number) >= low);
         let after = lowest_where(count, |number| uid_of(number) > high);
         (first < after).then_some((first, after - 1))

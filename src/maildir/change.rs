@@ -20,12 +20,23 @@ pub(super) struct Store {
     pub op: FlagOp,
     pub flags: Flags,
     pub keywords: Vec<Arc<str>>,
+    /// Only messages that did not change after this mod-sequence (RFC 7162 UNCHANGEDSINCE).
+    pub unchanged_since: Option<u64>,
 }
 
-/// Sets flags and keywords of those messages that are still there; the UIDs of messages that changed.
+/// What became of a STORE.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    /// UIDs of messages that changed, each with the mod-sequence of its last change before this one.
+    pub changed: Vec<(u32, u64)>,
+    /// UIDs of messages left alone because of `unchanged_since`.
+    pub refused: Vec<u32>,
+}
+
+/// Sets flags and keywords of those messages that are still there.
 ///
 /// When the disk fails midway, what was done until then is kept and told to every view.
-pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u32>, MailError> {
+pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Outcome, MailError> {
     let mut records = Vec::new();
     let mut table = ex.read(Table::of)?;
     // Removing a keyword nobody has must not make it.
@@ -37,11 +48,15 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
     };
     let given = table.numbers(&wanted, &ex.folder.limits, &mut records)?;
     let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
-    let (mut changed, mut renamed_in, mut failed) = (Vec::new(), HashSet::new(), None);
+    let (mut outcome, mut renamed_in, mut failed) = (Outcome::default(), HashSet::new(), None);
     for uid in uids {
         // As it stands now: a look at the disk for an earlier one may have found this one's new name too.
         let found = ex.read(|s| s.find(*uid).map(|m| (m.clone(), s.name(m).to_vec())))?;
         let Some((message, name)) = found else { continue };
+        if store.unchanged_since.is_some_and(|since| has_changed(&message, since, store, &given)) {
+            outcome.refused.push(message.uid);
+            continue;
+        }
         let flags = message.flags.changed(store.op, store.flags);
         let keywords = combine(message.keywords(), store.op, &given);
         if flags != message.flags {
@@ -62,7 +77,11 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
         } else if flags == message.flags {
             continue;
         }
-        changed.push(message.uid);
+        outcome.changed.push((message.uid, message.modseq));
+    }
+    if outcome.changed.is_empty() {
+        // A keyword that no message got is none yet.
+        records.clear();
     }
     let synced = renamed_in.iter().try_for_each(|place| match place {
         Place::New => new.sync(),
@@ -75,7 +94,17 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Vec<u
         ex.adopt(records);
         return Err(error);
     }
-    failed.map_or(Ok(changed), Err)
+    failed.map_or(Ok(outcome), Err)
+}
+
+/// Whether a message changed after `since`. Zero asks whether what is to be stored exists there at all: a system flag
+/// always does, a keyword if it is set (RFC 7162 section 3.1.3).
+fn has_changed(message: &Message, since: u64, store: &Store, given: &[u16]) -> bool {
+    let only_keywords = store.op != FlagOp::Replace && store.flags.is_empty();
+    if since == 0 && only_keywords {
+        return given.iter().any(|keyword| message.keywords().contains(keyword));
+    }
+    message.modseq > since
 }
 
 /// Renames one message's file for its new flags: those its name has by now, changed. Nothing if the message is gone.

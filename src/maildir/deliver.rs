@@ -239,7 +239,7 @@ impl<'a> Batch<'a> {
         let cur = ex.dir.sub(b"cur")?;
         let (uid_validity, marks) = ex.read(|s| (s.uid_validity, s.marks))?;
         let keywords = ex.read(keywords::Table::of)?;
-        let (next, modseq, names) = (marks.uid_next, marks.modseq + 1, Vec::new());
+        let (next, modseq, names) = (marks.uid_next, ex.next_modseq()?, Vec::new());
         Ok(Self { ex, cur, uid_validity, next, modseq, keywords, names })
     }
 
@@ -300,8 +300,9 @@ pub(super) fn clean(tmp: &Dir) -> Result<(), MailError> {
     Ok(())
 }
 
-/// Puts a message's file, under a second name, into another folder's `tmp`: by a hard link, else by a copy.
-pub(super) fn duplicate(from: &Dir, name: &[u8], tmp: &Dir) -> Result<TmpFile, MailError> {
+/// Puts a message's file, under a second name that tells its `id`, into another folder's `tmp`: by a hard link, else by
+/// a copy.
+pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, tmp: &Dir) -> Result<TmpFile, MailError> {
     let fresh = filename::unique();
     match from.link(name, tmp, fresh.as_bytes()) {
         Ok(()) => {}
@@ -317,7 +318,7 @@ pub(super) fn duplicate(from: &Dir, name: &[u8], tmp: &Dir) -> Result<TmpFile, M
     if let (Some(stored), Some(wire)) = filename::size_hints(name) {
         base = format!("{base},S={stored},W={wire}");
     }
-    Ok(TmpFile::new(tmp.clone(), fresh, base))
+    Ok(TmpFile::new(tmp.clone(), fresh, filename::with_id(&base, id)))
 }
 
 fn copy(from: &Dir, name: &[u8], tmp: &Dir, fresh: &str) -> Result<(), MailError> {

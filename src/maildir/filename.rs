@@ -74,6 +74,27 @@ pub(super) fn size_hints(name: &[u8]) -> (Option<u64>, Option<u64>) {
     (field(b"S="), field(b"W="))
 }
 
+/// The message's id (RFC 8474 EMAILID): told by the name of a copy, else made of what no program changes. The same after
+/// the index was lost, and after another program moved the file to another folder.
+pub(super) fn id(name: &[u8], size: u64, date: i64) -> u64 {
+    let base = base(name);
+    let told = base.split(|b| *b == b',').skip(1).find_map(|field| field.strip_prefix(b"I="));
+    let told = told.filter(|text| text.len() == 16).and_then(|text| str::from_utf8(text).ok());
+    if let Some(id) = told.and_then(|text| u64::from_str_radix(text, 16).ok()) {
+        return id;
+    }
+    // Names are unique, so that any even spread will do; it may never change.
+    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    let words = base.chunks(8).map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    let sum = words.chain([base.len() as u64, size, date.cast_unsigned()]).fold(0x5851_F42D_4C95_7F2D, mix);
+    sum ^ sum >> 32
+}
+
+/// A copy's name, up to the `:`, that tells the id of the message.
+pub(super) fn with_id(base: &str, id: u64) -> String {
+    format!("{base},I={id:016x}")
+}
+
 /// Sorts new messages by the second of delivery that their names start with, then by name.
 pub(super) fn order(name: &[u8]) -> (u64, &[u8]) {
     let digits = name.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -131,6 +152,21 @@ mod tests {
         let mut names: Vec<&[u8]> = vec![b"10.b", b"odd", b"9.z:2,S", b"10.a"];
         names.sort_by(|a, b| order(a).cmp(&order(b)));
         assert_eq!(names, [b"9.z:2,S" as &[u8], b"10.a", b"10.b", b"odd"]);
+    }
+
+    #[test]
+    fn a_message_has_one_id_whatever_its_flags_and_keeps_it_in_a_copy() {
+        let first = id(b"1700000000.M5P42Q1.host,S=10,W=10", 10, 7);
+        assert_eq!(id(b"1700000000.M5P42Q1.host,S=10,W=10:2,FS", 10, 7), first);
+        assert_eq!(first, 15_193_321_733_413_142_626, "never to change: people's programs keep it");
+        let copy = with_id("1700000001.M6P42Q2.host,S=10,W=10", first);
+        assert_eq!(id(format!("{copy}:2,S").as_bytes(), 11, 8), first);
+        let others = [("1700000000.M5P42Q2.host,S=10,W=10", 10, 7), ("1.a", 10, 7), ("1.a", 11, 7), ("1.a", 10, 8)];
+        let ids: std::collections::HashSet<_> =
+            others.iter().map(|(name, s, d)| id(name.as_bytes(), *s, *d)).collect();
+        assert!(ids.len() == 4 && !ids.contains(&first));
+        // Not an id that we wrote: it counts as any other part of the name.
+        assert_ne!(id(b"1.a,I=xyz", 10, 7), id(b"1.a,I=-000000000000001", 10, 7));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     hash::{BuildHasher, RandomState},
     io::{Read, Seek, SeekFrom},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::io::Errno;
@@ -38,6 +39,8 @@ pub(super) struct Index {
     compact: u64,
     /// Something was wrong with the file: the next commit writes it anew instead of adding to it.
     rewrite: bool,
+    /// The next commit's mod-sequence is this at least.
+    least_modseq: u64,
 }
 
 impl Index {
@@ -60,7 +63,11 @@ impl Index {
         let Some(head) = Head::decode(MAGIC, &bytes) else { return Ok(None) };
         let (state, whole) = replay(head, bytes.get(HEAD..).unwrap_or_default());
         let compact = (state.messages.len() as u64) * 128;
-        let index = Self { head, inode: stat.st_ino, length: bytes.len() as u64, compact, rewrite: !whole };
+        // Before a crash, sessions may have been told of changes that could not be recorded (a full disk), and a file
+        // may come from a backup: what was told then must not be told again of something else.
+        let least_modseq = now_ms();
+        let length = bytes.len() as u64;
+        let index = Self { head, inode: stat.st_ino, length, compact, rewrite: !whole, least_modseq };
         Ok(Some((index, state)))
     }
 
@@ -88,7 +95,7 @@ impl Index {
         dir.sync()?;
         let inode = rustix::fs::fstat(&file).map_err(super::error::io("looking at an index"))?.st_ino;
         let length = bytes.len() as u64;
-        Ok(Self { head, inode, length, compact: length, rewrite: false })
+        Ok(Self { head, inode, length, compact: length, rewrite: false, least_modseq: 0 })
     }
 
     /// Whether the file is still the one this process knows, to the byte: no other process added to it.
@@ -118,6 +125,11 @@ impl Index {
         Ok(())
     }
 
+    /// The mod-sequence of the next commit to `state`: above every one that any session was ever told.
+    pub(super) fn next_modseq(&self, state: &State) -> u64 {
+        state.marks.modseq.saturating_add(1).max(self.least_modseq)
+    }
+
     /// Whether the file should be written anew by [`Index::create`].
     pub(super) fn wants_rewrite(&self) -> bool {
         self.rewrite || self.length > self.compact * GROWTH + SLACK
@@ -134,6 +146,12 @@ impl Index {
     }
 }
 
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(0)
+}
+
 fn seek(file: &mut File, to: u64) -> Result<(), MailError> {
     let done = file.seek(SeekFrom::Start(to));
     done.map(drop)
@@ -144,13 +162,14 @@ fn seek(file: &mut File, to: u64) -> Result<(), MailError> {
 ///
 /// A damaged frame is stepped over by looking for the next one that is whole. If none follows, the tail may have held
 /// commits that were announced (a torn write was not, a bad disk block may have been): UIDNEXT and the mod-sequence
-/// then skip more than the lost bytes can have used, so that no UID is ever given out twice.
+/// then skip more than the lost bytes can have used, so that no UID is ever given out twice. What is remembered of removed
+/// messages may lack some then, and counts for nothing.
 fn replay(head: Head, bytes: &[u8]) -> (State, bool) {
     let mut state = State::empty(head.uid_validity);
-    let (mut at, mut whole) = (0, true);
+    let (mut at, mut whole, mut first) = (0, true, true);
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         if let Some((payload, length)) = record::frame(rest, head.seed) {
-            add(&mut state, payload);
+            add(&mut state, payload, std::mem::take(&mut first));
             at += length;
             continue;
         }
@@ -164,14 +183,21 @@ fn replay(head: Head, bytes: &[u8]) -> (State, bool) {
         state.marks.modseq = state.marks.modseq.saturating_add(lost / 8 + 1);
         break;
     }
+    if !whole {
+        state.gone.forget(state.marks.modseq);
+    }
     state.sweep();
     state.pack();
     (state, whole)
 }
 
-fn add(state: &mut State, payload: &[u8]) {
+fn add(state: &mut State, payload: &[u8], first: bool) {
     let mut records = Vec::new();
     let Some(marks) = record::decode(payload, |record| records.push(record)) else { return };
+    if first && !records.iter().any(|record| matches!(record, Record::Gone { .. })) {
+        // Written by a version that forgot removals when it compacted the file.
+        state.gone.forget(marks.modseq);
+    }
     for record in records {
         state.apply(record, marks.modseq);
     }

@@ -28,6 +28,7 @@ mod error;
 mod filename;
 mod flags;
 mod folder;
+mod gone;
 mod index;
 mod keywords;
 mod listing;
@@ -50,7 +51,7 @@ pub use flags::{FlagOp, Flags};
 pub use listing::{Folder, SpecialUse};
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Insight, Meta, Mode, Update, View};
+pub use view::{CopyUid, Files, Glance, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! A frame is one commit: it counts whole or not at all. The seed is new in each file, so that old blocks of a
 //! recycled disk never pass for frames.
 
-use super::filename::Place;
+use super::{filename::Place, gone::Range};
 
 /// Length of the head, in bytes.
 pub(super) const HEAD: usize = 20;
@@ -46,6 +46,9 @@ pub(super) enum Record {
     Keyword { name: String },
     /// The state shows the directories as they are while these are their time stamps.
     Scanned(Stamps),
+    /// What is remembered of messages that are gone, in a compacted index: removals up to `floor` in part, the others
+    /// in order of their mod-sequences.
+    Gone { floor: u64, ranges: Vec<Range> },
 }
 
 /// When `new` and `cur` last changed: seconds and nanoseconds.
@@ -170,6 +173,18 @@ impl Record {
                 stamps.iter().flat_map(|(secs, nanos)| [*secs, *nanos]).for_each(|n| put(out, zigzag(n)));
                 8
             }
+            Self::Gone { floor, ranges } => {
+                put(out, *floor);
+                put(out, ranges.len() as u64);
+                let mut before = 0;
+                for range in ranges {
+                    put(out, range.modseq.saturating_sub(before));
+                    put(out, u64::from(range.first));
+                    put(out, u64::from(range.last.saturating_sub(range.first)));
+                    before = range.modseq;
+                }
+                6
+            }
         }
     }
 
@@ -200,6 +215,7 @@ impl Record {
                 let mut pair = || Some((unzigzag(take(from)?), unzigzag(take(from)?)));
                 Self::Scanned(Stamps([pair()?, pair()?]))
             }
+            6 => Self::Gone { floor: take(from)?, ranges: take_ranges(from)? },
             _ => return Some(None),
         }))
     }
@@ -250,6 +266,18 @@ fn put_ids(out: &mut Vec<u8>, ids: &[u16]) {
 fn take_ids(from: &mut &[u8]) -> Option<Vec<u16>> {
     let count = take(from)?;
     (0..count).map(|_| take(from).and_then(|id| u16::try_from(id).ok())).collect()
+}
+
+fn take_ranges(from: &mut &[u8]) -> Option<Vec<Range>> {
+    let count = take(from)?;
+    let mut modseq = 0_u64;
+    let range = |_| {
+        modseq = modseq.checked_add(take(from)?)?;
+        let first = u32::try_from(take(from)?).ok()?;
+        let last = first.checked_add(u32::try_from(take(from)?).ok()?)?;
+        Some(Range { first, last, modseq })
+    };
+    (0..count).map(range).collect()
 }
 
 fn take_place(from: &mut &[u8]) -> Option<Place> {
@@ -341,6 +369,15 @@ mod tests {
             Record::Keywords { uid: u32::MAX, keywords: vec![] },
             Record::Expunged { uid: 7 },
             Record::Scanned(Stamps([(1_700_000_000, 999_999_999), (-1, 0)])),
+            Record::Gone { floor: 0, ranges: vec![] },
+            Record::Gone {
+                floor: 1 << 40,
+                ranges: vec![
+                    Range { first: 9, last: 300, modseq: 1 << 41 },
+                    Range { first: 1, last: 1, modseq: 1 << 41 },
+                    Range { first: 2, last: u32::MAX, modseq: u64::MAX },
+                ],
+            },
         ];
         let marks = Marks { modseq: 300, uid_next: 8, recent: 1 };
         let mut bytes = Vec::new();

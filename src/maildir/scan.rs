@@ -142,7 +142,7 @@ impl Found {
     fn measure(&mut self, ex: &Exclusive) -> Result<Vec<Record>, MailError> {
         self.fresh.sort_by(|a, b| filename::order(&a.1).cmp(&filename::order(&b.1)));
         let mut uid = ex.read(|state| state.marks.uid_next)?;
-        let modseq = ex.read(|state| state.marks.modseq)? + 1;
+        let modseq = ex.next_modseq()?;
         let mut records = Vec::new();
         let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
         for (place, name) in std::mem::take(&mut self.fresh) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     filename::{self, Place},
     flags::Flags,
+    gone::Gone,
     record::{Marks, Record, Stamps},
 };
 
@@ -27,6 +28,8 @@ pub(super) struct Message {
     pub saved: i64,
     /// The last change of flags or keywords.
     pub modseq: u64,
+    /// What it is called wherever it goes (RFC 8474): a copy has the same.
+    pub id: u64,
 }
 
 #[allow(clippy::box_collection, reason = "one word in each message instead of three")]
@@ -61,6 +64,8 @@ pub(super) struct State {
     pub keywords: Vec<Arc<str>>,
     /// The directories' time stamps when the state last showed them as they are.
     pub scanned: Option<Stamps>,
+    /// What was removed, and when.
+    pub gone: Gone,
     /// The files' names, one after another, and how many bytes of them no message refers to any more.
     names: Vec<u8>,
     unused: usize,
@@ -127,11 +132,23 @@ impl State {
         }
         (self.names, self.unused) = (names, 0);
         self.messages.shrink_to_fit();
+        self.gone.pack();
     }
 
     pub(super) fn find(&self, uid: u32) -> Option<&Message> {
         let at = self.messages.binary_search_by_key(&uid, |m| m.uid).ok()?;
         self.messages.get(at).filter(|m| !m.dead)
+    }
+
+    /// The same for UIDs that ascend: `at` is where the last one was found, 0 at first.
+    pub(super) fn find_from(&self, at: &mut usize, uid: u32) -> Option<&Message> {
+        let ahead = self.messages.get(*at..)?;
+        // The next one, most of the time.
+        *at += match ahead.iter().take(4).position(|m| m.uid >= uid) {
+            Some(near) => near,
+            None => ahead.partition_point(|m| m.uid < uid),
+        };
+        self.messages.get(*at).filter(|m| m.uid == uid && !m.dead)
     }
 
     fn find_mut(&mut self, uid: u32) -> Option<&mut Message> {
@@ -155,6 +172,7 @@ impl State {
                     return;
                 }
                 let flags = filename::flags(filename::info(&name));
+                let id = filename::id(&name, size, date);
                 let Some(name) = self.keep(&name) else { return };
                 self.messages.push(Message {
                     uid,
@@ -168,6 +186,7 @@ impl State {
                     date,
                     saved,
                     modseq: own,
+                    id,
                 });
                 self.marks.uid_next = self.marks.uid_next.max(uid.saturating_add(1));
             }
@@ -190,12 +209,16 @@ impl State {
                 (message.keywords, message.modseq) = (kept(keywords), modseq);
             }
             Record::Expunged { uid } => {
-                if let Some(message) = self.find_mut(uid) {
-                    message.dead = true;
-                }
+                let Ok(at) = self.messages.binary_search_by_key(&uid, |m| m.uid) else { return };
+                let (below, from) = self.messages.split_at_mut(at);
+                let Some(message) = from.first_mut().filter(|m| !m.dead) else { return };
+                message.dead = true;
+                let empty_from = |last| below.iter().rev().take_while(|m| m.uid > last).all(|m| m.dead);
+                self.gone.add(uid, modseq, empty_from);
             }
             Record::Keyword { name } => self.keywords.push(name.into()),
             Record::Scanned(stamps) => self.scanned = Some(stamps),
+            Record::Gone { floor, ranges } => self.gone = Gone::new(floor, ranges),
         }
     }
 
@@ -210,9 +233,10 @@ impl State {
 
     /// Everything as records, for a compacted index.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        let gone = Record::Gone { floor: self.gone.floor(), ranges: self.gone.ranges().collect() };
         let keywords = self.keywords.iter().map(|k| Record::Keyword { name: k.to_string() });
         let scanned = self.scanned.map(Record::Scanned);
-        keywords.chain(self.messages.iter().map(|m| self.record(m))).chain(scanned)
+        std::iter::once(gone).chain(keywords).chain(self.messages.iter().map(|m| self.record(m))).chain(scanned)
     }
 }
 

@@ -24,10 +24,13 @@ use crate::model::UnixTime;
 
 mod edit;
 mod inside;
+mod ranges;
+mod survey;
 
-pub use edit::CopyUid;
 pub(super) use edit::copy_uids;
+pub use edit::{CopyUid, Stored};
 pub use inside::Insight;
+pub use survey::{Files, Glance};
 
 /// A folder of fewer messages is listed faster than it is noted that this need not be done.
 const MANY: usize = 500;
@@ -64,6 +67,8 @@ pub struct Meta {
     pub saved: UnixTime,
     /// The last change of its flags or keywords (RFC 7162).
     pub modseq: u64,
+    /// Its EMAILID (RFC 8474): a copy, in this folder or another, has the same.
+    pub id: u64,
 }
 
 /// What a session has to be told, in this order.
@@ -87,8 +92,14 @@ pub struct View {
     uid_validity: u32,
     /// The message with sequence number n is at n - 1.
     uids: Vec<u32>,
-    /// Everything up to this mod-sequence was told.
+    /// Everything up to this mod-sequence was told, but for removals that were held back.
     seen: u64,
+    /// Everything up to this one, and removals too.
+    told_all: u64,
+    /// Above every UID there was then.
+    uid_next: u32,
+    /// UIDs that the last `sync` told to be gone, ascending.
+    removed: Vec<u32>,
     /// Changes of this session's own, which it need not be told: UID and mod-sequence.
     own: Vec<(u32, u64)>,
     /// UIDs that are `\Recent` here: ranges in ascending order, the end not included.
@@ -117,6 +128,9 @@ impl View {
             uid_validity: 0,
             uids: Vec::new(),
             seen: 0,
+            told_all: 0,
+            uid_next: 0,
+            removed: Vec::new(),
             own: Vec::new(),
             recent: Vec::new(),
             held_back: false,
@@ -133,6 +147,7 @@ impl View {
         };
         let next;
         (view.uids, view.uid_validity, view.seen, next) = view.folder.read(load).ok_or(MailError::FolderGone)?;
+        (view.told_all, view.uid_next) = (view.seen, next);
         view.recent.extend(recent.map(|first| (first, next.max(first))));
         Ok(view)
     }
@@ -171,9 +186,42 @@ impl View {
         self.folder.read(|s| s.marks.uid_next).unwrap_or(u32::MAX)
     }
 
-    /// HIGHESTMODSEQ (RFC 7162) of the folder.
-    pub fn highest_modseq(&self) -> u64 {
-        self.folder.read(|s| s.marks.modseq).unwrap_or(self.seen)
+    /// HIGHESTMODSEQ (RFC 7162) for this session: it was told every change up to this mod-sequence, so that it misses
+    /// nothing when it asks, even in another session, for what came later. The folder's own may be higher.
+    pub fn told_modseq(&self) -> u64 {
+        self.told_all
+    }
+
+    /// Whether there are removals that [`View::sync`] was not allowed to tell.
+    pub fn holds_back(&self) -> bool {
+        self.held_back
+    }
+
+    /// The UIDs that the last [`View::sync`] told to be gone, ascending.
+    pub fn removed(&self) -> &[u32] {
+        &self.removed
+    }
+
+    /// Which of the sequence numbers belong to messages that changed after the mod-sequence `since`.
+    pub fn changed_since(&self, seqs: impl Iterator<Item = u32>, since: u64) -> Vec<u32> {
+        let is_newer = |s: &State, seq: &u32| {
+            let uid = self.uid(*seq);
+            uid.and_then(|uid| s.find(uid)).is_some_and(|message| message.modseq > since)
+        };
+        self.folder.read(|s| seqs.filter(|seq| is_newer(s, seq)).collect()).unwrap_or_default()
+    }
+
+    /// UIDs among `known` (ranges, ascending and apart) that were removed after the mod-sequence `since` (RFC 7162 section
+    /// 3.2.6), and others that are missing, where it is no longer known when each was removed. Ascending; never one
+    /// of a message that this session still counts, nor of one that it has not heard of.
+    pub fn vanished_since(&self, since: u64, known: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        let ask = |s: &State| {
+            let all = s.gone.since(since).map(Iterator::collect::<Vec<_>>);
+            all.unwrap_or_else(|| vec![(1, self.uid_next.saturating_sub(1))])
+        };
+        let mut gone = self.folder.read(ask).unwrap_or_default();
+        gone.sort_unstable();
+        ranges::without(&ranges::common(&gone, known), &self.uids)
     }
 
     /// The keywords in use or once in use here, for FLAGS and PERMANENTFLAGS.
@@ -236,6 +284,7 @@ impl View {
             internal_date: UnixTime::from_secs(m.date),
             saved: UnixTime::from_secs(m.saved),
             modseq: m.modseq,
+            id: m.id,
         }
     }
 
@@ -285,13 +334,14 @@ impl View {
             return Vec::new();
         }
         self.told = version;
+        self.removed.clear();
         let mut updates = Vec::new();
         let folder = Arc::clone(&self.folder);
         if folder.is_gone() {
             self.held_back = !allow_expunge;
             if allow_expunge {
                 updates.extend((1..=self.len()).rev().map(Update::Expunged));
-                self.uids.clear();
+                self.removed = std::mem::take(&mut self.uids);
             }
             return updates;
         }
@@ -312,6 +362,7 @@ impl View {
             }
         }
         if allow_expunge {
+            self.removed.extend(gone.iter().filter_map(|at| self.uids.get(*at)));
             let mut next = gone.iter().peekable();
             let mut at = 0;
             self.uids.retain(|_| {
@@ -340,6 +391,10 @@ impl View {
             updates.extend(told.and_then(|at| u32::try_from(at + 1).ok()).map(Update::Flags));
         }
         self.seen = state.marks.modseq;
+        if !self.held_back {
+            self.told_all = self.seen;
+            self.uid_next = state.marks.uid_next;
+        }
         self.own.clear();
     }
 
@@ -418,6 +473,12 @@ impl View {
     pub(super) async fn folder_scan(&self) {
         let scanned = self.folder.exclusively("testing", |ex| scan::all(ex, false)).await;
         assert_eq!(scanned, Ok(()));
+    }
+
+    /// The next commit writes the index anew.
+    pub(super) async fn compact(&self) {
+        let done = self.folder.exclusively("testing", |ex| ex.rewrite());
+        assert_eq!(done.await, Ok(()));
     }
 
     pub(super) fn put_away(&self) {

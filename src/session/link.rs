@@ -43,6 +43,25 @@ impl Link {
         }
     }
 
+    /// Resolves when the peer is gone or the session has to leave, and when something was read into `buffer`, if there is
+    /// one. Cancel-safe.
+    pub(super) async fn overhear(&mut self, buffer: Option<&mut BytesMut>) -> Result<(), Ending> {
+        let read = async {
+            match buffer {
+                Some(buffer) => self.wire.read(buffer).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ending = called_away(self.seat.as_deref(), &self.drain) => Err(ending),
+            read = read => match read? {
+                0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// Between two responses: whether the session has to leave.
     pub(super) fn may_go_on(&self) -> Result<(), Ending> {
         if self.seat.as_ref().is_some_and(|seat| seat.fall().is_some()) {

@@ -17,6 +17,9 @@ use crate::model::Secret;
 use crate::policy::Permit;
 use crate::sasl::{self, Mechanism};
 
+/// Bytes of later commands that are read while one is being carried out.
+const MAX_OVERHEARD: usize = 64 * 1024;
+
 /// Both ends of the conversation, without the state of it.
 pub(super) struct Dialog {
     pub(super) link: Link,
@@ -120,6 +123,13 @@ impl Dialog {
     /// Sends what is written, then waits for more input, at most `limit`, or for the word to leave. Cancel-safe.
     pub(super) async fn hear(&mut self, limit: Duration) -> Result<(), Ending> {
         self.link.hear(self.framer.buffer(), limit).await
+    }
+
+    /// While a command is being carried out: resolves when the peer is gone or the session has to leave. Commands that
+    /// come meanwhile are kept for later, up to a bound; without `listens` nothing is read. Cancel-safe.
+    pub(super) async fn overhear(&mut self, listens: bool) -> Result<(), Ending> {
+        let listens = listens && self.framer.pending() < MAX_OVERHEARD;
+        self.link.overhear(listens.then(|| self.framer.buffer())).await
     }
 
     /// CAPABILITY, NOOP, LOGOUT and ID mean the same in every state.

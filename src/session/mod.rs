@@ -53,6 +53,8 @@ pub struct Limits {
     pub pop_idle: Duration,
     /// How long a peer may take no output.
     pub no_output: Duration,
+    /// How often the peer is told that a long command is still under way.
+    pub progress: Duration,
     /// Output held for a session, in bytes.
     pub output: usize,
     /// Work under way when the process shuts down may go on this long.

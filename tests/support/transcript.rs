@@ -6,10 +6,17 @@
 //! - `S: text` must be the next line from the gate. `<*>` in it stands for anything, `<n>` for digits, `<ref>` for a
 //!   refusal's reference, `<b64>` for base64. `S: <...>` skips lines until the next `S:` line fits. `S: <closed>`: the
 //!   gate has closed.
+//! - `C2: text` and `S2: text` are the same on a second connection, opened where it is first named; so on to 9.
+//! - `<=name>` in an `S:` line stands for digits and remembers them, the first of its line behind no other mark;
+//!   `{=name}` in `C:` and `S:` lines is what was remembered.
 //! - `@deliver USER FILE` before the dialog delivers a message of `tests/mail` or `tests/clients/mail`.
 //! - `#` starts a comment; empty lines are ignored.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+};
 
 use super::{
     Gate, mail, token,
@@ -19,7 +26,8 @@ use super::{
 /// Runs one file against `port`; panics with file and line where the gate says something else.
 pub fn run(gate: &Gate, port: u16, file: &Path) {
     let text = fs::read_to_string(file).unwrap();
-    let mut wire = None;
+    let mut wires: BTreeMap<&str, Wire> = BTreeMap::new();
+    let mut known: HashMap<String, String> = HashMap::new();
     let mut skipping = false;
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         let place = format!("{}:{}", file.display(), number + 1);
@@ -28,20 +36,26 @@ pub fn run(gate: &Gate, port: u16, file: &Path) {
             gate.deliver(user, &mail::by_name(name));
             continue;
         }
-        let wire = wire.get_or_insert_with(|| Wire::connect(gate, port));
-        if let Some(sent) = line.strip_prefix("C: ").or_else(|| (line == "C:").then_some("")) {
-            wire.send(&fill(gate, sent));
-        } else if line == "S: <...>" {
+        let (who, text) = line.split_once(':').unwrap_or((line, ""));
+        let (side, which) = who.split_at_checked(1).unwrap_or(("", ""));
+        assert!(["", "2", "3", "4", "5", "6", "7", "8", "9"].contains(&which), "{place}: C:, S: or @deliver");
+        let text = text.strip_prefix(' ').unwrap_or(text);
+        let wire = wires.entry(which).or_insert_with(|| Wire::connect(gate, port));
+        if side == "C" {
+            wire.send(&fill(gate, &known, text));
+        } else if side == "S" && text == "<...>" {
             skipping = true;
-        } else if line == "S: <closed>" {
+        } else if side == "S" && text == "<closed>" {
             assert_eq!(wire.line_or_end(), None, "{place}: should be closed");
-        } else if let Some(expected) = line.strip_prefix("S: ").or_else(|| (line == "S:").then_some("")) {
+        } else if side == "S" {
+            let (expected, name) = remembering(&fill(gate, &known, text));
             let mut skipped = Vec::new();
             loop {
                 let Some(got) = wire.line_or_end() else {
                     panic!("{place}: closed\nexpected: {expected}\nskipped: {skipped:#?}");
                 };
-                if fits(&got, expected) {
+                if fits(&got, &expected) {
+                    known.extend(name.map(|(before, name)| (name, digits(&got[before..]))));
                     break;
                 }
                 assert!(skipping, "{place}\nexpected: {expected}\n     got: {got}");
@@ -73,8 +87,19 @@ pub fn run_folder(folder: &Path, port: fn(&Gate) -> u16) {
     assert_eq!(failed, 0, "dialogs that did not go as written");
 }
 
-/// Replaces the `{word ..}` marks of a `C:` line; other braces (IMAP literals) stay.
-fn fill(gate: &Gate, line: &str) -> String {
+/// The pattern with `<n>` for `<=name>`; how many bytes stand before it, and the name.
+fn remembering(line: &str) -> (String, Option<(usize, String)>) {
+    let Some((before, rest)) = line.split_once("<=") else { return (line.to_owned(), None) };
+    let (name, after) = rest.split_once('>').unwrap();
+    (format!("{before}<n>{after}"), Some((before.len(), name.to_owned())))
+}
+
+fn digits(text: &str) -> String {
+    text.chars().take_while(char::is_ascii_digit).collect()
+}
+
+/// Replaces the `{word ..}` marks of a line; other braces (IMAP literals) stay.
+fn fill(gate: &Gate, known: &HashMap<String, String>, line: &str) -> String {
     let Some((before, rest)) = line.split_once('{') else { return line.to_owned() };
     let Some((mark, after)) = rest.split_once('}') else { return line.to_owned() };
     let words: Vec<&str> = mark.split(' ').collect();
@@ -82,10 +107,11 @@ fn fill(gate: &Gate, line: &str) -> String {
         ["xoauth2", user, app] => xoauth2(user, &gate.token(user, app)),
         ["oauthbearer", user, app] => oauthbearer(user, &gate.token(user, app)),
         ["expired", user, app] => xoauth2(user, &token::mint(&gate.key, user, app, -3600)),
+        [name] if name.starts_with('=') => known[&name[1..]].clone(),
         ["octets", n] => "x".repeat(n.parse().unwrap()),
         _ => format!("{{{mark}}}"),
     };
-    format!("{before}{value}{}", fill(gate, after))
+    format!("{before}{value}{}", fill(gate, known, after))
 }
 
 /// Whether `got` is what `pattern` describes.

@@ -30,15 +30,6 @@ pub(super) fn command(bytes: &[u8]) -> Result<Command, Fault> {
         CommandBody::Enable { capabilities } => {
             Command::Enable(capabilities.as_ref().iter().map(|c| c.to_string().to_ascii_uppercase()).collect())
         }
-        CommandBody::Select { mailbox, parameters } if parameters.is_empty() => {
-            Command::Select { mailbox: name(mailbox)?, read_only: false }
-        }
-        CommandBody::Examine { mailbox, parameters } if parameters.is_empty() => {
-            Command::Select { mailbox: name(mailbox)?, read_only: true }
-        }
-        CommandBody::Select { .. } | CommandBody::Examine { .. } => {
-            return Err(Fault::syntax("No parameters of SELECT are offered"));
-        }
         CommandBody::Delete { mailbox } => Command::Delete(name(mailbox)?),
         CommandBody::Rename { from, to } => Command::Rename { from: name(from)?, to: name(to)? },
         CommandBody::Subscribe { mailbox } => Command::Subscribe(name(mailbox)?),

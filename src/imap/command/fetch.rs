@@ -1,4 +1,4 @@
-//! FETCH's items (RFC 3501 section 6.4.5).
+//! FETCH's items and modifiers (RFC 3501 section 6.4.5, RFC 7162 sections 3.1.4 and 3.2.6, RFC 8474, 8514).
 
 use nom::{
     Parser,
@@ -11,7 +11,9 @@ use nom::{
 
 use super::{
     Command,
-    grammar::{Fault, Parsed, astring, list0, list1, nz_number, partial, sequence_set, sp, whole, word},
+    grammar::{
+        Fault, Parsed, astring, list0, list1, message_set, nz_number, nz_number64, partial, sp, whole, word,
+    },
 };
 use crate::imap::write::Code;
 
@@ -47,6 +49,23 @@ pub enum FetchItem {
     Rfc822Header,
     /// RFC822.TEXT: as `BODY[TEXT]`, under another name.
     Rfc822Text,
+    /// MODSEQ (RFC 7162 section 3.1.4.2)
+    Modseq,
+    /// SAVEDATE (RFC 8514)
+    SaveDate,
+    /// EMAILID (RFC 8474)
+    EmailId,
+    /// THREADID (RFC 8474)
+    ThreadId,
+}
+
+/// Which of the messages a FETCH is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// CHANGEDSINCE: those that changed after this mod-sequence; at least 1, 63 bits.
+    pub modseq: u64,
+    /// VANISHED: those that are gone are told too. Only with UID FETCH.
+    pub vanished: bool,
 }
 
 impl FetchItem {
@@ -90,14 +109,52 @@ const MAX_PART_DEPTH: usize = 100;
 
 pub(super) fn fetch(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
     let items = alt((list0(item), map(item_or_macro, |items| items)));
-    let (set, items) = whole((preceded(sp, sequence_set), preceded(sp, items)), arguments)?;
+    let rule = (preceded(sp, message_set), preceded(sp, items), opt(preceded(sp, list1(modifier))));
+    let (set, mut items, modifiers) = whole(rule, arguments)?;
     if items.is_empty() {
         return Err(Fault::syntax("FETCH needs at least one item"));
     }
     if items.len() > MAX_ITEMS {
         return Err(Fault::no(Code::Limit, "At most 200 items in one FETCH"));
     }
-    Ok(Command::Fetch { set, items, uid })
+    let since = since(modifiers.as_deref().unwrap_or_default(), uid)?;
+    if since.is_some() && !items.contains(&FetchItem::Modseq) {
+        items.push(FetchItem::Modseq);
+    }
+    Ok(Command::Fetch { set, items, since, uid })
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Modifier {
+    ChangedSince(u64),
+    Vanished,
+}
+
+fn modifier(i: &[u8]) -> Parsed<'_, Modifier> {
+    let (rest, name) = word(i)?;
+    match name.as_str() {
+        "CHANGEDSINCE" => map(preceded(sp, nz_number64), Modifier::ChangedSince).parse(rest),
+        "VANISHED" => Ok((rest, Modifier::Vanished)),
+        _ => {
+            Err(nom::Err::Failure(Fault::syntax("Unknown modifier of FETCH; CHANGEDSINCE and VANISHED are known")))
+        }
+    }
+}
+
+fn since(modifiers: &[Modifier], uid: bool) -> Result<Option<Since>, Fault> {
+    let vanished = modifiers.contains(&Modifier::Vanished);
+    let mut modseqs = modifiers.iter().filter_map(|m| match m {
+        Modifier::ChangedSince(modseq) => Some(*modseq),
+        Modifier::Vanished => None,
+    });
+    let (modseq, more) = (modseqs.next(), modseqs.next());
+    if more.is_some() || modifiers.len() > 2 {
+        return Err(Fault::syntax("A modifier of FETCH stands twice"));
+    }
+    if vanished && (!uid || modseq.is_none()) {
+        return Err(Fault::syntax("VANISHED goes with CHANGEDSINCE, and with UID FETCH alone"));
+    }
+    Ok(modseq.map(|modseq| Since { modseq, vanished }))
 }
 
 fn item_or_macro(i: &[u8]) -> Parsed<'_, Vec<FetchItem>> {
@@ -123,6 +180,10 @@ fn item(i: &[u8]) -> Parsed<'_, FetchItem> {
         "RFC822" => FetchItem::Rfc822,
         "RFC822.HEADER" => FetchItem::Rfc822Header,
         "RFC822.TEXT" => FetchItem::Rfc822Text,
+        "MODSEQ" => FetchItem::Modseq,
+        "SAVEDATE" => FetchItem::SaveDate,
+        "EMAILID" => FetchItem::EmailId,
+        "THREADID" => FetchItem::ThreadId,
         "BODY" if !rest.starts_with(b"[") => FetchItem::Body,
         "BODY" | "BODY.PEEK" => {
             let (rest, (section, partial)) = (section, opt(partial)).parse(rest)?;

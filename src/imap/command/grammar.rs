@@ -15,7 +15,7 @@ use nom::{
     branch::alt,
     bytes::complete::{tag, take, take_while1},
     character::complete::{char, digit1},
-    combinator::{map, map_opt, opt, value},
+    combinator::{map, map_opt, opt, value, verify},
     error::{ErrorKind, ParseError},
     multi::{separated_list0, separated_list1},
     sequence::{delimited, preceded, separated_pair, terminated},
@@ -24,6 +24,7 @@ use nom::{
 use crate::imap::{
     bad::Bad,
     mailbox::{BadMailbox, MailboxName},
+    set::MessageSet,
     write::{Code, Status},
 };
 
@@ -32,6 +33,7 @@ use crate::imap::{
 pub(super) struct Fault {
     code: Option<Code<'static>>,
     text: &'static str,
+    unsaves: bool,
 }
 
 /// What a grammar rule returns. `Err::Failure` is an answer already; `Err::Error` lets the next alternative try.
@@ -40,18 +42,23 @@ pub(super) type Parsed<'a, T> = IResult<&'a [u8], T, Fault>;
 impl Fault {
     /// BAD: not the grammar.
     pub(super) const fn syntax(text: &'static str) -> Self {
-        Self { code: None, text }
+        Self { code: None, text, unsaves: false }
     }
 
     /// NO: the grammar, but not to be done.
     pub(super) const fn no(code: Code<'static>, text: &'static str) -> Self {
-        Self { code: Some(code), text }
+        Self { code: Some(code), text, unsaves: false }
+    }
+
+    /// The same, of a SEARCH that would have saved what it found: a NO leaves nothing saved (RFC 5182 section 2.1).
+    pub(super) fn unsaving(self) -> Self {
+        Self { unsaves: self.code.is_some(), ..self }
     }
 
     /// As the answer that the session writes.
     pub(super) fn bad(self) -> Bad {
         let status = if self.code.is_some() { Status::No } else { Status::Bad };
-        Bad { tag: None, status, code: self.code, text: self.text, fatal: false }
+        Bad { tag: None, status, code: self.code, text: self.text, fatal: false, unsaves: self.unsaves }
     }
 }
 
@@ -123,6 +130,11 @@ pub(super) fn number64(i: &[u8]) -> Parsed<'_, u64> {
         .parse(i)
 }
 
+/// `mod-sequence-value` of RFC 7162: 63 bits, not zero.
+pub(super) fn nz_number64(i: &[u8]) -> Parsed<'_, u64> {
+    verify(number64, |number| *number > 0).parse(i)
+}
+
 /// `nz-number`.
 pub(super) fn nz_number(i: &[u8]) -> Parsed<'_, NonZeroU32> {
     map_opt(number, NonZeroU32::new).parse(i)
@@ -136,6 +148,11 @@ pub(super) fn sequence_set(i: &[u8]) -> Parsed<'_, SequenceSet> {
         None => Sequence::Single(from),
     });
     map_opt(separated_list1(char(','), range), |list| Vec1::try_from(list).ok().map(SequenceSet)).parse(i)
+}
+
+/// `sequence-set` of a command: numbers, or `$` for what was saved (RFC 5182 section 3).
+pub(super) fn message_set(i: &[u8]) -> Parsed<'_, MessageSet> {
+    alt((value(MessageSet::Saved, char('$')), map(sequence_set, MessageSet::Named))).parse(i)
 }
 
 /// `atom`.

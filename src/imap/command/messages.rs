@@ -7,12 +7,14 @@ use nom::{
     bytes::complete::tag_no_case,
     character::complete::char,
     combinator::{map, opt, value},
-    sequence::preceded,
+    sequence::{delimited, preceded},
 };
 
 use super::{
     Command,
-    grammar::{Fault, Parsed, astring, bare_flags, flag_list, list1, mailbox, sequence_set, sp, whole, word},
+    grammar::{
+        Fault, Parsed, astring, bare_flags, flag_list, list1, mailbox, message_set, number64, sp, whole, word,
+    },
 };
 use crate::imap::mailbox::MailboxName;
 
@@ -89,21 +91,32 @@ pub(super) fn store(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
         kind.unwrap_or(StoreType::Replace)
     });
     let item = (kind, preceded(tag_no_case("FLAGS"), opt(tag_no_case(".SILENT"))));
-    let rule = (preceded(sp, sequence_set), preceded(sp, item), preceded(sp, alt((flag_list, bare_flags))));
-    let (set, (kind, silent), flags) = whole(rule, arguments)?;
-    Ok(Command::Store { set, kind, silent: silent.is_some(), flags, uid })
+    let flags = alt((flag_list, bare_flags));
+    let rule =
+        (preceded(sp, message_set), opt(preceded(sp, unchanged_since)), preceded(sp, item), preceded(sp, flags));
+    let (set, unchanged_since, (kind, silent), flags) = whole(rule, arguments)?;
+    Ok(Command::Store { set, kind, silent: silent.is_some(), unchanged_since, flags, uid })
+}
+
+/// `"(" store-modifier ")"` (RFC 7162 section 3.1.3).
+fn unchanged_since(i: &[u8]) -> Parsed<'_, u64> {
+    let unknown = Fault::syntax("UNCHANGEDSINCE and a mod-sequence is what STORE takes in parentheses");
+    let (rest, _) = char('(').parse(i)?;
+    delimited(tag_no_case("UNCHANGEDSINCE"), preceded(sp, number64), char(')'))
+        .parse(rest)
+        .map_err(|_| nom::Err::Failure(unknown))
 }
 
 pub(super) fn copy(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
-    let (set, mailbox) = whole((preceded(sp, sequence_set), preceded(sp, mailbox)), arguments)?;
+    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox)), arguments)?;
     Ok(Command::Copy { set, mailbox, uid })
 }
 
 pub(super) fn r#move(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
-    let (set, mailbox) = whole((preceded(sp, sequence_set), preceded(sp, mailbox)), arguments)?;
+    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox)), arguments)?;
     Ok(Command::Move { set, mailbox, uid })
 }
 
 pub(super) fn uid_expunge(arguments: &[u8]) -> Result<Command, Fault> {
-    Ok(Command::Expunge(Some(whole(preceded(sp, sequence_set), arguments)?)))
+    Ok(Command::Expunge(Some(whole(preceded(sp, message_set), arguments)?)))
 }

@@ -12,17 +12,21 @@ mod list;
 pub(super) mod login;
 mod messages;
 mod search;
+mod select;
+mod sort;
 
 pub use append::AppendHead;
-pub use fetch::{FetchItem, Section, SectionText};
+pub use fetch::{FetchItem, Section, SectionText, Since};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
-pub use search::{Search, SearchKey, SearchLimits};
+pub use search::{Returns, Search, SearchKey, SearchLimits};
+pub use select::Resync;
+pub use sort::{Sort, SortBy, SortKey, Thread, ThreadBy};
 
 pub(super) use append::head as append_head;
 
-use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern};
+use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern, set::MessageSet};
 use crate::model::Secret;
 use grammar::Fault;
 
@@ -68,6 +72,10 @@ pub enum Command {
         mailbox: MailboxName,
         /// EXAMINE.
         read_only: bool,
+        /// CONDSTORE: mod-sequences are to be told (RFC 7162 section 3.1.8).
+        condstore: bool,
+        /// QRESYNC: what changed since an earlier visit is to be told (RFC 7162 section 3.2.5).
+        resync: Option<Resync>,
     },
     /// CREATE
     Create(MailboxName),
@@ -106,26 +114,34 @@ pub enum Command {
     /// UNSELECT
     Unselect,
     /// EXPUNGE, and UID EXPUNGE with the set of UIDs.
-    Expunge(Option<SequenceSet>),
+    Expunge(Option<MessageSet>),
     /// SEARCH and UID SEARCH
     Search(Search),
+    /// SORT and UID SORT (RFC 5256)
+    Sort(Sort),
+    /// THREAD and UID THREAD (RFC 5256)
+    Thread(Thread),
     /// FETCH and UID FETCH
     Fetch {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// What is asked, macros written out, in the order asked; at least one.
         items: Vec<FetchItem>,
+        /// CHANGEDSINCE; `items` then hold MODSEQ.
+        since: Option<Since>,
         /// The set holds UIDs, and the answers show them.
         uid: bool,
     },
     /// STORE and UID STORE
     Store {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Set, add or remove.
         kind: StoreType,
         /// Without the untagged FETCH.
         silent: bool,
+        /// UNCHANGEDSINCE (RFC 7162 section 3.1.3): only messages whose mod-sequence is not above this one; 63 bits.
+        unchanged_since: Option<u64>,
         /// The flags, each once. `\Recent` and unknown system flags arrive as `Flag::Extension`.
         flags: Vec<Flag<'static>>,
         /// The set holds UIDs.
@@ -134,7 +150,7 @@ pub enum Command {
     /// COPY and UID COPY
     Copy {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Where to.
         mailbox: MailboxName,
         /// The set holds UIDs.
@@ -143,7 +159,7 @@ pub enum Command {
     /// MOVE and UID MOVE
     Move {
         /// Which messages.
-        set: SequenceSet,
+        set: MessageSet,
         /// Where to.
         mailbox: MailboxName,
         /// The set holds UIDs.
@@ -181,6 +197,10 @@ impl Command {
             Self::Expunge(Some(_)) => "UID EXPUNGE",
             Self::Search(search) if search.uid => "UID SEARCH",
             Self::Search(_) => "SEARCH",
+            Self::Sort(sort) if sort.search.uid => "UID SORT",
+            Self::Sort(_) => "SORT",
+            Self::Thread(thread) if thread.search.uid => "UID THREAD",
+            Self::Thread(_) => "THREAD",
             Self::Fetch { uid: true, .. } => "UID FETCH",
             Self::Fetch { .. } => "FETCH",
             Self::Store { uid: true, .. } => "UID STORE",
@@ -209,9 +229,13 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
     let arguments = head.arguments;
     match head.verb.upper() {
         "LIST" => list::list(arguments),
+        "SELECT" => select::select(arguments, false),
+        "EXAMINE" => select::select(arguments, true),
         "STATUS" => messages::status(arguments),
         "CREATE" => messages::create(arguments),
         "SEARCH" => search::search(arguments, false, limits),
+        "SORT" => sort::sort(arguments, false, limits),
+        "THREAD" => sort::thread(arguments, false, limits),
         "FETCH" => fetch::fetch(arguments, false),
         "STORE" => messages::store(arguments, false),
         "COPY" => messages::copy(arguments, false),
@@ -220,9 +244,8 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
         "AUTHENTICATE" => codec::authenticate(bytes),
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
-        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "SELECT" | "EXAMINE" | "DELETE" | "RENAME"
-        | "SUBSCRIBE" | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK"
-        | "EXPUNGE" => codec::command(bytes),
+        "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE"
+        | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => codec::command(bytes),
         _ => Err(Fault::syntax("Unknown command")),
     }
 }
@@ -232,6 +255,8 @@ fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
     let (verb, arguments) = Verb::read(rest).ok_or(Fault::syntax("UID needs a command"))?;
     match verb.upper() {
         "SEARCH" => search::search(arguments, true, limits),
+        "SORT" => sort::sort(arguments, true, limits),
+        "THREAD" => sort::thread(arguments, true, limits),
         "FETCH" => fetch::fetch(arguments, true),
         "STORE" => messages::store(arguments, true),
         "COPY" => messages::copy(arguments, true),
@@ -297,6 +322,8 @@ impl Verb {
                 | "STATUS"
                 | "CREATE"
                 | "SEARCH"
+                | "SORT"
+                | "THREAD"
                 | "FETCH"
                 | "STORE"
                 | "COPY"

@@ -1,4 +1,7 @@
-//! SEARCH's keys (RFC 3501 section 6.4.4), read into a tree of bounded depth and size.
+//! SEARCH's keys and result options (RFC 3501 section 6.4.4, RFC 4731, 5032, 5182, 7162, 8474, 8514), the keys read into a
+//! tree of bounded depth and size.
+
+use std::{borrow::Cow, num::NonZeroU32};
 
 use chrono::NaiveDate;
 use encoding_rs::Encoding;
@@ -8,16 +11,19 @@ use nom::{
     branch::alt,
     bytes::complete::{tag_no_case, take_while_m_n, take_while1},
     character::complete::char,
-    combinator::{map, map_opt, opt},
+    combinator::{cut, map, map_opt, opt, value, verify},
     sequence::{delimited, preceded, terminated},
 };
 
 use super::{
     Command,
     fetch::field_name,
-    grammar::{Fault, Parsed, astring, atom, number64, quoted, sequence_set, sp, whole, word},
+    grammar::{
+        Fault, Parsed, astring, atom, list0, message_set, number64, nz_number, quoted, sequence_set, sp, whole,
+        word,
+    },
 };
-use crate::imap::write::Code;
+use crate::imap::{set::MessageSet, write::Code};
 
 /// A SEARCH command.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +32,25 @@ pub struct Search {
     pub key: SearchKey,
     /// The answer holds UIDs.
     pub uid: bool,
+    /// CHARSET was given, which ENABLE UTF8=ACCEPT forbids (RFC 6855 section 3).
+    pub charset: bool,
+    /// What is to be told (RFC 4731); none: a plain answer.
+    pub returns: Option<Returns>,
+}
+
+/// The result options of a search: RETURN (..) (RFC 4731 section 3.1, RFC 5182).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Returns {
+    /// MIN: the first message found.
+    pub min: bool,
+    /// MAX: the last one.
+    pub max: bool,
+    /// COUNT: how many there are.
+    pub count: bool,
+    /// ALL: which they are.
+    pub all: bool,
+    /// SAVE: keep them for `$`.
+    pub save: bool,
 }
 
 /// One search key. Opposites (`UNSEEN`) are [`SearchKey::Not`]; header fields with a key of their own (`SUBJECT`) are
@@ -44,6 +69,8 @@ pub enum SearchKey {
     Numbers(SequenceSet),
     /// UIDs.
     Uids(SequenceSet),
+    /// `$`: what the last search saved (RFC 5182), as message numbers or after UID.
+    Saved,
     /// A system flag or a keyword is set.
     Flag(Flag<'static>),
     /// `\Recent` is set.
@@ -75,6 +102,24 @@ pub enum SearchKey {
     SentOn(NaiveDate),
     /// The `Date` field is this day or later.
     SentSince(NaiveDate),
+    /// The mod-sequence is this one or above (RFC 7162 section 3.1.5); 63 bits.
+    Modseq(u64),
+    /// The internal date lies so many seconds back, or more (RFC 5032).
+    Older(NonZeroU32),
+    /// The internal date lies so many seconds back, or less (RFC 5032).
+    Younger(NonZeroU32),
+    /// It came into the mailbox before this day (RFC 8514).
+    SavedBefore(NaiveDate),
+    /// It came into the mailbox on this day.
+    SavedOn(NaiveDate),
+    /// It came into the mailbox on this day or later.
+    SavedSince(NaiveDate),
+    /// The mailbox keeps the dates of [`SearchKey::SavedOn`].
+    SaveDateSupported,
+    /// The message has this EMAILID (RFC 8474).
+    EmailId(String),
+    /// The message has this THREADID (RFC 8474).
+    ThreadId(String),
 }
 
 /// How large a SEARCH may be.
@@ -86,6 +131,19 @@ pub struct SearchLimits {
     pub keys: usize,
 }
 
+impl SearchKey {
+    /// Whether any key in it is one of those that `is` picks.
+    pub fn any(&self, is: &impl Fn(&Self) -> bool) -> bool {
+        is(self)
+            || match self {
+                Self::And(keys) => keys.iter().any(|key| key.any(is)),
+                Self::Or(one, other) => one.any(is) || other.any(is),
+                Self::Not(inner) => inner.any(is),
+                _ => false,
+            }
+    }
+}
+
 impl Default for SearchLimits {
     fn default() -> Self {
         Self { depth: 32, keys: 1000 }
@@ -93,15 +151,64 @@ impl Default for SearchLimits {
 }
 
 pub(super) fn search(arguments: &[u8], uid: bool, limits: SearchLimits) -> Result<Command, Fault> {
+    let (rest, returns) = read(opt(returns), arguments)?;
     let charset = preceded((sp, tag_no_case("CHARSET"), sp), charset);
-    let (keys, charset) = match opt(charset).parse(arguments) {
-        Ok((rest, charset)) => (rest, charset.unwrap_or(encoding_rs::UTF_8)),
-        Err(nom::Err::Error(fault) | nom::Err::Failure(fault)) => return Err(fault),
-        Err(nom::Err::Incomplete(_)) => return Err(Fault::syntax("The command is cut short")),
-    };
+    let (key, charset) = read(opt(charset), rest)
+        .and_then(|(rest, charset)| {
+            let key = keys(rest, charset.unwrap_or(encoding_rs::UTF_8), limits)?;
+            Ok((key, charset.is_some()))
+        })
+        .map_err(|fault| saving(returns, fault))?;
+    Ok(Command::Search(Search { key, uid, charset, returns }))
+}
+
+/// ` charset 1*(SP search-key)` of SORT and THREAD (RFC 5256 section 5).
+pub(super) fn criteria(i: &[u8], limits: SearchLimits) -> Result<SearchKey, Fault> {
+    let (rest, charset) = read(preceded(sp, charset), i)?;
+    keys(rest, charset, limits)
+}
+
+/// A search that would have saved what it found leaves nothing saved when it is refused.
+pub(super) fn saving(returns: Option<Returns>, fault: Fault) -> Fault {
+    if returns.is_some_and(|returns| returns.save) { fault.unsaving() } else { fault }
+}
+
+/// ` RETURN (..)`; without an option it means ALL (RFC 4731 section 3.1).
+pub(super) fn returns(i: &[u8]) -> Parsed<'_, Returns> {
+    let (rest, words) = preceded((sp, tag_no_case("RETURN"), sp), cut(list0(word))).parse(i)?;
+    let mut returns = Returns { all: words.is_empty(), ..Returns::default() };
+    for word in words {
+        let option = match word.as_str() {
+            "MIN" => &mut returns.min,
+            "MAX" => &mut returns.max,
+            "ALL" => &mut returns.all,
+            "COUNT" => &mut returns.count,
+            "SAVE" => &mut returns.save,
+            _ => {
+                return Err(nom::Err::Failure(Fault::syntax(
+                    "Unknown result option; MIN, MAX, ALL, COUNT and SAVE are known",
+                )));
+            }
+        };
+        *option = true;
+    }
+    Ok((rest, returns))
+}
+
+/// What stands at the start of `i`, and what follows it.
+pub(super) fn read<'a, T>(
+    mut rule: impl Parser<&'a [u8], Output = T, Error = Fault>,
+    i: &'a [u8],
+) -> Result<(&'a [u8], T), Fault> {
+    rule.parse(i).map_err(|error| match error {
+        nom::Err::Error(fault) | nom::Err::Failure(fault) => fault,
+        nom::Err::Incomplete(_) => Fault::syntax("The command is cut short"),
+    })
+}
+
+fn keys(i: &[u8], charset: &'static Encoding, limits: SearchLimits) -> Result<SearchKey, Fault> {
     let mut reader = Reader { charset, keys_left: limits.keys };
-    let key = whole(preceded(sp, |i| reader.keys(i, limits.depth + 1)), keys)?;
-    Ok(Command::Search(Search { key, uid }))
+    whole(preceded(sp, |i| reader.keys(i, limits.depth + 1)), i)
 }
 
 /// A charset's name: one we can decode, or NO [BADCHARSET].
@@ -153,8 +260,10 @@ impl Reader {
             let (rest, _) = char(')').parse(rest)?;
             return Ok((rest, key));
         }
-        if i.first().is_some_and(|b| b.is_ascii_digit() || *b == b'*') {
-            return map(sequence_set, SearchKey::Numbers).parse(i);
+        match i {
+            [b'0'..=b'9' | b'*', ..] => return map(sequence_set, SearchKey::Numbers).parse(i),
+            [b'$', rest @ ..] => return Ok((rest, SearchKey::Saved)),
+            _ => {}
         }
         let (rest, name) = word(i)?;
         self.named(&name, rest, depth)
@@ -180,7 +289,11 @@ impl Reader {
             "NEW" => Ok((rest, SearchKey::And(vec![SearchKey::Recent, not(SearchKey::Flag(Flag::Seen))]))),
             "KEYWORD" => map(keyword, SearchKey::Flag).parse(rest),
             "UNKEYWORD" => map(keyword, |flag| not(SearchKey::Flag(flag))).parse(rest),
-            "UID" => map(preceded(sp, sequence_set), SearchKey::Uids).parse(rest),
+            "UID" => map(preceded(sp, message_set), |set| match set {
+                MessageSet::Named(set) => SearchKey::Uids(set),
+                MessageSet::Saved => SearchKey::Saved,
+            })
+            .parse(rest),
             "LARGER" => map(preceded(sp, number64), SearchKey::Larger).parse(rest),
             "SMALLER" => map(preceded(sp, number64), SearchKey::Smaller).parse(rest),
             "BEFORE" => map(date, SearchKey::Before).parse(rest),
@@ -189,6 +302,15 @@ impl Reader {
             "SENTBEFORE" => map(date, SearchKey::SentBefore).parse(rest),
             "SENTON" => map(date, SearchKey::SentOn).parse(rest),
             "SENTSINCE" => map(date, SearchKey::SentSince).parse(rest),
+            "MODSEQ" => map(preceded(opt(entry), preceded(sp, number64)), SearchKey::Modseq).parse(rest),
+            "OLDER" => map(preceded(sp, nz_number), SearchKey::Older).parse(rest),
+            "YOUNGER" => map(preceded(sp, nz_number), SearchKey::Younger).parse(rest),
+            "SAVEDBEFORE" => map(date, SearchKey::SavedBefore).parse(rest),
+            "SAVEDON" => map(date, SearchKey::SavedOn).parse(rest),
+            "SAVEDSINCE" => map(date, SearchKey::SavedSince).parse(rest),
+            "SAVEDATESUPPORTED" => Ok((rest, SearchKey::SaveDateSupported)),
+            "EMAILID" => map(object_id, SearchKey::EmailId).parse(rest),
+            "THREADID" => map(object_id, SearchKey::ThreadId).parse(rest),
             "BCC" | "CC" | "FROM" | "SUBJECT" | "TO" => {
                 let (rest, text) = self.text(rest)?;
                 Ok((rest, SearchKey::Header { name: name.to_owned(), text }))
@@ -233,6 +355,20 @@ fn space(i: &[u8]) -> Result<&[u8], nom::Err<Fault>> {
 
 fn keyword(i: &[u8]) -> Parsed<'_, Flag<'static>> {
     map(preceded(sp, atom), |atom| Flag::keyword(atom).into_static()).parse(i)
+}
+
+/// ` entry-name SP entry-type-req`: a message has one mod-sequence for all its flags, so that they mean nothing here
+/// (RFC 7162 section 3.1.5).
+fn entry(i: &[u8]) -> Parsed<'_, ()> {
+    let kind = alt((tag_no_case("priv"), tag_no_case("shared"), tag_no_case("all")));
+    let name = verify(quoted, |name: &Cow<'_, [u8]>| name.starts_with(b"/flags/"));
+    value((), (sp, name, sp, kind)).parse(i)
+}
+
+/// ` objectid` (RFC 8474 section 7).
+fn object_id(i: &[u8]) -> Parsed<'_, String> {
+    let is_id = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    map(preceded(sp, take_while_m_n(1, 255, is_id)), |id: &[u8]| String::from_utf8_lossy(id).into_owned()).parse(i)
 }
 
 /// ` date`, quoted or not: `1-Feb-1994`.

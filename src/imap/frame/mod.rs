@@ -90,6 +90,11 @@ impl Framer {
         self.input.buffer(matches!(self.state, State::Message { .. } | State::DropLiteral { .. }))
     }
 
+    /// Bytes that were read and not used yet.
+    pub fn pending(&self) -> usize {
+        self.input.rest().len()
+    }
+
     /// What there is in the bytes read so far. Never blocks; call again until it says [`Step::Read`].
     #[expect(clippy::should_implement_trait, reason = "it never ends, and is no iterator")]
     pub fn next(&mut self) -> Step {

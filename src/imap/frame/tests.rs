@@ -203,7 +203,7 @@ fn a_literal_that_was_announced_is_never_read_as_commands() {
         ),
         (
             b"a SELECT {5}\r\nINBOX {3+}\r\nabc\r\nc NOOP\r\n",
-            &["+", "a BAD Arguments are not as this command needs them|", "c Noop"],
+            &["+", "a BAD Something follows the command's arguments|", "c Noop"],
         ),
     ];
     for (bytes, expected) in cases {

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::{capabilities, mailbox, nstring, put, string};
-use crate::imap::{command::StatusItem, mailbox::SEPARATOR};
+use crate::imap::{command::StatusItem, mailbox::SEPARATOR, set::Ranges};
 
 /// `* CAPABILITY ..`
 pub fn capability(out: &mut BytesMut, append: Option<u64>) {
@@ -67,31 +67,6 @@ pub fn status(out: &mut BytesMut, name: &str, items: impl IntoIterator<Item = (S
     out.extend_from_slice(b")\r\n");
 }
 
-/// One `* SEARCH 2 5 ..` being written, piece by piece. Between two calls nothing else may be written.
-#[derive(Debug)]
-#[must_use = "a SEARCH response has to be ended"]
-pub struct SearchLine(());
-
-impl SearchLine {
-    /// `* SEARCH`
-    pub fn start(out: &mut BytesMut) -> Self {
-        out.extend_from_slice(b"* SEARCH");
-        Self(())
-    }
-
-    /// More numbers, each with a space before it.
-    pub fn numbers(&self, out: &mut BytesMut, numbers: &[u32]) {
-        for number in numbers {
-            put(out, format_args!(" {number}"));
-        }
-    }
-
-    /// CRLF.
-    pub fn end(self, out: &mut BytesMut) {
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
 /// `* NAMESPACE ..`: one personal namespace without a prefix, no others (RFC 2342 section 5).
 pub fn namespace(out: &mut BytesMut) {
     put(out, format_args!("* NAMESPACE ((\"\" \"{SEPARATOR}\")) NIL NIL\r\n"));
@@ -135,6 +110,18 @@ pub fn expunge(out: &mut BytesMut, number: u32) {
     put(out, format_args!("* {number} EXPUNGE\r\n"));
 }
 
+/// Most ranges of UIDs in one VANISHED line: programs read a line into memory.
+const MAX_RANGES: usize = 500;
+
+/// `* VANISHED 405,407:410`, in as many lines as it takes; with `earlier`, `* VANISHED (EARLIER) ..` (RFC 7162 section
+/// 3.2.10). Ranges of UIDs, ends included, ascending.
+pub fn vanished(out: &mut BytesMut, earlier: bool, uids: &[(u32, u32)]) {
+    let word = if earlier { "VANISHED (EARLIER)" } else { "VANISHED" };
+    for ranges in uids.chunks(MAX_RANGES) {
+        put(out, format_args!("* {word} {}\r\n", Ranges::new(ranges.to_vec())));
+    }
+}
+
 /// `(a b c)`; words come from our own lists or passed the flag grammar.
 pub(super) fn put_list<'a>(out: &mut BytesMut, words: impl IntoIterator<Item = &'a str>) {
     out.extend_from_slice(b"(");
@@ -163,12 +150,6 @@ mod tests {
         line
     }
 
-    fn search(out: &mut BytesMut, numbers: &[u32]) {
-        let line = SearchLine::start(out);
-        line.numbers(out, numbers);
-        line.end(out);
-    }
-
     #[test]
     fn every_line_is_as_its_rfc_says_and_another_codec_reads_it() {
         let sent = ListLine {
@@ -185,8 +166,8 @@ mod tests {
             (written(|o| lsub(o, &sent)), "* LSUB (\\HasNoChildren \\Sent) \"/\" \"Gesendete &ANw-bel\"\r\n"),
             (written(list_separator), "* LIST (\\Noselect) \"/\" \"\"\r\n"),
             (written(|o| status(o, "INBOX", items)), "* STATUS INBOX (MESSAGES 3 UIDNEXT 9 SIZE 5000000000)\r\n"),
-            (written(|o| search(o, &[2, 5])), "* SEARCH 2 5\r\n"),
-            (written(|o| search(o, &[])), "* SEARCH\r\n"),
+            (written(|o| vanished(o, false, &[(405, 405), (407, 410)])), "* VANISHED 405,407:410\r\n"),
+            (written(|o| vanished(o, true, &[(41, 41), (43, 116)])), "* VANISHED (EARLIER) 41,43:116\r\n"),
             (written(namespace), "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"),
             (
                 written(|o| id(o, &[("name", Some("Portcullis")), ("os", None)])),

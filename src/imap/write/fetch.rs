@@ -58,6 +58,30 @@ impl FetchLine {
         date_time(out, time);
     }
 
+    /// `MODSEQ (n)` (RFC 7162 section 3.1.4.2).
+    pub fn modseq(&mut self, out: &mut BytesMut, modseq: u64) {
+        self.item(out, "MODSEQ");
+        put(out, format_args!("({modseq})"));
+    }
+
+    /// `SAVEDATE ".."`, in UTC (RFC 8514).
+    pub fn save_date(&mut self, out: &mut BytesMut, time: UnixTime) {
+        self.item(out, "SAVEDATE");
+        date_time(out, time);
+    }
+
+    /// `EMAILID (M..)` (RFC 8474).
+    pub fn email_id(&mut self, out: &mut BytesMut, id: u64) {
+        self.item(out, "EMAILID");
+        put(out, format_args!("({})", email_id(id)));
+    }
+
+    /// `THREADID NIL`: messages are not put together here (RFC 8474 section 5.2).
+    pub fn no_thread_id(&mut self, out: &mut BytesMut) {
+        self.item(out, "THREADID");
+        out.extend_from_slice(b"NIL");
+    }
+
     /// `BODY[section]<origin> `: the name of the item as it was asked for; its value follows. `origin` is given where
     /// the peer asked for a part of it.
     pub fn section(&mut self, out: &mut BytesMut, section: &Section, origin: Option<u32>) {
@@ -85,6 +109,11 @@ impl FetchLine {
     pub fn end(self, out: &mut BytesMut) {
         out.extend_from_slice(b")\r\n");
     }
+}
+
+/// A message's EMAILID as it is written: `M` and 16 hexadecimal digits.
+pub fn email_id(id: u64) -> String {
+    format!("M{id:016x}")
 }
 
 fn put_section(out: &mut BytesMut, section: &Section) {

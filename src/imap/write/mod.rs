@@ -6,14 +6,16 @@
 
 mod data;
 mod fetch;
+mod search;
 mod status;
 mod string;
 
 pub use data::{
-    ListLine, SearchLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, namespace,
-    recent, status,
+    ListLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, namespace, recent,
+    status, vanished,
 };
-pub use fetch::{FetchLine, date_time};
+pub use fetch::{FetchLine, date_time, email_id};
+pub use search::{EsearchLine, NumbersLine, ThreadLine, ThreadStep};
 pub use status::{Code, Status, capabilities, continuation, greeting, tagged, untagged};
 pub use string::{literal_head, mailbox, nstring, string};
 

@@ -31,7 +31,7 @@ impl Status {
     }
 }
 
-/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7888.
+/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7162, RFC 7888.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Code<'a> {
     /// Must be shown to the person.
@@ -71,6 +71,8 @@ pub enum Code<'a> {
         /// UIDs in the target, in the same order.
         target: &'a [u32],
     },
+    /// The mailbox that was open is not any more; what follows is about the next (RFC 7162 section 3.2.11).
+    Closed,
     /// The index and the files disagree.
     Corruption,
     /// Access that ran out.
@@ -79,10 +81,21 @@ pub enum Code<'a> {
     ExpungeIssued,
     /// A mailbox with children cannot be deleted (RFC 9051 section 6.3.5).
     HasChildren,
+    /// Everything up to this mod-sequence was told (RFC 7162 section 3.1.2.1).
+    HighestModseq(u64),
+    /// A command takes its time (RFC 9585).
+    InProgress {
+        /// The command's tag.
+        tag: &'a str,
+        /// What is done, of how much; none where that cannot be said.
+        done: Option<(u64, u64)>,
+    },
     /// Locked by another session.
     InUse,
     /// A limit of ours.
     Limit,
+    /// Messages that a conditional STORE left alone, as numbers or UIDs (RFC 7162 section 3.1.3). Not empty.
+    Modified(Ranges),
     /// No such mailbox.
     NonExistent,
     /// Not allowed.
@@ -128,7 +141,7 @@ pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
             "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             LIST-EXTENDED LIST-STATUS STATUS=SIZE APPENDLIMIT={most}"
+             LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC APPENDLIMIT={most}"
         )
         .into(),
         None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
@@ -198,11 +211,14 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
             out.extend_from_slice(b" ");
             return put_runs(out, target);
         }
+        Code::InProgress { tag, done } => return put_progress(out, tag, *done),
         Code::PermanentFlags { flags, new_keywords } => {
             let star = if *new_keywords { Some("\\*") } else { None };
             out.extend_from_slice(b"PERMANENTFLAGS ");
             return super::data::put_list(out, flags.iter().copied().chain(star));
         }
+        Code::HighestModseq(modseq) => return put(out, format_args!("HIGHESTMODSEQ {modseq}")),
+        Code::Modified(set) => return put(out, format_args!("MODIFIED {set}")),
         Code::UidNext(uid) => return put(out, format_args!("UIDNEXT {uid}")),
         Code::UidValidity(value) => return put(out, format_args!("UIDVALIDITY {value}")),
         Code::Unseen(number) => return put(out, format_args!("UNSEEN {number}")),
@@ -214,6 +230,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::Cannot => "CANNOT",
         Code::ClientBug => "CLIENTBUG",
         Code::ContactAdmin => "CONTACTADMIN",
+        Code::Closed => "CLOSED",
         Code::Corruption => "CORRUPTION",
         Code::Expired => "EXPIRED",
         Code::ExpungeIssued => "EXPUNGEISSUED",
@@ -233,6 +250,21 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::UseAttr => "USEATTR",
     };
     out.extend_from_slice(word.as_bytes());
+}
+
+/// `INPROGRESS ("tag" 175 1000)`. A `]` in the tag would end the code too early for some programs: then without.
+fn put_progress(out: &mut BytesMut, tag: &str, done: Option<(u64, u64)>) {
+    out.extend_from_slice(b"INPROGRESS");
+    if tag.contains(']') {
+        return;
+    }
+    out.extend_from_slice(b" (");
+    super::string(out, tag.as_bytes());
+    match done {
+        // More than all is never told (RFC 9585 section 4).
+        Some((done, all)) if all > 0 => put(out, format_args!(" {} {all})", done.min(all))),
+        _ => out.extend_from_slice(b" NIL NIL)"),
+    }
 }
 
 /// UIDs in the order given, ascending runs as `a:b` (RFC 4315 section 3: the order of both sets must match).
@@ -274,6 +306,14 @@ mod tests {
             (Code::CopyUid { uid_validity: 7, source: &[3, 2], target: &[1, 2] }, "COPYUID 7 3,2 1:2"),
             (Code::PermanentFlags { flags: &flags, new_keywords: true }, "PERMANENTFLAGS (\\Seen $Junk \\*)"),
             (Code::PermanentFlags { flags: &[], new_keywords: false }, "PERMANENTFLAGS ()"),
+            (Code::HighestModseq(715_194_045_007), "HIGHESTMODSEQ 715194045007"),
+            (Code::Modified([7, 9].into_iter().collect()), "MODIFIED 7,9"),
+            (Code::Closed, "CLOSED"),
+            (Code::InProgress { tag: "a1", done: Some((175, 1000)) }, "INPROGRESS (\"a1\" 175 1000)"),
+            (Code::InProgress { tag: "a1", done: Some((7, 5)) }, "INPROGRESS (\"a1\" 5 5)"),
+            (Code::InProgress { tag: "a1", done: None }, "INPROGRESS (\"a1\" NIL NIL)"),
+            (Code::InProgress { tag: "a1", done: Some((0, 0)) }, "INPROGRESS (\"a1\" NIL NIL)"),
+            (Code::InProgress { tag: "a]1", done: Some((1, 2)) }, "INPROGRESS"),
             (Code::UidNext(5), "UIDNEXT 5"),
             (Code::UidValidity(5), "UIDVALIDITY 5"),
             (Code::Unseen(5), "UNSEEN 5"),

@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Folder, Spot, lock, stamps};
+use super::{Folder, Loaded, Spot, lock, stamps};
 use crate::maildir::{
     disk::Dir,
     error::MailError,
@@ -105,15 +105,23 @@ impl<'a> Exclusive<'a> {
         core.loaded.as_ref().map(|loaded| question(&loaded.state)).ok_or(MailError::FolderGone)
     }
 
+    /// The mod-sequence that the next commit will have.
+    pub(in crate::maildir) fn next_modseq(&self) -> Result<u64, MailError> {
+        let core = lock(&self.folder.core);
+        core.loaded.as_ref().map(|loaded| loaded.index.next_modseq(&loaded.state)).ok_or(MailError::FolderGone)
+    }
+
     /// Writes the records to the index, durably, and only then lets anyone see them.
     pub(in crate::maildir) fn commit(&self, records: Vec<Record>) -> Result<(), MailError> {
-        if records.is_empty() {
-            return Ok(());
-        }
+        if records.is_empty() { Ok(()) } else { self.advance(records) }
+    }
+
+    /// The same, even without a record: something else about the folder changed, and its mod-sequence must tell.
+    pub(in crate::maildir) fn advance(&self, records: Vec<Record>) -> Result<(), MailError> {
         let (mut index, marks) = {
             let core = lock(&self.folder.core);
             let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
-            (loaded.index.clone(), next_marks(&loaded.state, &records))
+            (loaded.index.clone(), next_marks(loaded, &records))
         };
         let done = if index.needs_rewrite() { Ok(()) } else { index.commit(&self.dir, marks, &records) };
         if let Err(error) = done {
@@ -145,11 +153,21 @@ impl<'a> Exclusive<'a> {
     /// is written anew before the next commit.
     pub(in crate::maildir) fn adopt(&self, records: Vec<Record>) {
         if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            let marks = next_marks(&loaded.state, &records);
+            let marks = next_marks(loaded, &records);
             merge(&mut loaded.state, marks, records);
             loaded.index.distrust();
         }
         self.folder.announce();
+    }
+
+    /// Writes the index anew, to its compacted form.
+    #[cfg(test)]
+    pub(in crate::maildir) fn rewrite(&self) -> Result<(), MailError> {
+        let index = Index::create(&self.dir, &self.read(State::clone)?)?;
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index = index;
+        }
+        Ok(())
     }
 
     /// When `new` and `cur` changed last.
@@ -221,11 +239,11 @@ fn lock_dir(dir: &Dir) -> Result<(), MailError> {
     }
 }
 
-fn next_marks(state: &State, records: &[Record]) -> Marks {
+fn next_marks(Loaded { index, state, .. }: &Loaded, records: &[Record]) -> Marks {
     let top =
         records.iter().filter_map(|r| if let Record::Message { uid, .. } = r { Some(*uid) } else { None }).max();
     let uid_next = top.map_or(0, |uid| uid.saturating_add(1)).max(state.marks.uid_next);
-    Marks { modseq: state.marks.modseq + 1, uid_next, recent: state.marks.recent }
+    Marks { modseq: index.next_modseq(state), uid_next, recent: state.marks.recent }
 }
 
 /// After a commit of more records than this the state gives back what it holds in reserve: a folder that was only just

@@ -15,6 +15,7 @@ mod basics;
 mod crowd;
 mod faults;
 mod folders;
+mod resync;
 mod sessions;
 
 /// A store in a directory of its own, with Ann's mail open.

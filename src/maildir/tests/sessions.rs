@@ -62,6 +62,7 @@ async fn copy_and_move_keep_flags_keywords_dates_and_bytes() {
     appending.finish(Flags::ANSWERED, &["work", "Later"], Some(date)).await.unwrap();
     world.deliver("2.lf", b"delivered\n");
     let mut inbox = world.inbox().await;
+    let ids = [1, 2].map(|seq| inbox.message(seq).unwrap().id);
     let copied = inbox.copy(&[1, 2], "Archive").await.unwrap();
     assert_eq!(copied.uids, [(1, 1), (2, 2)]);
     let moved = inbox.move_to(&[2], "Archive").await.unwrap();
@@ -74,6 +75,7 @@ async fn copy_and_move_keep_flags_keywords_dates_and_bytes() {
     assert_eq!((meta.flags, meta.internal_date), (Flags::ANSWERED, date));
     assert_eq!(meta.keywords, ["work".into(), "Later".into()]);
     assert_eq!(bytes(&archive, 1).await, b"appended\r\n");
+    assert_eq!([1, 2, 3].map(|seq| archive.message(seq).unwrap().id), [ids[0], ids[1], ids[1]]);
     for seq in 2..=3 {
         assert_eq!(archive.message(seq).unwrap().size, 11);
         assert_eq!(bytes(&archive, seq).await, b"delivered\r\n");

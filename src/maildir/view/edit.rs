@@ -11,8 +11,8 @@ use crate::maildir::{
     flags::{FlagOp, Flags},
     folder::{Exclusive, Folder},
     keywords,
-    state::{Message, State},
-    view::Mode,
+    state::Message,
+    view::{Meta, Mode},
 };
 
 /// Where messages went (RFC 4315 section 3): `COPYUID`.
@@ -22,6 +22,15 @@ pub struct CopyUid {
     pub uid_validity: u32,
     /// UID here, UID there.
     pub uids: Vec<(u32, u32)>,
+}
+
+/// What became of a conditional STORE: sequence numbers, ascending as they were given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Messages that were changed by it.
+    pub changed: Vec<u32>,
+    /// Messages that another change had reached before: they were left alone (RFC 7162 MODIFIED).
+    pub refused: Vec<u32>,
 }
 
 impl View {
@@ -46,20 +55,54 @@ impl View {
         flags: Flags,
         keywords: &[&str],
     ) -> Result<Vec<u32>, MailError> {
+        self.store_unchanged(seqs, op, flags, keywords, None).await.map(|stored| stored.changed)
+    }
+
+    /// The same, only for messages whose mod-sequence is not above `since` (RFC 7162 section 3.1.3), if that is given;
+    /// looked at together with the change, so that no other session's change comes between.
+    ///
+    /// # Errors
+    /// As [`View::store_flags`].
+    pub async fn store_unchanged(
+        &mut self,
+        seqs: &[u32],
+        op: FlagOp,
+        flags: Flags,
+        keywords: &[&str],
+        since: Option<u64>,
+    ) -> Result<Stored, MailError> {
         self.writable()?;
-        let store = Store { op, flags, keywords: keywords::checked(keywords, &self.folder.limits)? };
+        let keywords = keywords::checked(keywords, &self.folder.limits)?;
+        let store = Store { op, flags, keywords, unchanged_since: since };
         let uids = self.uids_of(seqs);
-        let changed = self
+        let (outcome, now) = self
             .folder
             .exclusively("storing flags", move |ex| {
-                let changed = change::store(ex, &uids, &store)?;
-                let of = |s: &State, uid: u32| s.find(uid).map(|m| (m.uid, m.modseq));
-                ex.read(|s| changed.iter().filter_map(|uid| of(s, *uid)).collect::<Vec<_>>())
+                let outcome = change::store(ex, &uids, &store)?;
+                let now = ex.read(|s| s.marks.modseq)?;
+                Ok((outcome, now))
             })
             .await?;
-        let seqs = changed.iter().filter_map(|(uid, _)| self.seq(*uid)).collect();
-        self.own.extend(changed);
-        Ok(seqs)
+        let seqs = |uids: &mut dyn Iterator<Item = u32>| uids.filter_map(|uid| self.seq(uid)).collect();
+        let changed = seqs(&mut outcome.changed.iter().map(|(uid, _)| *uid));
+        let refused = seqs(&mut outcome.refused.iter().copied());
+        // A message that another session changed too, untold until now, is told in spite of its being changed here.
+        self.own.sort_unstable();
+        let known = |change: &&(u32, u64)| change.1 <= self.seen || self.own.binary_search(*change).is_ok();
+        let own: Vec<_> = outcome.changed.iter().filter(known).map(|(uid, _)| (*uid, now)).collect();
+        self.own.extend(own);
+        Ok(Stored { changed, refused })
+    }
+
+    /// The session was told everything about this message just now: [`View::sync`] need not repeat it.
+    pub fn told(&mut self, message: &Meta) {
+        self.own.push((message.uid, message.modseq));
+    }
+
+    /// Lets [`View::sync`] tell this session its own changes since the last `sync` too: a FETCH that sets a flag tells of
+    /// the flag, but not of the new mod-sequence.
+    pub fn tell_own(&mut self) {
+        self.own.clear();
     }
 
     /// EXPUNGE, or UID EXPUNGE with a list of UIDs: removes the messages that have `\Deleted`, durably.
@@ -151,7 +194,7 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
     let mut tries = 0;
     let file = loop {
         let dir = ex.dir.sub(place.dir().as_bytes())?;
-        match deliver::duplicate(&dir, &name, tmp) {
+        match deliver::duplicate(&dir, &name, message.id, tmp) {
             Ok(file) => break file,
             Err(error) if error.is_missing() && tries < 3 => {
                 (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;

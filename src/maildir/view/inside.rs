@@ -17,7 +17,7 @@ use crate::maildir::{
 };
 
 /// Most messages looked into in one piece of work.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 /// No further message is looked into once this much was found. In bytes.
 const ENOUGH: usize = 128 * 1024;
 
@@ -54,14 +54,14 @@ impl View {
     }
 }
 
-struct Work<I> {
-    folder: Arc<Folder>,
-    pool: Pool,
-    insight: I,
+pub(super) struct Work<I> {
+    pub(super) folder: Arc<Folder>,
+    pub(super) pool: Pool,
+    pub(super) insight: I,
 }
 
 impl<I: Insight> Work<I> {
-    fn carry_out(&self, wanted: &[(u32, u32)]) -> Result<Vec<(u32, Option<Bytes>)>, MailError> {
+    pub(super) fn carry_out(&self, wanted: &[(u32, u32)]) -> Result<Vec<(u32, Option<Bytes>)>, MailError> {
         let uids: Vec<u32> = wanted.iter().map(|(_, uid)| *uid).collect();
         let mut kept = self.kept(&uids).into_iter();
         let (mut found, mut fresh, mut size) = (Vec::with_capacity(wanted.len()), Vec::new(), 0);

@@ -72,7 +72,14 @@ impl Needs {
     pub(super) fn of(item: &FetchItem) -> Option<Self> {
         let nothing = Self::default();
         match item {
-            FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size => Some(nothing),
+            FetchItem::Uid
+            | FetchItem::Flags
+            | FetchItem::InternalDate
+            | FetchItem::Size
+            | FetchItem::Modseq
+            | FetchItem::SaveDate
+            | FetchItem::EmailId
+            | FetchItem::ThreadId => Some(nothing),
             FetchItem::Envelope => Some(Self { envelope: true, ..nothing }),
             FetchItem::BodyStructure => Some(Self { structure: true, ..nothing }),
             FetchItem::Section { section, peek: true, .. } => {
@@ -80,6 +87,11 @@ impl Needs {
             }
             _ => None,
         }
+    }
+
+    /// The kept header fields.
+    pub(super) fn fields() -> Self {
+        Self { fields: true, ..Self::default() }
     }
 
     /// What all of the items need together; none if no digest can answer them all.
@@ -103,12 +115,14 @@ impl Needs {
 /// The names of a HEADER.FIELDS section that a digest can answer.
 pub(super) fn fields_of(section: &Section) -> Option<&[String]> {
     match &section.text {
-        SectionText::HeaderFields(names) if section.part.is_empty() => {
-            let known = |name: &String| FIELDS.binary_search(&name.to_ascii_lowercase().as_str()).is_ok();
-            names.iter().all(known).then_some(names)
-        }
+        SectionText::HeaderFields(names) if section.part.is_empty() => keeps(names).then_some(names),
         _ => None,
     }
+}
+
+/// Whether all fields of these names are kept.
+pub(super) fn keeps(names: &[String]) -> bool {
+    names.iter().all(|name| FIELDS.binary_search(&name.to_ascii_lowercase().as_str()).is_ok())
 }
 
 /// One message's digest. A part is absent if nobody asked for it yet, or if it was too long to be kept.
@@ -132,6 +146,11 @@ impl Digest {
     /// The kept fields as they stand in the message, and the empty line behind the header.
     pub(super) fn fields(&self) -> Option<&[u8]> {
         part(&self.0, 2).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The same, to be kept.
+    pub(super) fn into_fields(self) -> Option<Bytes> {
+        self.fields().map(|fields| self.0.slice_ref(fields))
     }
 }
 

@@ -1,7 +1,8 @@
 //! ENABLE (RFC 5161): what a session asked to be told in a newer way. Kept by the dialogue, asked by whoever answers.
 
-use super::reply::Reply;
+use super::{modseq, reply::Reply};
 use crate::imap::write;
+use crate::maildir::View;
 use crate::session::login::Dialog;
 
 /// What this session has switched on. Nothing is ever switched off again (RFC 5161 section 3.1).
@@ -32,8 +33,21 @@ impl Enabled {
 }
 
 /// Switches on what is known of `words`; the untagged answer names what was not on before (RFC 5161 section 3.2).
-pub(super) fn enable(dialog: &mut Dialog, words: &[String]) -> Reply {
-    let fresh: Vec<&str> = words.iter().filter_map(|word| dialog.enabled.switch(word)).collect();
+/// `view` is the open mailbox.
+pub(super) fn enable(dialog: &mut Dialog, words: &[String], view: Option<&View>) -> Reply {
+    let before = dialog.enabled;
+    let mut fresh: Vec<&str> = Vec::new();
+    for word in words {
+        dialog.enabled.switch(word);
+        // New is what was off before the command: QRESYNC switches CONDSTORE on, and both may be asked for.
+        fresh.extend({ before }.switch(word).filter(|name| !fresh.contains(name)));
+    }
     write::enabled(&mut dialog.link.wire.out, fresh);
+    if let Some(view) = view
+        && dialog.enabled.condstore
+        && !before.condstore
+    {
+        modseq::tell_highest(dialog, view);
+    }
     Reply::ok("ENABLE done")
 }

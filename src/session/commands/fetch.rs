@@ -8,14 +8,14 @@ use bytes::BytesMut;
 use super::{
     digest::{self, Digest, Digester, Needs},
     messages::gone,
-    news::flag_names,
+    news::{Selected, flag_names},
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
 };
 use crate::imap::{
-    command::{FetchItem, Section, SectionText, SequenceSet},
-    set::{self, Ranges},
+    command::{FetchItem, Section, SectionText, Since},
+    set::{self, MessageSet},
     write::{self, FetchLine},
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Meta, Mode, View};
@@ -31,17 +31,31 @@ const PIECE: usize = 16 * 1024;
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     items: &[FetchItem],
+    since: Option<Since>,
     uid: bool,
 ) -> Answer {
-    let Some(numbers) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(mut numbers) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let view = &mut selected.view;
+    if let Some(since) = since {
+        if since.vanished {
+            let asked = match set {
+                MessageSet::Named(set) => set::uids(set, view.uid(view.len())),
+                MessageSet::Saved => selected.saved.clone(),
+            };
+            let asked: Vec<_> = asked.iter().collect();
+            write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
+        }
+        numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
+    }
     let ask = Ask {
         items,
         uid,
         look: items.iter().map(look).max().unwrap_or(Look::Nowhere),
         reads: items.iter().any(needs_bytes),
+        condstore: dialog.enabled.condstore,
         sees: view.mode() == Mode::ReadWrite && items.iter().any(FetchItem::sets_seen),
     };
     let mut failed = None;
@@ -56,12 +70,12 @@ pub(super) async fn fetch(
             Told::Nothing(error) => failed = Some(error),
         }
         if seen.len() >= SEEN_BATCH {
-            failed = store_seen(view, &mut seen).await.or(failed);
+            failed = store_seen(view, &mut seen, ask.condstore).await.or(failed);
         }
         dialog.link.wire.push().await?;
         tokio::task::consume_budget().await;
     }
-    failed = store_seen(view, &mut seen).await.or(failed);
+    failed = store_seen(view, &mut seen, ask.condstore).await.or(failed);
     Ok(match failed {
         None => Reply::ok("FETCH done"),
         Some(MailError::Gone { .. }) => gone(dialog),
@@ -201,25 +215,26 @@ fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta
         FetchItem::Flags => line.flags(out, flag_names(meta)),
         FetchItem::InternalDate => line.internal_date(out, meta.internal_date),
         FetchItem::Size => line.size(out, meta.size),
+        FetchItem::Modseq => line.modseq(out, meta.modseq),
+        FetchItem::SaveDate => line.save_date(out, meta.saved),
+        FetchItem::EmailId => line.email_id(out, meta.id),
+        FetchItem::ThreadId => line.no_thread_id(out),
         _ => {}
     }
 }
 
-/// The messages a set means; none if it names a message number that does not exist.
-pub(super) fn numbers(view: &View, set: &SequenceSet, uid: bool) -> Option<Ranges> {
-    if uid {
-        return Some(set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0)));
-    }
-    set::numbers(set, view.len()).ok()
-}
-
 /// Stores what the peer has been told already; the next command comes after it.
-async fn store_seen(view: &mut View, numbers: &mut Vec<u32>) -> Option<MailError> {
+///
+/// With `condstore` the news tell the new mod-sequences, which were not there yet to be told (RFC 7162 section 3.2.4).
+async fn store_seen(view: &mut View, numbers: &mut Vec<u32>, condstore: bool) -> Option<MailError> {
     if numbers.is_empty() {
         return None;
     }
     let stored = view.store_flags(numbers, FlagOp::Add, Flags::SEEN, &[]).await;
     numbers.clear();
+    if condstore {
+        view.tell_own();
+    }
     stored.err()
 }
 
@@ -230,6 +245,7 @@ struct Ask<'a> {
     look: Look,
     /// The message's file has to be opened.
     reads: bool,
+    condstore: bool,
     /// The message counts as read after it.
     sees: bool,
 }
@@ -326,7 +342,8 @@ async fn from_inside(
             line.section(out, section, partial.map(|(origin, _)| origin));
             body_section(dialog, source, section, *partial).await?;
         }
-        FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size => {}
+        // Of what is known of the message `one` tells.
+        _ => {}
     }
     Ok(())
 }
@@ -342,19 +359,18 @@ async fn body(dialog: &mut Dialog, source: &Source, extended: bool) -> Result<()
 
 fn look(item: &FetchItem) -> Look {
     match item {
-        FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size | FetchItem::Rfc822 => {
-            Look::Nowhere
-        }
         FetchItem::Envelope | FetchItem::Rfc822Header | FetchItem::Rfc822Text => Look::Header,
         FetchItem::Body | FetchItem::BodyStructure => Look::Parts,
         FetchItem::Section { section, .. } if !section.part.is_empty() => Look::Parts,
         FetchItem::Section { section, .. } if section.text == SectionText::All => Look::Nowhere,
         FetchItem::Section { .. } => Look::Header,
+        _ => Look::Nowhere,
     }
 }
 
 fn needs_bytes(item: &FetchItem) -> bool {
-    !matches!(item, FetchItem::Uid | FetchItem::Flags | FetchItem::InternalDate | FetchItem::Size)
+    use FetchItem::{EmailId, Flags, InternalDate, Modseq, SaveDate, Size, ThreadId, Uid};
+    !matches!(item, Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId)
 }
 
 async fn body_section(

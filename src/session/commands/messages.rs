@@ -1,34 +1,35 @@
-//! STORE, COPY, MOVE and EXPUNGE with their UID forms (RFC 3501 section 6.4, RFC 4315, RFC 6851).
+//! STORE, COPY, MOVE and EXPUNGE with their UID forms (RFC 3501 section 6.4, RFC 4315, RFC 6851, RFC 7162).
 
 use super::{
-    fetch::numbers,
+    long::Long,
     news::{Selected, flag_names, split_flags},
     reply::{Answer, Copied, Reply, refuse},
 };
 use crate::imap::{
-    command::{Flag, SequenceSet, StoreType},
+    command::{Flag, StoreType},
     mailbox::MailboxName,
-    set,
-    write::{self, FetchLine, Status},
+    set::MessageSet,
+    write::{self, Code, FetchLine, Status},
 };
-use crate::maildir::{FlagOp, MailError, Mode, View};
+use crate::maildir::{FlagOp, MailError, Mode, Stored};
 use crate::session::login::Dialog;
 
 /// What STORE is to do.
 pub(super) struct Change<'a> {
     pub(super) kind: StoreType,
     pub(super) silent: bool,
+    pub(super) unchanged_since: Option<u64>,
     pub(super) flags: &'a [Flag<'static>],
 }
 
 pub(super) async fn store(
     dialog: &mut Dialog,
     selected: &mut Selected,
-    set: &SequenceSet,
+    set: &MessageSet,
     change: &Change<'_>,
     uid: bool,
 ) -> Answer {
-    let Some(chosen) = numbers(&selected.view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(chosen) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
     let op = match change.kind {
         StoreType::Replace => FlagOp::Replace,
         StoreType::Add => FlagOp::Add,
@@ -37,57 +38,87 @@ pub(super) async fn store(
     let (flags, keywords) = split_flags(change.flags);
     let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
     let chosen: Vec<u32> = chosen.numbers().collect();
-    if let Err(error) = selected.view.store_flags(&chosen, op, flags, &keywords).await {
-        return Ok(refuse(dialog, &error));
-    }
+    let stored = selected.view.store_unchanged(&chosen, op, flags, &keywords, change.unchanged_since).await;
+    let Stored { changed, refused } = match stored {
+        Ok(stored) => stored,
+        Err(error) => return Ok(refuse(dialog, &error)),
+    };
     selected.tell_flags(&mut dialog.link.wire.out);
+    let condstore = dialog.enabled.condstore;
     let mut missing = false;
     for number in chosen {
         let Some(meta) = selected.view.message(number) else {
             missing = true;
             continue;
         };
-        if change.silent {
+        let left_alone = refused.binary_search(&number).is_ok();
+        // What silence must not keep back is the new mod-sequence (RFC 7162 section 3.1.3).
+        let modseq = condstore && (change.unchanged_since.is_some() || changed.binary_search(&number).is_ok());
+        if change.silent && !left_alone && !modseq {
             continue;
         }
         let out = &mut dialog.link.wire.out;
         let mut line = FetchLine::start(out, number);
-        if uid {
+        if uid || condstore {
             line.uid(out, meta.uid);
         }
-        line.flags(out, flag_names(&meta));
+        // Why a message was left alone is seen by its flags.
+        if !change.silent || left_alone {
+            line.flags(out, flag_names(&meta));
+            selected.view.told(&meta);
+        }
+        if condstore {
+            line.modseq(out, meta.modseq);
+        }
         line.end(out);
         dialog.link.wire.push().await?;
     }
     // By UID, messages that are gone are passed over (RFC 3501 section 6.4.8); by number that cannot be silent.
-    Ok(if missing && !uid { gone(dialog) } else { Reply::ok("STORE done") })
+    let reply = if missing && !uid { gone(dialog) } else { Reply::ok("STORE done") };
+    if refused.is_empty() {
+        return Ok(reply);
+    }
+    let named = refused.iter().filter_map(|number| if uid { selected.view.uid(*number) } else { Some(*number) });
+    Ok(reply.with(Code::Modified(named.collect())))
 }
 
-/// EXPUNGE, or UID EXPUNGE with its set; the news that follow name the messages.
-pub(super) async fn expunge(dialog: &mut Dialog, view: &mut View, set: Option<&SequenceSet>) -> Answer {
-    if view.mode() == Mode::ReadOnly {
+/// EXPUNGE, or UID EXPUNGE with its set; the news name the messages.
+pub(super) async fn expunge(dialog: &mut Dialog, selected: &mut Selected, set: Option<&MessageSet>) -> Answer {
+    if selected.view.mode() == Mode::ReadOnly {
         return Ok(refuse(dialog, &MailError::ReadOnly));
     }
     let only: Option<Vec<u32>> = set.map(|set| {
-        let numbers = set::uids_to_numbers(set, view.len(), |number| view.uid(number).unwrap_or(0));
-        numbers.numbers().filter_map(|number| view.uid(number)).collect()
+        let numbers = selected.numbers(set, true).unwrap_or_default();
+        numbers.numbers().filter_map(|number| selected.view.uid(number)).collect()
     });
-    match view.expunge(only.as_deref()).await {
-        Ok(_) => Ok(Reply::ok("EXPUNGE done")),
+    match selected.view.expunge(only.as_deref()).await {
+        Ok(count) => removed(dialog, selected, count, Reply::ok("EXPUNGE done")).await,
         Err(error) => Ok(refuse(dialog, &error)),
     }
 }
 
+/// The answer of a command that removed messages: they are told first, so that the mod-sequence of their removal may be
+/// told with it (RFC 7162 section 3.2.7, RFC 6851 section 4.4).
+async fn removed(dialog: &mut Dialog, selected: &mut Selected, count: usize, reply: Reply) -> Answer {
+    if count == 0 || !dialog.enabled.condstore {
+        return Ok(reply);
+    }
+    selected.tell_news(dialog, true).await?;
+    Ok(reply.with(Code::HighestModseq(selected.view.told_modseq())))
+}
+
 pub(super) async fn copy(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     mailbox: &MailboxName,
     uid: bool,
+    tag: &str,
 ) -> Answer {
-    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(chosen) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
     let chosen: Vec<u32> = chosen.numbers().collect();
-    match view.copy(&chosen, mailbox.as_str()).await {
+    let copied = selected.view.copy(&chosen, mailbox.as_str());
+    match Long::new(dialog, tag, None).finish(dialog, copied).await? {
         Ok(copied) => Ok(Reply { copied: Copied::new(copied), ..Reply::ok("COPY done") }),
         Err(error) => Ok(refuse(dialog, &error)),
     }
@@ -96,19 +127,22 @@ pub(super) async fn copy(
 /// MOVE tells where the messages went before the news tell that they left (RFC 6851 section 4.3).
 pub(super) async fn r#move(
     dialog: &mut Dialog,
-    view: &mut View,
-    set: &SequenceSet,
+    selected: &mut Selected,
+    set: &MessageSet,
     mailbox: &MailboxName,
     uid: bool,
+    tag: &str,
 ) -> Answer {
-    let Some(chosen) = numbers(view, set, uid) else { return Ok(Reply::bad("No such message number")) };
+    let Some(chosen) = selected.numbers(set, uid) else { return Ok(Reply::bad("No such message number")) };
     let chosen: Vec<u32> = chosen.numbers().collect();
-    match view.move_to(&chosen, mailbox.as_str()).await {
+    let moved = selected.view.move_to(&chosen, mailbox.as_str());
+    match Long::new(dialog, tag, None).finish(dialog, moved).await? {
         Ok(copied) => {
+            let count = copied.uids.len();
             if let Some(copied) = Copied::new(copied) {
                 write::untagged(&mut dialog.link.wire.out, Status::Ok, Some(&copied.code()), "Moved");
             }
-            Ok(Reply::ok("MOVE done"))
+            removed(dialog, selected, count, Reply::ok("MOVE done")).await
         }
         Err(error) => Ok(refuse(dialog, &error)),
     }

@@ -2,25 +2,32 @@
 //! the open view or the owner's mail, never a stage it has to check. Called by `login`.
 
 mod append;
+mod batch;
 mod digest;
 mod enable;
 mod fetch;
 mod folders;
+mod header;
 mod idle;
 mod list;
+mod long;
 mod messages;
+mod modseq;
 mod news;
 mod reply;
 mod search;
 mod select;
+mod sort;
 mod source;
 mod structure;
+mod thread;
 
 use super::{Ending, login::Dialog};
 use crate::imap::{
-    command::{Command, Tagged},
+    command::{Command, Search, SearchKey, Tagged},
     frame::Step,
-    write::{self, Code},
+    set::Ranges,
+    write::{self, Code, Status},
 };
 use crate::maildir::{MailError, Maildir};
 use crate::policy::{Permit, Rights};
@@ -69,7 +76,14 @@ impl Stay<'_> {
         match self.dialog.framer.next() {
             Step::Read => return self.dialog.hear(self.dialog.link.house.limits.imap_idle).await,
             Step::Continue => write::continuation(&mut self.dialog.link.wire.out, "Ready"),
-            Step::Bad(bad) => self.dialog.misunderstood(&bad)?,
+            Step::Bad(bad) => {
+                if let Stage::Open(selected) = &mut self.stage
+                    && bad.unsaves
+                {
+                    selected.saved = Ranges::default();
+                }
+                self.dialog.misunderstood(&bad)?;
+            }
             // Pieces of a message come only while `append` asks for them.
             Step::Chunk(_) | Step::AppendEnd => {}
             Step::Append(head) => {
@@ -95,6 +109,9 @@ impl Stay<'_> {
 
     async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
         let may_expunge = may_expunge(&command);
+        if let Some(reply) = modseq::lacks_qresync(self.dialog, &command) {
+            return self.answer(tag, reply, may_expunge).await;
+        }
         if self.rights == Rights::Read && !only_reads(&command) {
             return self.answer(tag, only_reading(), may_expunge).await;
         }
@@ -109,6 +126,9 @@ impl Stay<'_> {
                     refuse(self.dialog, &error).write(self.dialog, tag);
                     return Ok(());
                 }
+            }
+            if modseq::is_enabling(&command) {
+                modseq::enable(self.dialog, Some(&selected.view));
             }
             if is_by_uid(&command) {
                 // UIDs that another session removed are passed over in silence, if they are known to be gone.
@@ -135,7 +155,10 @@ impl Stay<'_> {
                 Err(error) => refuse(dialog, &error),
             },
             (Command::Login { .. } | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
-            (Command::Enable(words), _) => enable::enable(dialog, &words),
+            (Command::Enable(words), stage) => {
+                let view = if let Stage::Open(selected) = stage { Some(&selected.view) } else { None };
+                enable::enable(dialog, &words, view)
+            }
             (Command::Namespace, _) => {
                 write::namespace(&mut dialog.link.wire.out);
                 Reply::ok("NAMESPACE done")
@@ -155,16 +178,23 @@ impl Stay<'_> {
             (Command::Rename { from, to }, _) => folders::rename(dialog, mail, &from, &to).await?,
             (Command::Subscribe(name), _) => folders::subscribe(dialog, mail, &name, true).await?,
             (Command::Unsubscribe(name), _) => folders::subscribe(dialog, mail, &name, false).await?,
-            (Command::Select { mailbox, read_only }, stage) => {
+            (Command::Select { mailbox, read_only, condstore, resync }, stage) => {
+                dialog.enabled.condstore |= condstore || resync.is_some();
                 // A SELECT that fails leaves no mailbox open (RFC 3501 section 6.3.1).
-                *stage = Stage::Admitted;
+                if let Stage::Open(_) = std::mem::replace(stage, Stage::Admitted) {
+                    let out = &mut dialog.link.wire.out;
+                    write::untagged(out, Status::Ok, Some(&Code::Closed), "The mailbox that was open is closed");
+                }
                 let how = match (read_only, rights) {
                     (true, _) => select::How::Examine,
                     (false, Rights::Read) => select::How::SelectToRead,
                     (false, Rights::Write) => select::How::Select,
                 };
                 match Box::pin(select::select(dialog, mail, &mailbox, how)).await {
-                    Ok((selected, reply)) => {
+                    Ok((mut selected, reply)) => {
+                        if let Some(resync) = resync {
+                            Box::pin(modseq::catch_up(dialog, &mut selected, &resync)).await?;
+                        }
                         *stage = Stage::Open(Box::new(selected));
                         // Its untagged answers are complete; a look for news would only repeat them.
                         reply.write(dialog, tag);
@@ -184,21 +214,23 @@ impl Stay<'_> {
                 Reply::ok("UNSELECT done")
             }
             (command, Stage::Open(selected)) => match command {
-                Command::Expunge(set) => messages::expunge(dialog, &mut selected.view, set.as_ref()).await?,
+                Command::Expunge(set) => messages::expunge(dialog, selected, set.as_ref()).await?,
                 // Boxed, or an idle session would hold their room too.
-                Command::Search(search) => Box::pin(search::search(dialog, &selected.view, &search)).await?,
-                Command::Fetch { set, items, uid } => {
-                    Box::pin(fetch::fetch(dialog, &mut selected.view, &set, &items, uid)).await?
+                Command::Search(search) => Box::pin(search::search(dialog, selected, &search, tag)).await?,
+                Command::Sort(sort) => Box::pin(sort::sort(dialog, selected, &sort, tag)).await?,
+                Command::Thread(thread) => Box::pin(thread::thread(dialog, selected, &thread, tag)).await?,
+                Command::Fetch { set, items, since, uid } => {
+                    Box::pin(fetch::fetch(dialog, selected, &set, &items, since, uid)).await?
                 }
-                Command::Store { set, kind, silent, flags, uid } => {
-                    let change = messages::Change { kind, silent, flags: &flags };
+                Command::Store { set, kind, silent, unchanged_since, flags, uid } => {
+                    let change = messages::Change { kind, silent, unchanged_since, flags: &flags };
                     Box::pin(messages::store(dialog, selected, &set, &change, uid)).await?
                 }
                 Command::Copy { set, mailbox, uid } => {
-                    messages::copy(dialog, &mut selected.view, &set, &mailbox, uid).await?
+                    Box::pin(messages::copy(dialog, selected, &set, &mailbox, uid, tag)).await?
                 }
                 Command::Move { set, mailbox, uid } => {
-                    messages::r#move(dialog, &mut selected.view, &set, &mailbox, uid).await?
+                    Box::pin(messages::r#move(dialog, selected, &set, &mailbox, uid, tag)).await?
                 }
                 _ => Reply::bad("Not now"),
             },
@@ -248,6 +280,8 @@ fn only_reads(command: &Command) -> bool {
         | Command::Close
         | Command::Unselect
         | Command::Search(_)
+        | Command::Sort(_)
+        | Command::Thread(_)
         | Command::Fetch { .. } => true,
         Command::Create(_)
         | Command::Delete(_)
@@ -261,11 +295,15 @@ fn only_reads(command: &Command) -> bool {
     }
 }
 
-/// No message number may change under these three (RFC 3501 section 7.4.1); their UID forms do not mind.
+/// No message number may change under these (RFC 3501 section 7.4.1, RFC 5256 section 3); their UID forms do not mind,
+/// unless they name messages by number (RFC 7162 section 3.2.10.2).
 fn may_expunge(command: &Command) -> bool {
+    let by_uid = |search: &Search| search.uid && !search.key.any(&|key| matches!(key, SearchKey::Numbers(_)));
     match command {
         Command::Fetch { uid, .. } | Command::Store { uid, .. } => *uid,
-        Command::Search(search) => search.uid,
+        Command::Search(search) => by_uid(search),
+        Command::Sort(sort) => by_uid(&sort.search),
+        Command::Thread(thread) => by_uid(&thread.search),
         _ => true,
     }
 }
@@ -279,6 +317,8 @@ fn is_about_messages(command: &Command) -> bool {
             | Command::Idle
             | Command::Expunge(_)
             | Command::Search(_)
+            | Command::Sort(_)
+            | Command::Thread(_)
             | Command::Fetch { .. }
             | Command::Store { .. }
             | Command::Copy { .. }

@@ -2,8 +2,10 @@
 
 use bytes::BytesMut;
 
+use super::modseq;
 use crate::imap::{
     command::Flag,
+    set::{self, MessageSet, Ranges},
     write::{self, Code, FetchLine, Status},
 };
 use crate::maildir::{Flags, Meta, Mode, Update, View};
@@ -12,14 +14,28 @@ use crate::session::{Ending, login::Dialog};
 /// The open mailbox.
 pub(super) struct Selected {
     pub(super) view: View,
+    /// UIDs that `$` means: what the last search with SAVE found (RFC 5182).
+    pub(super) saved: Ranges,
     /// How many keywords FLAGS has named.
     keywords: usize,
+    /// HIGHESTMODSEQ was told lower than the mod-sequences of messages, because removals had to wait.
+    behind: bool,
 }
 
 impl Selected {
     /// Nothing has been told yet.
     pub(super) fn new(view: View) -> Self {
-        Self { view, keywords: usize::MAX }
+        Self { view, saved: Ranges::default(), keywords: usize::MAX, behind: false }
+    }
+
+    /// The messages a set means, by number; none if it names a message number that does not exist.
+    pub(super) fn numbers(&self, set: &MessageSet, uid: bool) -> Option<Ranges> {
+        let (count, uid_of) = (self.view.len(), |number| self.view.uid(number).unwrap_or(0));
+        match set {
+            MessageSet::Saved => Some(set::known_uids_to_numbers(&self.saved, count, uid_of)),
+            MessageSet::Named(set) if uid => Some(set::uids_to_numbers(set, count, uid_of)),
+            MessageSet::Named(set) => set::numbers(set, count).ok(),
+        }
     }
 
     /// FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1), if keywords came since they were told.
@@ -42,27 +58,51 @@ impl Selected {
     pub(super) async fn tell_news(&mut self, dialog: &mut Dialog, may_expunge: bool) -> Result<(), Ending> {
         let updates = self.view.sync(may_expunge);
         if updates.is_empty() {
+            self.tell_behind(dialog);
             return Ok(());
         }
         self.tell_flags(&mut dialog.link.wire.out);
+        let enabled = dialog.enabled;
+        if enabled.qresync {
+            let removed: Ranges = self.view.removed().iter().copied().collect();
+            write::vanished(&mut dialog.link.wire.out, false, &removed.iter().collect::<Vec<_>>());
+        }
         for update in updates {
             let out = &mut dialog.link.wire.out;
             match update {
                 Update::Exists(count) => write::exists(out, count),
                 Update::Recent(count) => write::recent(out, count),
+                Update::Expunged(_) if enabled.qresync => {}
                 Update::Expunged(number) => write::expunge(out, number),
                 Update::Flags(number) => {
-                    // Without the UID: mbsync takes an unasked FETCH with one for a message it asked for.
                     if let Some(meta) = self.view.message(number) {
                         let mut line = FetchLine::start(out, number);
+                        // Else without the UID: mbsync takes an unasked FETCH with one for a message it asked for.
+                        if enabled.condstore {
+                            line.uid(out, meta.uid);
+                        }
                         line.flags(out, flag_names(&meta));
+                        if enabled.condstore {
+                            line.modseq(out, meta.modseq);
+                        }
                         line.end(out);
                     }
                 }
             }
             dialog.link.wire.push().await?;
         }
+        self.tell_behind(dialog);
         Ok(())
+    }
+
+    /// While removals have to wait, a program must not remember mod-sequences above theirs, or it would never hear of
+    /// them should the connection break; once they are told, it may (RFC 7162 sections 3.2 and 6).
+    fn tell_behind(&mut self, dialog: &mut Dialog) {
+        let behind = self.view.holds_back();
+        if dialog.enabled.condstore && (behind || self.behind) {
+            modseq::tell_highest(dialog, &self.view);
+        }
+        self.behind = behind;
     }
 }
 

@@ -1,4 +1,4 @@
-//! SELECT, EXAMINE and CLOSE (RFC 3501 sections 6.3.1, 6.3.2, 6.4.2).
+//! SELECT, EXAMINE and CLOSE (RFC 3501 sections 6.3.1, 6.3.2, 6.4.2, RFC 7162 section 3.1.2).
 
 use super::{
     news::Selected,
@@ -42,6 +42,8 @@ pub(super) async fn select(
     }
     write::untagged(out, Status::Ok, Some(&Code::UidValidity(view.uid_validity())), "UIDs are valid");
     write::untagged(out, Status::Ok, Some(&Code::UidNext(view.uid_next())), "Next UID");
+    let highest = Code::HighestModseq(view.told_modseq());
+    write::untagged(out, Status::Ok, Some(&highest), "Highest mod-sequence");
     let (code, text) = match how {
         How::Examine => (Code::ReadOnly, "EXAMINE done"),
         How::SelectToRead => (Code::ReadOnly, "SELECT done; you may only read this mailbox"),

@@ -4,13 +4,15 @@
 
 use bytes::BytesMut;
 use portcullis::imap::{
-    command::{Command, FetchItem, List, Search, SearchKey, Section, SequenceSet, Tagged},
+    command::{Command, FetchItem, List, SearchKey, Section, SequenceSet, Sort, Tagged, Thread},
     frame::{Framer, Limits, Step},
     mailbox::{MailboxName, Pattern},
-    mutf7, set, write,
+    mutf7,
+    set::{self, MessageSet},
+    write,
 };
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 24] = [
     "",
     "LIST ",
     "STATUS ",
@@ -32,6 +34,9 @@ const VERBS: [&str; 21] = [
     "UID SEARCH ",
     "UID STORE ",
     "SEARCH CHARSET ",
+    "SEARCH RETURN ",
+    "SORT ",
+    "THREAD ",
 ];
 
 pub fn run(data: &[u8]) {
@@ -105,9 +110,14 @@ fn check(command: &Command) {
         }
         Command::List(List { patterns, .. }) => patterns.iter().for_each(pattern),
         Command::Lsub(it) => pattern(it),
-        Command::Search(Search { key, .. }) => search(key),
+        Command::Search(it) => search(&it.key),
+        Command::Sort(Sort { search: it, by }) => {
+            assert!(!by.is_empty() && by.len() <= 9);
+            search(&it.key);
+        }
+        Command::Thread(Thread { search: it, .. }) => search(&it.key),
         Command::Fetch { set, items, .. } => {
-            sequence(set);
+            messages(set);
             assert!(!items.is_empty() && items.len() <= 200);
             for item in items {
                 if let FetchItem::Section { section, partial, .. } = item {
@@ -117,14 +127,14 @@ fn check(command: &Command) {
             }
         }
         Command::Store { set, flags, .. } => {
-            sequence(set);
+            messages(set);
             flags.iter().for_each(|flag| word(&flag.to_string()));
         }
         Command::Copy { set, mailbox, .. } | Command::Move { set, mailbox, .. } => {
-            sequence(set);
+            messages(set);
             name(mailbox);
         }
-        Command::Expunge(Some(set)) => sequence(set),
+        Command::Expunge(Some(set)) => messages(set),
         _ => {}
     }
 }
@@ -159,6 +169,12 @@ fn pattern(pattern: &Pattern) {
     }
 }
 
+fn messages(set: &MessageSet) {
+    if let MessageSet::Named(set) = set {
+        sequence(set);
+    }
+}
+
 fn sequence(messages: &SequenceSet) {
     for count in [0, 1, 7, 1000, u32::MAX] {
         let clipped = set::clipped(messages, count);
@@ -173,7 +189,9 @@ fn sequence(messages: &SequenceSet) {
     if ranges.is_empty() {
         return;
     }
-    let Command::Fetch { set: written, .. } = again(format!("t UID FETCH {ranges} UID\r\n").as_bytes()) else {
+    let Command::Fetch { set: MessageSet::Named(written), .. } =
+        again(format!("t UID FETCH {ranges} UID\r\n").as_bytes())
+    else {
         panic!("a set is a set");
     };
     assert_eq!(set::uids(&written, None), ranges);

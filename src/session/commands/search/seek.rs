@@ -1,0 +1,180 @@
+//! The part of a search that reads messages: headers first, and bodies only where they decide. On a blocking thread.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+
+use super::plan::{Facts, Plan};
+use crate::maildir::{Files, Flags, Glance, MailError, MessageReader};
+use crate::message::{self, Piece, Scanner, Structure, TextDecoder};
+use crate::session::commands::{
+    batch::{Stop, Work},
+    header::Headers,
+};
+
+/// Most decoded bytes of one text part that are searched. In bytes.
+const MAX_TEXT: u64 = 10 * 1024 * 1024;
+/// A message up to this size is read once and kept while it is searched, a larger one is read in pieces. In bytes.
+const KEPT: u64 = 1024 * 1024;
+
+/// Judges messages that what is known of them did not decide.
+pub(super) struct Seek {
+    pub(super) plan: Arc<Plan>,
+    pub(super) headers: Headers,
+    pub(super) limits: message::Limits,
+    /// The first that fits is enough.
+    pub(super) first_only: bool,
+    /// Numbers of those that fit.
+    pub(super) found: Vec<u32>,
+}
+
+/// A message that has to be read.
+pub(super) struct Candidate {
+    pub(super) number: u32,
+    uid: u32,
+    flags: Flags,
+    keywords: Vec<u16>,
+    recent: bool,
+    size: u64,
+    date: i64,
+    saved: i64,
+    modseq: u64,
+    id: u64,
+}
+
+impl Candidate {
+    pub(super) fn new(number: u32, glance: Glance<'_>) -> Self {
+        let Glance { uid, flags, keywords, recent, size, date, saved, modseq, id } = glance;
+        Self { number, uid, flags, keywords: keywords.to_vec(), recent, size, date, saved, modseq, id }
+    }
+
+    fn glance(&self) -> Glance<'_> {
+        let Self { uid, flags, recent, size, date, saved, modseq, id, .. } = *self;
+        Glance { uid, flags, keywords: &self.keywords, recent, size, date, saved, modseq, id }
+    }
+}
+
+pub(super) type Queue = VecDeque<Candidate>;
+
+impl Work for Seek {
+    type Job = Candidate;
+
+    fn uid(job: &Candidate) -> u32 {
+        job.uid
+    }
+
+    fn headers(&mut self) -> &mut Headers {
+        &mut self.headers
+    }
+
+    fn one(&mut self, files: &Files, job: &Candidate, stop: &Stop) -> Result<bool, MailError> {
+        let fits = self.fits(files, job, stop)?;
+        if fits {
+            self.found.push(job.number);
+        }
+        Ok(!(fits && self.first_only))
+    }
+}
+
+impl Seek {
+    fn fits(&mut self, files: &Files, job: &Candidate, stop: &Stop) -> Result<bool, MailError> {
+        let plan = Arc::clone(&self.plan);
+        let mut facts = Facts { number: job.number, glance: job.glance(), header: None, texts: None };
+        let header = self.headers.of(files, job.uid)?;
+        facts.header = Some(&header);
+        if let Some(fits) = plan.judge(&facts) {
+            return Ok(fits);
+        }
+        let texts = self.texts(&mut Body::open(files.read(job.uid)?)?, stop)?;
+        facts.texts = Some(&texts);
+        Ok(plan.judge(&facts).unwrap_or(false))
+    }
+
+    /// Which of the plan's needles are in the message.
+    fn texts(&self, body: &mut Body, stop: &Stop) -> Result<Vec<bool>, MailError> {
+        let needles = &self.plan.needles;
+        let structure = self.structure(body, stop)?;
+        let mut found = vec![false; needles.len()];
+        let mut text = String::new();
+        for headers in [false, true] {
+            let open = |found: &[bool]| needles.iter().zip(found).any(|(n, found)| n.headers == headers && !found);
+            for piece in structure.pieces(headers) {
+                if !open(&found) || stop.is_set() {
+                    break;
+                }
+                let mut seekers: Vec<_> = needles.iter().map(|needle| needle.text.matcher()).collect();
+                let mut look = |text: &str| {
+                    for ((seeker, found), needle) in seekers.iter_mut().zip(&mut found).zip(needles) {
+                        *found |= needle.headers == headers && !*found && seeker.feed(text);
+                    }
+                };
+                match piece {
+                    Piece::Header(range) => {
+                        let end = range.end.min(range.start.saturating_add(self.limits.header_bytes as u64));
+                        let mut block = Vec::new();
+                        body.each(range.start..end, |bytes| {
+                            block.extend_from_slice(bytes);
+                            true
+                        })?;
+                        look(&message::decode_header_block(&block));
+                    }
+                    Piece::Text(part) => {
+                        let mut decoder = TextDecoder::new(part, MAX_TEXT);
+                        body.each(part.body(), |bytes| {
+                            text.clear();
+                            let more = decoder.feed(bytes, &mut text);
+                            look(&text);
+                            more && !stop.is_set()
+                        })?;
+                        text.clear();
+                        decoder.finish(&mut text);
+                        look(&text);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn structure(&self, body: &mut Body, stop: &Stop) -> Result<Structure, MailError> {
+        let mut scanner = Scanner::new(self.limits);
+        body.each(0..u64::MAX, |bytes| {
+            scanner.feed(bytes);
+            !stop.is_set()
+        })?;
+        Ok(scanner.finish())
+    }
+}
+
+/// The bytes of a message, in memory if it is small.
+struct Body {
+    reader: MessageReader,
+    kept: Option<Vec<u8>>,
+}
+
+impl Body {
+    fn open(mut reader: MessageReader) -> Result<Self, MailError> {
+        if reader.size() > KEPT {
+            return Ok(Self { reader, kept: None });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(reader.size()).unwrap_or(0));
+        while let Some(chunk) = reader.next_now()? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Self { reader, kept: Some(bytes) })
+    }
+
+    /// The bytes of a range in pieces, until `take` has enough.
+    fn each(&mut self, range: Range<u64>, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), MailError> {
+        if let Some(bytes) = &self.kept {
+            let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+            take(bytes.get(place(range.start)..place(range.end)).unwrap_or_default());
+            return Ok(());
+        }
+        self.reader.select(range);
+        while let Some(chunk) = self.reader.next_now()? {
+            if !take(&chunk) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! What is true of the mailbox, whoever was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Flags as they are written, without `\Recent`.
+pub type Flags = BTreeSet<String>;
+
+/// A mailbox.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    /// Its name.
+    pub name: String,
+    /// UID to flags.
+    pub messages: BTreeMap<u32, Flags>,
+    /// The next UID.
+    pub next: u32,
+    /// UIDVALIDITY, once it was told.
+    pub validity: Option<u32>,
+    /// The highest HIGHESTMODSEQ that was told by SELECT.
+    pub highest: u64,
+    /// Flags of a message at a mod-sequence: whoever is told one is told the other.
+    pub history: BTreeMap<(u32, u64), Flags>,
+}
+
+impl Mailbox {
+    /// One without messages.
+    pub fn new(name: String) -> Self {
+        Self { name, next: 1, ..Self::default() }
+    }
+
+    /// A new message.
+    pub fn add(&mut self, flags: Flags) -> u32 {
+        let uid = self.next;
+        self.next += 1;
+        self.messages.insert(uid, flags);
+        uid
+    }
+
+    /// All UIDs.
+    pub fn uids(&self) -> Vec<u32> {
+        self.messages.keys().copied().collect()
+    }
+
+    /// Checks the UIDVALIDITY.
+    pub fn validity(&mut self, told: u32) {
+        assert_eq!(*self.validity.get_or_insert(told), told, "UIDVALIDITY of {} changed", self.name);
+    }
+}
+
+/// `+FLAGS`, `-FLAGS` or `FLAGS`.
+pub fn stored(old: &Flags, op: &str, given: &Flags) -> Flags {
+    match op {
+        "+FLAGS" => old.union(given).cloned().collect(),
+        "-FLAGS" => old.difference(given).cloned().collect(),
+        _ => given.clone(),
+    }
+}
+
+/// The words of a flag list.
+pub fn flags(text: &str) -> Flags {
+    text.split_whitespace().filter(|flag| *flag != "\\Recent").map(str::to_owned).collect()
+}
+
+/// `1:3,7` as numbers.
+pub fn numbers(set: &str) -> Vec<u32> {
+    let end = |text: &str| text.parse::<u32>().unwrap_or_else(|_| panic!("no set: {set}"));
+    let range = |text: &str| match text.split_once(':') {
+        Some((a, b)) => end(a).min(end(b))..=end(a).max(end(b)),
+        None => end(text)..=end(text),
+    };
+    set.split(',').flat_map(range).collect()
+}
