@@ -110,7 +110,8 @@ impl Side {
     fn new(gate: &Gate, name: &'static str, seed: u64) -> Self {
         let home = Home::for_user(gate, ANN, &gate.token(ANN, APP));
         fs::create_dir(home.path().join("mail")).unwrap();
-        let dice = Dice(seed.wrapping_mul(2).wrapping_add(u64::from(name == "b")).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let dice =
+            Dice(seed.wrapping_mul(2).wrapping_add(u64::from(name == "b")).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         Self { home, name, dice, made: BTreeSet::new(), dropped: BTreeSet::new(), flagged: 0, runs: 0 }
     }
 
@@ -230,7 +231,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
+    std::env::var(name)
+        .map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
 }
 
 /// Numbers that a seed gives again (splitmix64).
