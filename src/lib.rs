@@ -17,6 +17,7 @@ pub mod policy;
 pub mod issuer;
 pub mod maildir;
 pub mod store;
+pub mod upstream;
 
 pub mod gate;
 

@@ -58,8 +58,8 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-const COMMANDS: [&str; 10] =
-    ["serve", "demo", "token", "explain", "check", "audit", "policy", "directory", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["serve", "demo", "token", "explain", "check", "audit", "policy", "directory", "mailbox", "completions", "man"];
 
 #[test]
 fn the_help_of_each_command_teaches() {

@@ -7,6 +7,7 @@ mod demo;
 mod directory;
 mod explain;
 mod legacy;
+mod mailbox;
 mod manual;
 mod policy;
 mod remote;
@@ -64,6 +65,7 @@ enum Command {
     Policy(policy::Arguments),
     Setup(setup::Arguments),
     Directory(directory::Arguments),
+    Mailbox(mailbox::Arguments),
     Grants(remote::grants::Arguments),
     Sessions(remote::sessions::Arguments),
     #[command(name = "apps-seen")]
@@ -115,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Policy(arguments) => arguments.run(),
         Command::Setup(arguments) => arguments.run(),
         Command::Directory(arguments) => arguments.run(),
+        Command::Mailbox(arguments) => arguments.run(),
         Command::Grants(arguments) => arguments.run(),
         Command::Sessions(arguments) => arguments.run(),
         Command::AppsSeen(arguments) => arguments.run(),

@@ -132,6 +132,11 @@ impl Cache {
         Ok(Self { file: Arc::new(file), inode, seed, length, counted: length, slots: Vec::new() })
     }
 
+    /// Removes the folder's cache; whether there was one.
+    pub(super) fn remove(dir: &Dir) -> Result<bool, MailError> {
+        dir.unlink(NAME)
+    }
+
     /// Whether the file is still the one this process knows, to the byte.
     pub(super) fn is_current(&self, dir: &Dir) -> Result<bool, MailError> {
         let found = dir.stat(NAME)?;

@@ -83,18 +83,14 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Outco
         // A keyword that no message got is none yet.
         records.clear();
     }
-    let synced = renamed_in.iter().try_for_each(|place| match place {
-        Place::New => new.sync(),
-        Place::Cur => cur.sync(),
-    });
-    let committed = synced.and_then(|()| ex.commit(records.clone()));
+    let committed = ex.sync(renamed_in).and_then(|()| ex.commit(records.clone()));
     if let Err(error) = committed {
         // The files have their new names: views must know them to find the messages.
         records.retain(|record| matches!(record, Record::Renamed { .. }));
         ex.adopt(records);
         return Err(error);
     }
-    failed.map_or(Ok(outcome), Err)
+    ex.settle(failed).map(|()| outcome)
 }
 
 /// Whether a message changed after `since`. Zero asks whether what is to be stored exists there at all: a system flag
@@ -158,8 +154,9 @@ pub(super) fn expunge(ex: &Exclusive, uids: &[u32]) -> Result<(), MailError> {
             removed = dir(place).unlink(&name).map(|_| Some(place));
         }
         match removed {
-            Ok(place) => {
-                touched.extend(place);
+            Ok(found) => {
+                // One that is gone already may have been removed by a call that failed to make it durable.
+                touched.insert(found.unwrap_or(place));
                 records.push(Record::Expunged { uid: *uid });
             }
             Err(error) => {
@@ -168,17 +165,11 @@ pub(super) fn expunge(ex: &Exclusive, uids: &[u32]) -> Result<(), MailError> {
             }
         }
     }
-    for place in touched {
-        if let Err(error) = if place == Place::New { new.sync() } else { cur.sync() } {
-            ex.adopt(records);
-            return Err(error);
-        }
-    }
-    if let Err(error) = ex.commit(records.clone()) {
+    if let Err(error) = ex.sync(touched).and_then(|()| ex.commit(records.clone())) {
         ex.adopt(records);
         return Err(error);
     }
-    failed.map_or(Ok(()), Err)
+    ex.settle(failed)
 }
 
 fn combine(old: &[u16], op: FlagOp, given: &[u16]) -> Vec<u16> {

@@ -65,6 +65,12 @@ pub(super) fn with_flags(name: &[u8], flags: Flags) -> Vec<u8> {
     [base(name), b":2,", &new, rest].concat()
 }
 
+/// A new base with what follows the `:` of another name.
+pub(super) fn with_info_of(base: &str, name: &[u8]) -> Vec<u8> {
+    let after = name.get(self::base(name).len()..).unwrap_or_default();
+    [base.as_bytes(), after].concat()
+}
+
 /// The sizes a name claims: bytes on disk (`S=`) and in wire form (`W=`). Hints, to be checked against the file.
 pub(super) fn size_hints(name: &[u8]) -> (Option<u64>, Option<u64>) {
     let field = |key: &[u8]| {

@@ -2,9 +2,8 @@
 //! writing it anew. Called by `folder`, which holds the folder's lock meanwhile.
 
 use std::{
-    fs::File,
     hash::{BuildHasher, RandomState},
-    io::{Read, Seek, SeekFrom},
+    io::Read,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -98,6 +97,16 @@ impl Index {
         Ok(Self { head, inode, length, compact: length, rewrite: false, least_modseq: 0 })
     }
 
+    /// This index in place of `old`: what was promised of mod-sequences holds.
+    pub(super) fn after(self, old: &Self) -> Self {
+        Self { least_modseq: old.least_modseq, ..self }
+    }
+
+    /// Removes the folder's index: the next look at the folder makes one with another UIDVALIDITY. The caller syncs.
+    pub(super) fn remove(dir: &Dir) -> Result<bool, MailError> {
+        dir.unlink(NAME)
+    }
+
     /// Whether the file is still the one this process knows, to the byte: no other process added to it.
     pub(super) fn is_current(&self, dir: &Dir) -> Result<bool, MailError> {
         let found = dir.stat(NAME)?;
@@ -111,14 +120,15 @@ impl Index {
         for batch in records.chunks(FRAME) {
             record::encode(&mut frame, self.head.seed, marks, batch);
         }
-        let (mut file, _) = dir.open(NAME, true)?;
-        let done = seek(&mut file, self.length)
+        let (file, _) = dir.open(NAME, true)?;
+        let done = dir
+            .seek(&file, self.length)
             .and_then(|()| dir.write(&file, &frame))
             .and_then(|()| dir.sync_file(&file));
         if let Err(error) = done {
             self.rewrite = true;
             // Best effort: a tail that stays is whole or torn, and in both cases a commit nobody was told of.
-            drop(file.set_len(self.length));
+            drop(dir.cut(&file, self.length));
             return Err(error);
         }
         self.length += frame.len() as u64;
@@ -150,12 +160,6 @@ impl Index {
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(0)
-}
-
-fn seek(file: &mut File, to: u64) -> Result<(), MailError> {
-    let done = file.seek(SeekFrom::Start(to));
-    done.map(drop)
-        .map_err(|error| MailError::io("writing an index", Errno::from_io_error(&error).unwrap_or(Errno::IO)))
 }
 
 /// The sum of all frames, and whether every byte was accounted for.

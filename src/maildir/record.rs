@@ -44,6 +44,11 @@ pub(super) enum Record {
     Expunged { uid: u32 },
     /// The next entry of the keyword table.
     Keyword { name: String },
+    /// What POP3 calls the message, where it came from a server that called it otherwise than this one would.
+    Uidl { uid: u32, text: String },
+    /// How far the messages of another mailbox were taken over: a number for that mailbox, and a place in it. UIDs below
+    /// `next` are taken, also those of messages that the other mailbox has no more.
+    Imported { source: u64, upto: u64, next: u32 },
     /// The state shows the directories as they are while these are their time stamps.
     Scanned(Stamps),
     /// What is remembered of messages that are gone, in a compacted index: removals up to `floor` in part, the others
@@ -169,6 +174,15 @@ impl Record {
                 put_bytes(out, name.as_bytes());
                 5
             }
+            Self::Uidl { uid, text } => {
+                put(out, u64::from(*uid));
+                put_bytes(out, text.as_bytes());
+                20
+            }
+            Self::Imported { source, upto, next } => {
+                [*source, *upto, u64::from(*next)].iter().for_each(|number| put(out, *number));
+                21
+            }
             Self::Scanned(Stamps(stamps)) => {
                 stamps.iter().flat_map(|(secs, nanos)| [*secs, *nanos]).for_each(|n| put(out, zigzag(n)));
                 8
@@ -211,6 +225,11 @@ impl Record {
             3 => Self::Keywords { uid: u32::try_from(take(from)?).ok()?, keywords: take_ids(from)? },
             4 => Self::Expunged { uid: u32::try_from(take(from)?).ok()? },
             5 => Self::Keyword { name: String::from_utf8(take_bytes(from)?.to_vec()).ok()? },
+            20 => Self::Uidl {
+                uid: u32::try_from(take(from)?).ok()?,
+                text: String::from_utf8(take_bytes(from)?.to_vec()).ok()?,
+            },
+            21 => Self::Imported { source: take(from)?, upto: take(from)?, next: u32::try_from(take(from)?).ok()? },
             8 => {
                 let mut pair = || Some((unzigzag(take(from)?), unzigzag(take(from)?)));
                 Self::Scanned(Stamps([pair()?, pair()?]))
@@ -368,6 +387,8 @@ mod tests {
             Record::Renamed { uid: 7, place: Place::New, name: b"1.a".to_vec() },
             Record::Keywords { uid: u32::MAX, keywords: vec![] },
             Record::Expunged { uid: 7 },
+            Record::Uidl { uid: 7, text: "0000000700000011".into() },
+            Record::Imported { source: u64::MAX, upto: 1 << 40, next: 9 },
             Record::Scanned(Stamps([(1_700_000_000, 999_999_999), (-1, 0)])),
             Record::Gone { floor: 0, ranges: vec![] },
             Record::Gone {

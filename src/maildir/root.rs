@@ -2,8 +2,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    path::PathBuf,
-    sync::{Arc, Mutex, Weak, atomic::Ordering},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,17 +14,21 @@ use moka::sync::Cache;
 use tokio::task::AbortHandle;
 
 use super::{
-    disk::{Dir, Faults},
+    disk::Dir,
     error::{MailError, io},
     filename,
     folder::{Folder, Spot, lock, now_s},
+    hub::Hub,
     listing, path,
     pool::Pool,
+    quota::Accounts,
+    renaming,
+    seam::Seamed,
     tree::{self, Maildir},
     watch::{self, Watcher},
 };
 use crate::model::UserId;
-use crate::policy::Permit;
+use crate::policy::{Permit, Quota};
 
 /// How often folders without a watch are looked at, and old watches dropped.
 const TICK: Duration = Duration::from_secs(1);
@@ -84,6 +91,9 @@ impl Limits {
     }
 }
 
+/// The two directories of an owner: domain and local part, escaped.
+pub(super) type Owner = (Arc<str>, Arc<str>);
+
 /// The embedded mail store. One for the process; sessions share what it knows of folders.
 pub struct Mail {
     shared: Arc<Shared>,
@@ -104,8 +114,16 @@ pub(super) struct Shared {
     validity: Mutex<()>,
     /// Held while subscriptions change.
     pub subscriptions: Mutex<()>,
+    /// Held while an owner's directory is made: nobody finds one that is not durable yet.
+    making: Mutex<()>,
     /// Mailboxes that were there a moment ago, so that a sign-in alone does not touch the disk.
-    homes: Cache<(Arc<str>, Arc<str>), ()>,
+    homes: Cache<Owner, ()>,
+    /// Who wants to hear of what happens.
+    pub hub: Hub,
+    /// What owners may take up and do.
+    pub accounts: Accounts,
+    /// Tells sessions apart, so that nobody hears of their own deeds.
+    origins: AtomicU64,
 }
 
 /// Mailboxes remembered as being there, and for how long.
@@ -118,18 +136,23 @@ impl Mail {
     /// # Errors
     /// `Io` when the root can not be made or opened.
     pub fn new(settings: Settings) -> Result<Arc<Self>, MailError> {
-        Self::with_faults(settings, None)
+        Self::with_seam(settings, None)
     }
 
-    pub(super) fn with_faults(settings: Settings, faults: Faults) -> Result<Arc<Self>, MailError> {
-        std::fs::create_dir_all(&settings.root).map_err(|error| {
+    #[cfg(test)]
+    pub(super) fn with_faults(settings: Settings, faults: super::seam::Faults) -> Result<Arc<Self>, MailError> {
+        Self::with_seam(settings, super::seam::seam(faults))
+    }
+
+    pub(super) fn with_seam(settings: Settings, seam: Seamed) -> Result<Arc<Self>, MailError> {
+        make_root(&settings.root).map_err(|error| {
             let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
             io("making the mail directory")(errno)
         })?;
         let watcher =
             Watcher::new().inspect_err(|error| tracing::warn!(%error, "mail is polled, not watched")).ok();
         let shared = Arc::new(Shared {
-            root: Dir::root(&settings.root, faults)?,
+            root: Dir::root(&settings.root, seam)?,
             root_path: settings.root,
             pool: Pool::new(settings.limits.threads),
             limits: settings.limits,
@@ -138,7 +161,11 @@ impl Mail {
             kept: Mutex::default(),
             validity: Mutex::default(),
             subscriptions: Mutex::default(),
+            making: Mutex::default(),
             homes: Cache::builder().max_capacity(HOMES).time_to_live(HOMES_FOR).build(),
+            hub: Hub::default(),
+            accounts: Accounts::new(),
+            origins: AtomicU64::new(0),
         });
         let tasks = vec![
             tokio::spawn(watch::run(Arc::downgrade(&shared))).abort_handle(),
@@ -155,6 +182,12 @@ impl Mail {
         self.open_for(permit.owner()).await
     }
 
+    /// Sets what an owner's mail may take up, for every session from now on.
+    pub fn limit(&self, owner: &UserId, quota: Quota) {
+        let (domain, local) = path::owner(owner);
+        self.shared.accounts.of(&(domain.into(), local.into())).limit(quota);
+    }
+
     /// Makes a user's mailbox, with the folders mail programs look for, unless it is there; where it lies. Shows no mail:
     /// for set-up, and for whoever delivers.
     ///
@@ -165,9 +198,15 @@ impl Mail {
         Ok(self.shared.root_path.join(&*maildir.owner.0).join(&*maildir.owner.1))
     }
 
-    pub(super) async fn open_for(&self, owner: &UserId) -> Result<Maildir, MailError> {
+    /// The owner's mailbox, whether there is one or not.
+    pub(super) fn maildir(&self, owner: &UserId) -> Maildir {
         let (domain, local) = path::owner(owner);
-        let maildir = Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()));
+        let origin = self.shared.origins.fetch_add(1, Ordering::Relaxed);
+        Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()), origin)
+    }
+
+    pub(super) async fn open_for(&self, owner: &UserId) -> Result<Maildir, MailError> {
+        let maildir = self.maildir(owner);
         if self.shared.homes.contains_key(&maildir.owner) {
             return Ok(maildir);
         }
@@ -186,88 +225,84 @@ impl Drop for Mail {
 
 impl Shared {
     /// The owner's directory, which is INBOX.
-    pub(super) fn home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<Dir, MailError> {
+    pub(super) fn home(&self, owner: &Owner) -> Result<Dir, MailError> {
         self.root.sub(owner.0.as_bytes())?.sub(owner.1.as_bytes())
     }
 
     /// Makes the owner's directory, with the folders mail programs look for, unless it is there. It appears whole.
-    fn make_home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<(), MailError> {
-        if self.root.stat(owner.0.as_bytes())?.is_none() && self.root.make(owner.0.as_bytes())? {
-            self.root.sync()?;
+    fn make_home(&self, owner: &Owner) -> Result<(), MailError> {
+        let turn = lock(&self.making);
+        if self.root.stat(owner.0.as_bytes())?.is_none() {
+            self.root.make(owner.0.as_bytes())?;
         }
         let domain = self.root.sub(owner.0.as_bytes())?;
         if domain.stat(owner.1.as_bytes())?.is_some() {
-            return self.clean_home(owner, &domain.sub(owner.1.as_bytes())?);
+            drop(turn);
+            let home = domain.sub(owner.1.as_bytes())?;
+            renaming::undo_unfinished(&home)?;
+            return self.clean_home(&home);
         }
+        // The domain's directory may have been made by a call that failed to make it durable.
+        self.root.sync()?;
         // `%n` is the start of no escaped name.
         let building = format!("%new-{}", filename::unique());
-        domain.make(building.as_bytes())?;
-        let home = domain.sub(building.as_bytes())?;
-        tree::make_inside(&home)?;
-        for (name, _) in listing::FIRST_FOLDERS {
-            let dir = format!(".{name}");
-            home.make(dir.as_bytes())?;
-            let folder = home.sub(dir.as_bytes())?;
-            tree::make_inside(&folder)?;
-            folder.create(b"maildirfolder")?;
-            folder.sync()?;
-        }
-        home.sync()?;
-        match domain.rename(building.as_bytes(), &domain, owner.1.as_bytes()) {
-            Ok(()) => domain.sync(),
-            // Another session was first. What we built is empty.
+        let placed = build_home(&domain, building.as_bytes())
+            .and_then(|()| domain.rename(building.as_bytes(), &domain, owner.1.as_bytes()));
+        match placed {
+            Ok(()) => domain.sync().inspect_err(|_| {
+                // Else it would be found, and mail put into it.
+                drop(domain.rename(owner.1.as_bytes(), &domain, building.as_bytes()));
+                remove_tree(&domain, building.as_bytes());
+            }),
+            // Another process was first. What we built is empty.
             Err(MailError::Io { source: rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY, .. }) => {
-                self.remove_tree(&owner.0, &building);
-                Ok(())
+                remove_tree(&domain, building.as_bytes());
+                domain.sync()
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                remove_tree(&domain, building.as_bytes());
+                Err(error)
+            }
         }
     }
 
     /// Removes what a crash in the middle of CREATE or DELETE left.
-    fn clean_home(&self, owner: &(Arc<str>, Arc<str>), home: &Dir) -> Result<(), MailError> {
+    fn clean_home(&self, home: &Dir) -> Result<(), MailError> {
         for name in home.names(rustix::fs::FileType::Directory)? {
-            let Ok(name) = String::from_utf8(name) else { continue };
-            let unfinished = name.starts_with("portcullis-new-")
-                && home.stat(name.as_bytes())?.is_some_and(|s| s.st_ctime < now_s() - 3600);
-            if unfinished || name.starts_with("portcullis-gone-") {
-                self.remove_tree(&owner.0, &format!("{}/{name}", owner.1));
+            let unfinished = name.starts_with(b"portcullis-new-")
+                && home.stat(&name)?.is_some_and(|s| s.st_ctime < now_s() - 3600);
+            if unfinished || name.starts_with(b"portcullis-gone-") {
+                remove_tree(home, &name);
             }
         }
         Ok(())
     }
 
-    /// Removes a directory that nothing names any more, as well as possible. Links are removed, not followed.
-    pub(super) fn remove_tree(&self, domain: &str, below: &str) {
-        let path = self.root_path.join(domain).join(below);
-        if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!(%error, path = %path.display(), "could not remove a directory");
-        }
-    }
-
     /// A UIDVALIDITY that no folder of the owner has ever had: the time, or one more than the last.
-    pub(super) fn next_uid_validity(&self, owner: &(Arc<str>, Arc<str>)) -> Result<u32, MailError> {
-        const NAME: &str = "portcullis-uidvalidity";
+    pub(super) fn next_uid_validity(&self, owner: &Owner) -> Result<u32, MailError> {
         let _turn = lock(&self.validity);
         let home = self.home(owner)?;
-        let last = match home.open(NAME.as_bytes(), false) {
-            Ok((file, _)) => {
-                let mut text = String::new();
-                drop(std::io::Read::read_to_string(&mut std::io::Read::take(file, 32), &mut text));
-                text.trim().parse::<u32>().unwrap_or(0)
-            }
-            Err(error) if error.is_missing() => 0,
-            Err(error) => return Err(error),
-        };
+        let last = last_uid_validity(&home)?;
         let next = u32::try_from(now_s()).unwrap_or(u32::MAX).max(last.saturating_add(1)).max(1);
-        home.put(NAME, format!("{next}\n").as_bytes())?;
+        home.put(UID_VALIDITY, format!("{next}\n").as_bytes())?;
         Ok(next)
+    }
+
+    /// Remembers that a folder of the owner has this UIDVALIDITY, taken over from elsewhere: later ones will be higher.
+    pub(super) fn note_uid_validity(&self, owner: &(Arc<str>, Arc<str>), taken: u32) -> Result<(), MailError> {
+        let _turn = lock(&self.validity);
+        let home = self.home(owner)?;
+        if last_uid_validity(&home)? >= taken {
+            return Ok(());
+        }
+        home.put(UID_VALIDITY, format!("{taken}\n").as_bytes())
     }
 
     /// The one [`Folder`] of that place.
     pub(super) fn folder(self: &Arc<Self>, spot: &Spot) -> Arc<Folder> {
         let mut folders = lock(&self.folders);
-        if let Some(folder) = folders.get(spot).and_then(Weak::upgrade) {
+        // One that is gone has lost its index: what stands there now is another.
+        if let Some(folder) = folders.get(spot).and_then(Weak::upgrade).filter(|folder| !folder.is_gone()) {
             return folder;
         }
         let folder = Arc::new(Folder::new(self, spot.clone()));
@@ -292,6 +327,56 @@ impl Shared {
         folders.remove(&folder.spot());
         folders.insert(spot.clone(), Arc::downgrade(folder));
         folder.moved_to(spot);
+    }
+}
+
+/// The file that holds the last UIDVALIDITY given out.
+const UID_VALIDITY: &str = "portcullis-uidvalidity";
+
+fn last_uid_validity(home: &Dir) -> Result<u32, MailError> {
+    match home.open(UID_VALIDITY.as_bytes(), false) {
+        Ok((file, _)) => {
+            let mut text = String::new();
+            drop(std::io::Read::read_to_string(&mut std::io::Read::take(file, 32), &mut text));
+            Ok(text.trim().parse::<u32>().unwrap_or(0))
+        }
+        Err(error) if error.is_missing() => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the store's root, so that it is there after a power cut.
+fn make_root(path: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for parent in missing.iter().filter_map(|dir| dir.parent()) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        std::fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Makes what a new owner has, in a directory nobody else knows yet.
+fn build_home(domain: &Dir, building: &[u8]) -> Result<(), MailError> {
+    domain.make(building)?;
+    let home = domain.sub(building)?;
+    tree::make_inside(&home)?;
+    for (name, _) in listing::FIRST_FOLDERS {
+        let dir = format!(".{name}");
+        home.make(dir.as_bytes())?;
+        let folder = home.sub(dir.as_bytes())?;
+        tree::make_inside(&folder)?;
+        folder.create(b"maildirfolder")?;
+        folder.sync()?;
+    }
+    home.sync()
+}
+
+/// Removes a directory that nothing names any more, as well as possible.
+pub(super) fn remove_tree(dir: &Dir, name: &[u8]) {
+    if let Err(error) = dir.remove_tree(name) {
+        tracing::warn!(%error, name = %name.escape_ascii(), "could not remove a directory");
     }
 }
 
@@ -320,5 +405,7 @@ async fn housekeeping(shared: Weak<Shared>) {
             }
         }
         shared.watcher.iter().for_each(Watcher::prune);
+        shared.hub.prune();
+        shared.accounts.prune();
     }
 }

@@ -1,6 +1,6 @@
 //! What is known of one folder, in memory: the sum of its index's records. Pure; `index` loads and saves it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     filename::{self, Place},
@@ -62,6 +62,10 @@ pub(super) struct State {
     pub messages: Vec<Message>,
     /// The keyword table; only ever grows while the index is not rebuilt.
     pub keywords: Vec<Arc<str>>,
+    /// What POP3 calls messages that came from another server, by UID.
+    pub uidls: BTreeMap<u32, Box<str>>,
+    /// How far other mailboxes were taken over.
+    pub imported: BTreeMap<u64, u64>,
     /// The directories' time stamps when the state last showed them as they are.
     pub scanned: Option<Stamps>,
     /// What was removed, and when.
@@ -217,6 +221,15 @@ impl State {
                 self.gone.add(uid, modseq, empty_from);
             }
             Record::Keyword { name } => self.keywords.push(name.into()),
+            Record::Uidl { uid, text } => {
+                if self.find(uid).is_some() {
+                    self.uidls.insert(uid, text.into());
+                }
+            }
+            Record::Imported { source, upto, next } => {
+                self.imported.insert(source, upto);
+                self.marks.uid_next = self.marks.uid_next.max(next);
+            }
             Record::Scanned(stamps) => self.scanned = Some(stamps),
             Record::Gone { floor, ranges } => self.gone = Gone::new(floor, ranges),
         }
@@ -224,9 +237,12 @@ impl State {
 
     /// Drops the messages that were expunged.
     pub(super) fn sweep(&mut self) {
-        let unused = &mut self.unused;
+        let (unused, uidls) = (&mut self.unused, &mut self.uidls);
         self.messages.retain(|m| {
             *unused += if m.dead { usize::from(m.name.length) } else { 0 };
+            if m.dead {
+                uidls.remove(&m.uid);
+            }
             !m.dead
         });
     }
@@ -236,7 +252,11 @@ impl State {
         let gone = Record::Gone { floor: self.gone.floor(), ranges: self.gone.ranges().collect() };
         let keywords = self.keywords.iter().map(|k| Record::Keyword { name: k.to_string() });
         let scanned = self.scanned.map(Record::Scanned);
-        std::iter::once(gone).chain(keywords).chain(self.messages.iter().map(|m| self.record(m))).chain(scanned)
+        let uidls = self.uidls.iter().map(|(uid, text)| Record::Uidl { uid: *uid, text: text.to_string() });
+        let next = self.marks.uid_next;
+        let imported = self.imported.iter().map(move |(&source, &upto)| Record::Imported { source, upto, next });
+        let messages = self.messages.iter().map(|m| self.record(m));
+        std::iter::once(gone).chain(keywords).chain(messages).chain(uidls).chain(imported).chain(scanned)
     }
 }
 

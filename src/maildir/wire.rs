@@ -53,7 +53,7 @@ pub(super) fn measure(dir: &Dir, name: &[u8]) -> Result<Measured, MailError> {
 }
 
 /// How many LF in `bytes` no CR stands before; `last` is the byte before the first.
-fn bare_line_feeds(bytes: &[u8], last: u8) -> u64 {
+pub(super) fn bare_line_feeds(bytes: &[u8], last: u8) -> u64 {
     let before = |at: usize| at.checked_sub(1).map_or(Some(last), |at| bytes.get(at).copied());
     memchr::memchr_iter(b'\n', bytes).filter(|at| before(*at) != Some(b'\r')).count() as u64
 }
@@ -181,6 +181,19 @@ impl MessageReader {
         }
         let mut whole = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         while let Some(chunk) = self.next().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole)
+    }
+
+    /// All of the message at once, which the caller knows to be small, on a blocking thread.
+    ///
+    /// # Errors
+    /// As [`MessageReader::next`].
+    pub fn all_blocking(&mut self) -> Result<Vec<u8>, MailError> {
+        let mut whole = Vec::with_capacity(usize::try_from(self.size).unwrap_or(0));
+        self.select(0..self.size);
+        while let Some(chunk) = self.next_now()? {
             whole.extend_from_slice(&chunk);
         }
         Ok(whole)

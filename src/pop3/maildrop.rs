@@ -1,7 +1,7 @@
 //! What one session sees of its mailbox: numbers that never move, marks that count only at QUIT (RFC 1939 sections 5
 //! and 6). Called by `session`, which owns the messages themselves.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use bytes::BytesMut;
 
@@ -12,6 +12,8 @@ use super::{command::Command, reply};
 pub struct Maildrop {
     uid_validity: u32,
     messages: Vec<Message>,
+    /// The unique ids of messages that were taken over from another server, by UID.
+    ids: BTreeMap<u32, Box<str>>,
     /// Messages not marked, and their octets.
     kept: usize,
     octets: u64,
@@ -52,9 +54,15 @@ impl Maildrop {
     pub fn new(uid_validity: u32, messages: impl IntoIterator<Item = (u32, u64)>) -> Self {
         let messages: Vec<_> =
             messages.into_iter().map(|(uid, size)| Message { uid, size, deleted: false }).collect();
-        let mut maildrop = Self { uid_validity, messages, kept: 0, octets: 0, only_read: false };
+        let ids = BTreeMap::new();
+        let mut maildrop = Self { uid_validity, messages, ids, kept: 0, octets: 0, only_read: false };
         maildrop.reset();
         maildrop
+    }
+
+    /// Gives the messages with these UIDs the unique ids they had on another server, so that nobody fetches them again.
+    pub fn call(&mut self, ids: BTreeMap<u32, Box<str>>) {
+        self.ids = ids;
     }
 
     /// Nothing may be marked as deleted: for a member of a shared mailbox who may only read it.
@@ -148,7 +156,10 @@ impl Maildrop {
     fn describe(&self, what: What, number: u32, message: &Message, text: &mut String) {
         let _ = match what {
             What::Sizes => write!(text, "{number} {}", message.size),
-            What::Ids => write!(text, "{number} {}.{}", self.uid_validity, message.uid),
+            What::Ids => match self.ids.get(&message.uid) {
+                Some(id) => write!(text, "{number} {id}"),
+                None => write!(text, "{number} {}.{}", self.uid_validity, message.uid),
+            },
         };
     }
 }
@@ -249,6 +260,15 @@ mod tests {
         ] {
             assert_eq!(said(&mut drop, command), expected, "{command:?}");
         }
+    }
+
+    #[test]
+    fn messages_of_another_server_keep_their_ids() {
+        let mut drop = three();
+        drop.call(BTreeMap::from([(9, "000000090000abcd".into())]));
+        let all = "+OK 3 messages (2130 octets)\r\n1 17.4\r\n2 000000090000abcd\r\n3 17.12\r\n.\r\n";
+        assert_eq!(said(&mut drop, Command::Uidl(None)), all);
+        assert_eq!(said(&mut drop, Command::Uidl(Some(2))), "+OK 2 000000090000abcd\r\n");
     }
 
     #[test]

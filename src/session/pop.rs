@@ -80,7 +80,8 @@ impl Dialogue for Dialog {
 
     fn say_goodbye(&mut self, ending: &Ending) {
         let text = match ending {
-            Ending::Logout | Ending::Gone(_) | Ending::Told(_) | Ending::Broken(_) => return,
+            // (Nothing is compressed here.)
+            Ending::Logout | Ending::Gone(_) | Ending::Told(_) | Ending::Broken(_) | Ending::Garbled => return,
             Ending::Fallen => match self.link.seat.as_ref().and_then(|seat| seat.fall()).map(Denial::pop) {
                 Some((code, text)) => format!("[{code}] {text}"),
                 None => return,
@@ -267,6 +268,7 @@ async fn open(mail: &crate::maildir::Mail, permit: &Permit) -> Result<Held, Mail
     let mut messages = Vec::with_capacity(view.len() as usize);
     view.messages(1..=view.len(), |_, meta| messages.push((meta.uid, meta.size)));
     let mut maildrop = Maildrop::new(view.uid_validity(), messages);
+    maildrop.call(view.uidls());
     if permit.rights() == Rights::Read {
         maildrop.only_read();
     }

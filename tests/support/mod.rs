@@ -1,7 +1,7 @@
 //! What the integration tests share: a real `portcullis serve` in a temporary directory (`Gate`), tokens for it
 //! (`token`), a small TLS client and the transcript runner (`wire`, `transcript`), messages (`mail`) and other
-//! people's programs with a time limit (`program`), an OpenID provider (`provider`), a browser (`browser`) and
-//! Thunderbird (`thunderbird`) among them.
+//! people's programs with a time limit (`program`), an OpenID provider (`provider`), a browser (`browser`), Thunderbird
+//! (`thunderbird`) and a Dovecot to move away from (`dovecot`) among them.
 //!
 //! Used by `mod support;` in each test crate; none uses all of it, hence the `dead_code` allowance.
 #![allow(dead_code)]
@@ -9,6 +9,8 @@
 
 pub mod api;
 pub mod browser;
+pub mod deflate;
+pub mod dovecot;
 pub mod mail;
 pub mod postgres;
 pub mod program;

@@ -186,7 +186,11 @@ impl Reply {
 impl Imap {
     /// Connects and reads the greeting.
     pub fn connect(gate: &Gate) -> Self {
-        let mut wire = Wire::connect(gate, gate.imaps);
+        Self::over(Wire::connect(gate, gate.imaps))
+    }
+
+    /// The same on a connection that is there already, to whichever server.
+    pub fn over(mut wire: Wire) -> Self {
         let greeting = wire.line();
         assert!(greeting.starts_with("* OK "), "greeting: {greeting}");
         Self { wire, greeting, tag: 0 }
@@ -323,7 +327,11 @@ pub struct Pop {
 impl Pop {
     /// Connects and reads the greeting.
     pub fn connect(gate: &Gate) -> Self {
-        let mut wire = Wire::connect(gate, gate.pop3s);
+        Self::over(Wire::connect(gate, gate.pop3s))
+    }
+
+    /// The same on a connection that is there already, to whichever server.
+    pub fn over(mut wire: Wire) -> Self {
         let greeting = wire.line();
         assert!(greeting.starts_with("+OK"), "greeting: {greeting}");
         Self { wire }

@@ -15,7 +15,7 @@ pub(super) mod notices;
 pub(super) mod reports;
 pub(super) mod sessions;
 pub(super) mod settings;
-mod show;
+pub(super) mod show;
 pub(super) mod units;
 pub(super) mod users;
 

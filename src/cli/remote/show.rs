@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// The items of a list as a table: a heading, then a line each. `columns` are headings and keys; a key with dots leads into
 /// what is nested.
-pub(super) fn table(list: &Value, columns: &[(&str, &str)]) -> Vec<String> {
+pub(in crate::cli) fn table(list: &Value, columns: &[(&str, &str)]) -> Vec<String> {
     let items = list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if items.is_empty() {
         return vec!["nothing fits".to_owned()];

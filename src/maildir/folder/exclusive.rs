@@ -12,9 +12,12 @@ use rustix::{
 
 use super::{Folder, Loaded, Spot, lock, stamps};
 use crate::maildir::{
+    cache::Cache,
     disk::Dir,
     error::MailError,
+    filename::Place,
     index::Index,
+    quota::Usage,
     record::{Marks, Record, Stamps},
     scan,
     state::State,
@@ -62,8 +65,9 @@ impl<'a> Exclusive<'a> {
     /// Loads the index unless what is loaded is still what stands on disk; makes one where there is none.
     fn catch_up(&self, spot: &Spot) -> Result<(), MailError> {
         let known = { lock(&self.folder.core).loaded.as_ref().map(|l| l.index.clone()) };
+        let doubtful = known.as_ref().is_some_and(Index::needs_rewrite);
         if let Some(index) = known
-            && (index.needs_rewrite() || index.is_current(&self.dir)?)
+            && index.is_current(&self.dir)?
         {
             return Ok(());
         }
@@ -74,13 +78,18 @@ impl<'a> Exclusive<'a> {
             }
         }
         let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-        let (index, state) = match Index::load(&self.dir)? {
+        let (mut index, state) = match Index::load(&self.dir)? {
             Some(found) => found,
             None => {
                 let state = State::empty(shared.next_uid_validity(&spot.owner)?);
-                (Index::create(&self.dir, &state)?, state)
+                // One whose name might not survive a power cut must not be found and added to.
+                let undo = |_: &MailError| drop(Index::remove(&self.dir));
+                (Index::create(&self.dir, &state).inspect_err(undo)?, state)
             }
         };
+        if doubtful {
+            index.distrust();
+        }
         let mut core = lock(&self.folder.core);
         // The index was lost under open views: what they know by UID is void.
         if core.uid_validity != 0 && core.uid_validity != state.uid_validity {
@@ -97,6 +106,16 @@ impl<'a> Exclusive<'a> {
         drop(core);
         self.folder.announce();
         Ok(())
+    }
+
+    /// Watches the folder, if that can be done; else it is polled.
+    pub(in crate::maildir) fn watch(&self) {
+        let shared = self.folder.shared.upgrade();
+        if let Some(watcher) = shared.as_ref().and_then(|shared| shared.watcher.as_ref())
+            && let Err(error) = watcher.watch(self.folder, &self.dir)
+        {
+            tracing::warn!(%error, "a folder is polled, not watched");
+        }
     }
 
     /// Asks the state, which is loaded while this lives.
@@ -134,40 +153,102 @@ impl<'a> Exclusive<'a> {
             // From a copy, so that readers are not held up by the disk.
             let mut next = self.read(State::clone)?;
             merge(&mut next, marks, records.clone());
-            match Index::create(&self.dir, &next) {
+            match self.rewrite(&index, &next) {
                 Ok(made) => index = made,
-                // The frame is in the old file already: it just stays long.
-                Err(error) if !index.needs_rewrite() => tracing::warn!(%error, "an index stays uncompacted"),
+                // The frame is in the old file already. Which of the two files the name stands for after a power cut
+                // can not be told, so the next commit writes another.
+                Err(error) if !index.needs_rewrite() => {
+                    tracing::warn!(%error, "an index stays uncompacted");
+                    index.distrust();
+                }
                 Err(error) => return Err(error),
             }
         }
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            merge(&mut loaded.state, marks, records);
-            loaded.index = index;
+        {
+            let core = &mut *lock(&self.folder.core);
+            if let Some(loaded) = &mut core.loaded {
+                core.usage = usage_after(core.usage, &loaded.state, &records);
+                merge(&mut loaded.state, marks, records);
+                loaded.index = index;
+            }
         }
         self.folder.announce();
+        Ok(())
+    }
+
+    /// Writes the whole index anew. After a failed sync the directories' entries are in doubt too: what the new index says
+    /// of them is made durable first.
+    fn rewrite(&self, old: &Index, state: &State) -> Result<Index, MailError> {
+        if old.needs_rewrite() {
+            self.sync([Place::New, Place::Cur])?;
+        }
+        Ok(Index::create(&self.dir, state)?.after(old))
+    }
+
+    /// Syncs directories of messages. `cur` first: a message that was moved there must not be forgotten in `new` alone.
+    pub(in crate::maildir) fn sync(&self, places: impl IntoIterator<Item = Place>) -> Result<(), MailError> {
+        let mut places: Vec<Place> = places.into_iter().collect();
+        if places.contains(&Place::New) {
+            places.push(Place::Cur);
+        }
+        places.sort_unstable();
+        places.dedup();
+        places.iter().rev().try_for_each(|place| self.dir.sub(place.dir().as_bytes())?.sync())
+    }
+
+    /// Ends a change: makes durable what an earlier failure left in doubt, because nothing may be acknowledged that only
+    /// seems to be done already. What failed now may have been done all the same, so it leaves a doubt for the next one.
+    pub(in crate::maildir) fn settle(&self, failed: Option<MailError>) -> Result<(), MailError> {
+        let index = {
+            let mut core = lock(&self.folder.core);
+            let loaded = core.loaded.as_mut().ok_or(MailError::FolderGone)?;
+            if let Some(error) = failed {
+                loaded.index.distrust();
+                return Err(error);
+            }
+            loaded.index.clone()
+        };
+        if !index.needs_rewrite() {
+            return Ok(());
+        }
+        let made = self.rewrite(&index, &self.read(State::clone)?)?;
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index = made;
+        }
+        Ok(())
+    }
+
+    /// Writes the index anew as short as it can be.
+    pub(in crate::maildir) fn compact(&self) -> Result<(), MailError> {
+        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
+            loaded.index.distrust();
+        }
+        self.settle(None)
+    }
+
+    /// Puts another index in place of the folder's, with a UIDVALIDITY of its own. For whoever has the folder open it is
+    /// gone, and whoever opens it finds the new one.
+    pub(in crate::maildir) fn start_anew(&self, state: &State) -> Result<(), MailError> {
+        self.sync([Place::New, Place::Cur])?;
+        Index::create(&self.dir, state)?;
+        Cache::remove(&self.dir)?;
+        self.folder.end();
         Ok(())
     }
 
     /// Takes over what the disk shows although it could not be recorded (a full disk must not stop reading). The index
     /// is written anew before the next commit.
     pub(in crate::maildir) fn adopt(&self, records: Vec<Record>) {
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            let marks = next_marks(loaded, &records);
-            merge(&mut loaded.state, marks, records);
-            loaded.index.distrust();
+        {
+            let core = &mut *lock(&self.folder.core);
+            if let Some(loaded) = &mut core.loaded {
+                let marks = next_marks(loaded, &records);
+                core.usage = usage_after(core.usage, &loaded.state, &records);
+                merge(&mut loaded.state, marks, records);
+                loaded.index.distrust();
+            }
         }
         self.folder.announce();
-    }
-
-    /// Writes the index anew, to its compacted form.
-    #[cfg(test)]
-    pub(in crate::maildir) fn rewrite(&self) -> Result<(), MailError> {
-        let index = Index::create(&self.dir, &self.read(State::clone)?)?;
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            loaded.index = index;
-        }
-        Ok(())
     }
 
     /// When `new` and `cur` changed last.
@@ -224,6 +305,20 @@ impl Drop for Exclusive<'_> {
     }
 }
 
+/// A directory that no other writer has, until this is dropped.
+pub(in crate::maildir) struct Locked<'a>(&'a Dir);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let _ = flock(self.0.fd(), FlockOperation::Unlock);
+    }
+}
+
+/// Keeps every writer out, of this process and of others.
+pub(in crate::maildir) fn locked(dir: &Dir) -> Result<Locked<'_>, MailError> {
+    lock_dir(dir).map(|()| Locked(dir))
+}
+
 /// Waits for the lock that keeps other processes of ours out. A file system without such locks goes without.
 fn lock_dir(dir: &Dir) -> Result<(), MailError> {
     let start = Instant::now();
@@ -240,10 +335,24 @@ fn lock_dir(dir: &Dir) -> Result<(), MailError> {
 }
 
 fn next_marks(Loaded { index, state, .. }: &Loaded, records: &[Record]) -> Marks {
-    let top =
-        records.iter().filter_map(|r| if let Record::Message { uid, .. } = r { Some(*uid) } else { None }).max();
-    let uid_next = top.map_or(0, |uid| uid.saturating_add(1)).max(state.marks.uid_next);
+    let taken = |record: &Record| match record {
+        Record::Message { uid, .. } => Some(uid.saturating_add(1)),
+        Record::Imported { next, .. } => Some(*next),
+        _ => None,
+    };
+    let uid_next = records.iter().filter_map(taken).max().unwrap_or(0).max(state.marks.uid_next);
     Marks { modseq: index.next_modseq(state), uid_next, recent: state.marks.recent }
+}
+
+/// What messages take up once the records are applied.
+fn usage_after(before: Usage, state: &State, records: &[Record]) -> Usage {
+    let size = |record: &Record| if let Record::Message { size, .. } = record { Some(*size) } else { None };
+    let gone = |record: &Record| match record {
+        Record::Expunged { uid } => state.find(*uid).map(|message| message.size),
+        _ => None,
+    };
+    let added = Usage::of(records.iter().filter_map(size));
+    before.plus(added).minus(Usage::of(records.iter().filter_map(gone)))
 }
 
 /// After a commit of more records than this the state gives back what it holds in reserve: a folder that was only just

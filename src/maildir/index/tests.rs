@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fs, sync::Arc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::maildir::{disk::Call, filename::Place, flags::Flags};
+use crate::maildir::{
+    filename::Place,
+    flags::Flags,
+    seam::{self, Call},
+};
 
 /// One thing that happens to a folder.
 #[derive(Clone, Debug)]
@@ -188,8 +192,10 @@ fn a_commit_that_fails_does_not_count_and_the_next_one_writes_the_file_anew() {
         let home = tempfile::tempdir().unwrap();
         let mut state = State::empty(9);
         let mut index = Index::create(&folder(home.path()), &state).unwrap();
-        let broken =
-            Dir::root(home.path(), Some(Arc::new(move |call, _: &[u8]| (call == failing).then_some(Errno::NOSPC))));
+        let broken = Dir::root(
+            home.path(),
+            seam::seam(Some(Arc::new(move |call, _: &[u8]| (call == failing).then_some(Errno::NOSPC)))),
+        );
         let records = step(&Event::Add { flags: 0, keyword: None }, &state, &mut model_of(&state));
         let marks = Marks { modseq: 2, uid_next: 2, recent: 1 };
         let error = index.commit(&broken.unwrap(), marks, &records).unwrap_err();

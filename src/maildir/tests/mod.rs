@@ -13,10 +13,17 @@ use crate::model::{UnixTime, UserId};
 
 mod basics;
 mod crowd;
+mod extras;
 mod faults;
 mod folders;
+mod mend;
+mod picture;
+mod power;
+mod replace;
 mod resync;
+mod rig;
 mod sessions;
+mod sweep;
 
 /// A store in a directory of its own, with Ann's mail open.
 struct World {
@@ -42,7 +49,7 @@ impl World {
         self.restart_with(None).await
     }
 
-    async fn restart_with(mut self, faults: disk::Faults) -> Self {
+    async fn restart_with(mut self, faults: seam::Faults) -> Self {
         drop(self.store.take());
         let (store, mail) = open(self.dir.path(), faults).await;
         Self { dir: self.dir, store: Some(store), mail }
@@ -76,7 +83,28 @@ impl World {
     }
 }
 
-async fn open(root: &Path, faults: disk::Faults) -> (Arc<Mail>, Maildir) {
+/// Numbers that a seed decides (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound.max(1)
+    }
+}
+
+/// A directory in memory where there is one: calls are counted there, not waited for.
+fn quick_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+async fn open(root: &Path, faults: seam::Faults) -> (Arc<Mail>, Maildir) {
     let settings = Settings { root: root.to_owned(), limits: Limits::default() };
     let store = Mail::with_faults(settings, faults).unwrap();
     let mail = store.open_for(&UserId::parse("ann@example.com").unwrap()).await.unwrap();

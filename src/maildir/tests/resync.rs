@@ -253,7 +253,7 @@ async fn a_damaged_index_forgets_removals_and_never_gives_a_mod_sequence_twice()
     let world = world.restart().await;
     let view = world.inbox().await;
     assert!(view.told_modseq() > told, "{} after {told}", view.told_modseq());
-    assert_eq!(view.vanished_since(known, &[(1, 9)]), [(2, 2), (4, 4)]);
+    assert_eq!(view.vanished_since(known, &[(1, 4)]), [(2, 2), (4, 4)]);
 }
 
 /// A full disk: changes are told that no index could keep. After a crash their mod-sequences are not given to others.
@@ -262,8 +262,8 @@ async fn what_was_told_while_the_disk_was_full_is_not_told_again_of_something_el
     use std::sync::atomic::{AtomicBool, Ordering};
     let full = Arc::new(AtomicBool::new(false));
     let is_full = Arc::clone(&full);
-    let faults: disk::Faults = Some(Arc::new(move |call, _: &[u8]| {
-        let writes = matches!(call, disk::Call::Write | disk::Call::Create);
+    let faults: seam::Faults = Some(Arc::new(move |call, _: &[u8]| {
+        let writes = matches!(call, seam::Call::Write | seam::Call::Create);
         (writes && is_full.load(Ordering::SeqCst)).then_some(rustix::io::Errno::NOSPC)
     }));
     let mut world = World::new().await.restart_with(faults.clone()).await;

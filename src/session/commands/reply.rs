@@ -60,6 +60,15 @@ impl Reply {
         self
     }
 
+    /// UIDs of messages that the command put into the mailbox with this UIDVALIDITY.
+    pub(super) fn own(&self, mailbox: u32) -> &[u32] {
+        match (&self.copied, &self.code) {
+            (Some(copied), _) if copied.uid_validity == mailbox => &copied.target,
+            (_, Some(Code::AppendUid { uid_validity, uids })) if *uid_validity == mailbox => uids,
+            _ => &[],
+        }
+    }
+
     /// Writes the line that ends the command.
     pub(super) fn write(&self, dialog: &mut Dialog, tag: &str) {
         let copied = self.copied.as_ref().map(Copied::code);
@@ -71,6 +80,10 @@ impl Reply {
 /// The answer to a command that the mail store did not carry out: a fixed text; the details go to the log.
 pub(super) fn refuse(dialog: &Dialog, error: &MailError) -> Reply {
     dialog.link.note(error);
+    refusal(error)
+}
+
+fn refusal(error: &MailError) -> Reply {
     match error {
         MailError::NoSuchFolder { .. } => Reply::no(Code::NonExistent, "No such mailbox"),
         MailError::TryCreate { .. } => Reply::no(Code::TryCreate, "No such mailbox; create it first"),
@@ -85,12 +98,43 @@ pub(super) fn refuse(dialog: &Dialog, error: &MailError) -> Reply {
         MailError::TooBig { .. } => Reply::no(Code::TooBig, "The message is too large"),
         MailError::OverQuota => Reply::no(Code::OverQuota, "The quota is used up"),
         MailError::NoSpace { .. } => Reply::no(Code::Unavailable, "No space left; try again later"),
+        MailError::UseTaken { attribute } => {
+            Reply::new(Status::No, Some(Code::UseAttr), format!("Another mailbox is used as {attribute}"))
+        }
+        MailError::AnnotationTooBig { most } => {
+            Reply::no(Code::MetadataMaxSize(*most), "The annotation is too large")
+        }
+        MailError::TooManyAnnotations { .. } => Reply::no(Code::MetadataTooMany, "No more annotations here"),
         MailError::Locked => Reply::no(Code::InUse, "The mailbox is in use"),
         MailError::ReadOnly => Reply::no(Code::ReadOnly, "The mailbox is open read-only"),
         MailError::Gone { .. } => Reply::no(Code::ExpungeIssued, "Some of the messages are gone"),
         MailError::FolderGone => Reply::no(Code::NonExistent, "The mailbox is gone"),
         MailError::Io { .. } | MailError::Damaged { .. } | MailError::Fault { .. } => {
             Reply::no(Code::ServerBug, "The mail store failed; the administrator's log says more")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_the_disk_says_has_the_code_that_says_who_can_mend_it() {
+        let doing = "saving a message";
+        for (error, code) in [
+            (MailError::OverQuota, Code::OverQuota),
+            (MailError::NoSpace { doing }, Code::Unavailable),
+            (MailError::Io { doing, source: Errno::IO }, Code::ServerBug),
+            (MailError::Damaged { what: "it" }, Code::ServerBug),
+            (MailError::Fault { doing }, Code::ServerBug),
+            (MailError::Locked, Code::InUse),
+            (MailError::FolderGone, Code::NonExistent),
+        ] {
+            let reply = refusal(&error);
+            assert_eq!((reply.status, reply.code), (Status::No, Some(code)), "{error:?}");
         }
     }
 }
