@@ -184,8 +184,8 @@ fn mbsync_copies_every_message_and_its_flags_both_ways() {
 
     // The flags of the folder came along; changes made here go back, and so does a letter written here.
     let inbox = home.path().join("mail/INBOX");
-    let plain = file_with(&inbox, "Subject: plain\n");
-    rename_flags(&plain, "FRS");
+    let plain = mail::file_with(&inbox, "Subject: plain\n");
+    mail::rename_flags(&plain, "FRS");
     let letter = inbox.join("cur/1700000000.1_1.test:2,S");
     fs::write(&letter, "Subject: written here\n\nby mbsync\n").unwrap();
     mbsync(&home, "mbsync.rc").expect_good("mbsync, second run");
@@ -200,23 +200,6 @@ fn mbsync_copies_every_message_and_its_flags_both_ways() {
     let before = mail::from_maildirs(&inbox).len();
     mbsync(&home, "mbsync.rc").expect_good("mbsync, third run");
     assert_eq!(mail::from_maildirs(&inbox).len(), before - 3);
-}
-
-fn file_with(maildir: &Path, text: &str) -> std::path::PathBuf {
-    ["new", "cur"]
-        .iter()
-        .flat_map(|part| fs::read_dir(maildir.join(part)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .find(|file| String::from_utf8_lossy(&fs::read(file).unwrap()).contains(text))
-        .unwrap_or_else(|| panic!("no message with {text:?} in {}", maildir.display()))
-}
-
-/// Gives a Maildir file these flags, moving it to `cur`.
-fn rename_flags(file: &Path, flags: &str) {
-    let name = file.file_name().unwrap().to_string_lossy().into_owned();
-    let base = name.split(":2,").next().unwrap();
-    let to = file.parent().unwrap().parent().unwrap().join("cur").join(format!("{base}:2,{flags}"));
-    fs::rename(file, to).unwrap();
 }
 
 #[test]
@@ -259,9 +242,9 @@ fn offlineimap_copies_every_message_and_its_flags_both_ways() {
         &program::as_python_writes("offlineimap", &home, all),
     );
 
-    let plain = file_with(&root.join("INBOX"), "Subject: plain\n");
+    let plain = mail::file_with(&root.join("INBOX"), "Subject: plain\n");
     let name = plain.file_name().unwrap().to_string_lossy().into_owned();
-    rename_flags(&plain, "FRS");
+    mail::rename_flags(&plain, "FRS");
     assert!(name.contains(",U="), "offlineimap names files by UID: {name}");
     fs::write(root.join("INBOX/cur/1700000000_0.1.test:2,S"), "Subject: written here\n\nby offlineimap\n").unwrap();
     offlineimap(&home, "offlineimap.rc").expect_good("offlineimap, second run");

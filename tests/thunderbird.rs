@@ -4,11 +4,16 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use support::{
-    ANN, APP, Gate, POLICY, Setup, program,
+    ANN, APP, Gate, POLICY, Setup,
+    mail::{self, Stored},
+    program,
     provider::Provider,
     thunderbird::{self, Thunderbird},
+    wire::Imap,
 };
 
 /// What people connect to; Thunderbird looks an issuer up only for names with a dot.
@@ -48,6 +53,15 @@ fn thunderbird(gate: &Gate) -> Thunderbird {
 
 fn web_port(gate: &Gate) -> u16 {
     gate.listening.iter().find(|(name, _)| name == "http").unwrap().1.port()
+}
+
+/// Adds ann's IMAP account as Thunderbird finds it, and signs in.
+fn add_account(thunderbird: &mut Thunderbird) {
+    thunderbird.call("install", json!([format!("https://{WEB}/setup/thunderbird.xpi")]));
+    thunderbird.call("addAccount", json!(["imap", "Ann", ANN]));
+    thunderbird.call("connect", json!([]));
+    thunderbird.sign_in(ANN);
+    thunderbird.until("the folders are there", "folders", json!([]), |folders| folders[0] == "INBOX");
 }
 
 fn letter(subject: &str) -> Vec<u8> {
@@ -142,4 +156,120 @@ fn an_add_on_whose_settings_changed_updates_itself() {
     thunderbird.call("findWebAt", json!([web_port(&gate)]));
     assert_eq!(thunderbird.call("update", json!([add_on["id"]])), json!("1.2"));
     assert_eq!(thunderbird.call("signInOf", json!([HOST]))["clientId"], "new-id");
+}
+
+/// How many messages the mailbox has.
+const MANY: usize = 300;
+
+/// A message of some kilobytes; one in a hundred speaks of zebras.
+fn long_letter(number: usize) -> Vec<u8> {
+    let mut text = letter(&format!("letter {number:03}"));
+    text.extend(if number % 100 == 7 { b"A zebra.\r\n" } else { b"A horse.\r\n" });
+    text.extend("Nothing else happened that day.\r\n".repeat(100).bytes());
+    text
+}
+
+fn has(all: &[Stored], folder: &str, subject: &str) -> bool {
+    all.iter().any(|mail| mail.folder == folder && mail.subject == subject)
+}
+
+#[test]
+fn thunderbird_reads_flags_copies_moves_deletes_and_searches_a_mailbox_of_hundreds() {
+    if !thunderbird::have() || !program::have("node:oidc-provider") {
+        return;
+    }
+    let mut provider = Provider::start();
+    let gate = gate(provider.table(), "");
+    Imap::connect(&gate).xoauth2(ANN, &provider.token(ANN)); // the first sign-in makes Sent and the others
+    for number in 0..MANY {
+        gate.deliver(ANN, &long_letter(number));
+    }
+    let mut thunderbird = thunderbird(&gate);
+    add_account(&mut thunderbird);
+    thunderbird.call("look", json!(["Inbox"]));
+    thunderbird.until("all mail is listed", "counted", json!(["Inbox"]), |count| count[0] == MANY);
+    let root = gate.maildir(ANN);
+    let when = |what: &str, good: &dyn Fn(&[Stored]) -> bool| mail::stored_when(what, &root, good);
+    let flagged = |subject: &'static str, flag: char| {
+        move |all: &[Stored]| all.iter().any(|mail| mail.subject == subject && mail.is(flag))
+    };
+
+    // Reading: a click shows the text, and marks the message.
+    thunderbird.call("show", json!(["Inbox"]));
+    thunderbird.until("the row is there", "choose", json!(["letter 007"]), |there| there == true);
+    thunderbird.until("the text is shown", "shown", json!([]), |text| text.to_string().contains("A zebra."));
+    when("the message is read", &flagged("letter 007", 'S'));
+    thunderbird.call("star", json!(["Inbox", "letter 008"]));
+    when("the star is there", &flagged("letter 008", 'F'));
+    thunderbird.call("tag", json!(["Inbox", "letter 009", "$label2"]));
+    let mut imap = Imap::connect(&gate);
+    imap.xoauth2(ANN, &provider.token(ANN));
+    imap.ok("EXAMINE INBOX");
+    let began = Instant::now();
+    while imap.ok("SEARCH KEYWORD $label2 SUBJECT \"letter 009\"").lines().iter().all(|line| line == "* SEARCH") {
+        assert!(began.elapsed() < Duration::from_secs(30), "never: the tag is there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let found = thunderbird.call("searchOnServer", json!(["Inbox", "ZEBRA"]));
+    assert_eq!(found, json!(["letter 007", "letter 107", "letter 207"]));
+
+    // Folders, and messages between them.
+    thunderbird.call("makeFolder", json!(["Pläne"]));
+    thunderbird.until("the folder is there", "folders", json!([]), |all| all.to_string().contains("Pläne"));
+    let plans = "Pl&AOQ-ne";
+    thunderbird.call("bring", json!(["Inbox", ["letter 010", "letter 011"], "Pläne", false]));
+    when("copies are there", &|all| ["INBOX", plans].iter().all(|folder| has(all, folder, "letter 011")));
+    let many: Vec<String> = (20..120).map(|number| format!("letter {number:03}")).collect();
+    thunderbird.call("bring", json!(["Inbox", many, "Pläne", true]));
+    when("the moved are there", &|all| many.iter().all(|m| has(all, plans, m) && !has(all, "INBOX", m)));
+    thunderbird.call("look", json!(["Pläne"]));
+    thunderbird.until("the moved are listed", "counted", json!(["Pläne"]), |count| count[0] == 102);
+    thunderbird.until("Sent is listed", "folders", json!([]), |all| all.to_string().contains("Sent"));
+    let sent = String::from_utf8(letter("by Thunderbird")).unwrap();
+    thunderbird.call("keep", json!(["Sent", sent]));
+    let all = when("the copy of what was sent is there", &|all| has(all, "Sent", "by Thunderbird"));
+    assert!(all.iter().any(|mail| mail.folder == "Sent" && mail.is('S')), "{}", mail::listed(&all));
+    assert!(imap.read_all("Sent").iter().any(|(_, bytes)| bytes == sent.as_bytes()));
+
+    // To the deleted, and away for good.
+    thunderbird.call("remove", json!(["Inbox", ["letter 012"], false]));
+    when("it is among the deleted", &|all| has(all, "Trash", "letter 012"));
+    thunderbird.call("remove", json!(["Inbox", ["letter 013", "letter 014"], true]));
+    thunderbird.call("compact", json!(["Inbox"]));
+    let gone = ["letter 012", "letter 013", "letter 014"];
+    when("they are gone", &|all| gone.iter().all(|mail| !has(all, "INBOX", mail)));
+    thunderbird.until("it knows so", "counted", json!(["Inbox"]), |count| count[0] == MANY - 103);
+
+    // Everything is kept for a journey; what is done there reaches the server afterwards.
+    thunderbird.call("download", json!(["Inbox"]));
+    let rest = json!([MANY - 103, MANY - 103]);
+    thunderbird.until("all of it is kept", "counted", json!(["Inbox"]), |count| *count == rest);
+    thunderbird.call("goOffline", json!([]));
+    let text = thunderbird.call("source", json!(["Inbox", "letter 207"]));
+    // It puts two headers of its own in front of what it keeps.
+    let kept = mail::with_lf(text.as_str().unwrap().as_bytes());
+    assert!(kept.ends_with(&mail::with_lf(&long_letter(207))), "{text}");
+    thunderbird.call("star", json!(["Inbox", "letter 299"]));
+    thunderbird.call("bring", json!(["Inbox", ["letter 298"], "Pläne", true]));
+    gate.deliver(ANN, &letter("news"));
+    let all = mail::stored(&root);
+    assert!(has(&all, "INBOX", "letter 298") && !flagged("letter 299", 'F')(&all), "no network yet");
+    thunderbird.call("goOnline", json!([]));
+    when("the star is there", &flagged("letter 299", 'F'));
+    when("the moved is there", &|all| has(all, plans, "letter 298") && !has(all, "INBOX", "letter 298"));
+    thunderbird.call("look", json!(["Inbox"]));
+    thunderbird.until("news is there", "subjectsIn", json!(["Inbox"]), |all| {
+        all.as_array().unwrap().contains(&json!("news"))
+    });
+
+    let all = mail::stored(&root);
+    for number in (0..MANY).filter(|number| ![10, 11, 13, 14].contains(number)) {
+        let subject = format!("letter {number:03}");
+        assert_eq!(
+            all.iter().filter(|mail| mail.subject == subject).count(),
+            1,
+            "{subject}:\n{}",
+            mail::listed(&all)
+        );
+    }
 }

@@ -120,3 +120,180 @@ async function answerSignIn(text, fields) {
 
 /** Whether a sign-in page is open. */
 const isSigningIn = () => Boolean(signInWindow());
+
+const folderNamed = (name) =>
+    server('imap')?.rootFolder.descendants.find((folder) => folder.name === name || folder.prettyPath === name);
+const messageOf = (folder, subject) => [...folder.messages].find((message) => message.mime2DecodedSubject === subject);
+
+/** Does something that tells a listener of copying when it is over. */
+const untilCopied = (start) =>
+    new Promise((resolve, reject) =>
+        start({
+            QueryInterface: ChromeUtils.generateQI(['nsIMsgCopyServiceListener']),
+            onStartCopy() {},
+            onProgress() {},
+            setMessageKey() {},
+            getMessageId: () => null,
+            onStopCopy: (status) => (Components.isSuccessCode(status) ? resolve() : reject(new Error(`status ${status}`)))
+        })
+    );
+
+/** The same with a listener of addresses. */
+const untilRun = (start) =>
+    new Promise((resolve, reject) =>
+        start({
+            QueryInterface: ChromeUtils.generateQI(['nsIUrlListener']),
+            OnStartRunningUrl() {},
+            OnStopRunningUrl: (_, status) =>
+                Components.isSuccessCode(status) ? resolve() : reject(new Error(`status ${status}`))
+        })
+    );
+
+/** How many messages Thunderbird knows in a folder, and how many of them it has read to the end for offline use. */
+function counted(name) {
+    const folder = folderNamed(name);
+    const messages = [...(folder?.messages ?? [])];
+    return [messages.length, messages.filter((message) => folder.hasMsgOffline(message.messageKey)).length];
+}
+
+/** The subjects of a folder. */
+const subjectsIn = (name) => [...(folderNamed(name)?.messages ?? [])].map((m) => m.mime2DecodedSubject).sort();
+
+/** Looks for news in a folder. */
+function look(name) {
+    folderNamed(name).updateFolder(mainWindow().msgWindow);
+}
+
+/** Shows a folder, as a click on it does. */
+function show(name) {
+    mainWindow().document.getElementById('tabmail').currentAbout3Pane.displayFolder(folderNamed(name).URI);
+}
+
+/** Clicks on the message of this subject in the folder shown; whether it was there. */
+function choose(subject) {
+    const pane = mainWindow().document.getElementById('tabmail').currentAbout3Pane;
+    const row = pane.gDBView?.findIndexOfMsgHdr(messageOf(pane.gFolder, subject), false) ?? -1;
+    if (row >= 0 && row < 0xffffffff) pane.threadTree.selectedIndex = row;
+    return row >= 0 && row < 0xffffffff;
+}
+
+/** The text of the message that is shown. */
+function shown() {
+    const message = mainWindow().document.getElementById('tabmail').currentAboutMessage;
+    return message?.getMessagePaneBrowser()?.contentDocument?.body?.textContent ?? '';
+}
+
+/** A message as it came, from the server or from what is kept for offline use. */
+function source(name, subject) {
+    const folder = folderNamed(name);
+    const uri = folder.getUriForMsg(messageOf(folder, subject));
+    const input = Cc['@mozilla.org/scriptableinputstream;1'].createInstance(Ci.nsIScriptableInputStream);
+    return new Promise((resolve, reject) => {
+        let text = '';
+        const listener = {
+            QueryInterface: ChromeUtils.generateQI(['nsIStreamListener', 'nsIRequestObserver']),
+            onStartRequest() {},
+            onDataAvailable(_, stream, __, count) {
+                input.init(stream);
+                text += input.read(count);
+            },
+            onStopRequest: (_, status) =>
+                Components.isSuccessCode(status) ? resolve(text) : reject(new Error(`status ${status}`))
+        };
+        MailServices.messageServiceFromURI(uri).streamMessage(uri, listener, mainWindow().msgWindow, null, false, '', false);
+    });
+}
+
+/** Puts the star on a message. */
+function star(name, subject) {
+    const folder = folderNamed(name);
+    folder.markMessagesFlagged([messageOf(folder, subject)], true);
+}
+
+/** Gives a message a tag, which is a keyword on the server. */
+function tag(name, subject, keyword) {
+    const folder = folderNamed(name);
+    folder.addKeywordsToMessages([messageOf(folder, subject)], keyword);
+}
+
+/** Makes a folder. */
+function makeFolder(name) {
+    server('imap').rootFolder.createSubfolder(name, mainWindow().msgWindow);
+}
+
+/** Copies or moves messages to another folder. */
+function bring(from, subjects, to, isMove) {
+    const folder = folderNamed(from);
+    const messages = subjects.map((subject) => messageOf(folder, subject));
+    return untilCopied((listener) =>
+        MailServices.copy.copyMessages(folder, messages, folderNamed(to), isMove, listener, mainWindow().msgWindow, true)
+    );
+}
+
+/** Keeps a letter in a folder, as sending does with the copy for Sent. */
+async function keep(name, text) {
+    const file = Services.dirsvc.get('TmpD', Ci.nsIFile);
+    file.append('letter.eml');
+    file.createUnique(Ci.nsIFile.NORMAL_FILE_TYPE, 0o600);
+    await IOUtils.writeUTF8(file.path, text);
+    await untilCopied((listener) =>
+        MailServices.copy.copyFileMessage(
+            file, folderNamed(name), null, false, Ci.nsMsgMessageFlags.Read, '', listener, mainWindow().msgWindow
+        )
+    );
+    await IOUtils.remove(file.path);
+}
+
+/** Deletes messages: to the folder of the deleted, or for good. */
+function remove(name, subjects, isForGood) {
+    const folder = folderNamed(name);
+    const messages = subjects.map((subject) => messageOf(folder, subject));
+    folder.deleteMessages(messages, mainWindow().msgWindow, isForGood, false, null, false);
+}
+
+/** Expunges a folder, as "Compact" does. */
+function compact(name) {
+    return untilRun((listener) => folderNamed(name).compact(listener, mainWindow().msgWindow));
+}
+
+/** Has the server search a folder's messages for a text; the subjects of those found. */
+function searchOnServer(name, text) {
+    const session = Cc['@mozilla.org/messenger/searchSession;1'].createInstance(Ci.nsIMsgSearchSession);
+    session.addScopeTerm(Ci.nsMsgSearchScope.onlineMail, folderNamed(name));
+    const term = session.createTerm();
+    const { value } = term;
+    value.attrib = term.attrib = Ci.nsMsgSearchAttrib.Body;
+    value.str = text;
+    term.value = value;
+    term.op = Ci.nsMsgSearchOp.Contains;
+    session.appendTerm(term);
+    return new Promise((resolve, reject) => {
+        const found = [];
+        session.registerListener({
+            QueryInterface: ChromeUtils.generateQI(['nsIMsgSearchNotify']),
+            onSearchHit: (message) => found.push(message.mime2DecodedSubject),
+            onSearchDone: (status) =>
+                Components.isSuccessCode(status) ? resolve(found.sort()) : reject(new Error(`status ${status}`)),
+            onNewSearch() {}
+        });
+        session.search(mainWindow().msgWindow);
+    });
+}
+
+/** Reads every message of a folder to the end, to have it offline. */
+function download(name) {
+    const folder = folderNamed(name);
+    folder.setFlag(Ci.nsMsgFolderFlags.Offline);
+    return untilRun((listener) => folder.downloadAllForOffline(listener, mainWindow().msgWindow));
+}
+
+/** Without a network. */
+function goOffline() {
+    Services.io.offline = true;
+}
+
+/** With one again; what was done meanwhile is told to the server. */
+function goOnline() {
+    const manager = Cc['@mozilla.org/messenger/offline-manager;1'].getService(Ci.nsIMsgOfflineManager);
+    manager.goOnline(false, true, mainWindow().msgWindow);
+}

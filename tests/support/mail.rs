@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// One message in wire form.
@@ -98,6 +98,86 @@ pub fn from_maildirs(root: &Path) -> Vec<Vec<u8>> {
         }
     }
     found
+}
+
+/// A message in a Maildir++ tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stored {
+    /// `INBOX`, or the name of the folder as it stands on disk, without its first dot.
+    pub folder: String,
+    /// What stands behind `Subject: `.
+    pub subject: String,
+    /// The flags in the file's name: `S` seen, `F` flagged, `R` answered, `D` draft, `T` deleted; small letters are
+    /// keywords.
+    pub flags: String,
+}
+
+impl Stored {
+    /// Whether the file's name has this flag.
+    pub fn is(&self, flag: char) -> bool {
+        self.flags.contains(flag)
+    }
+}
+
+/// Every message of the Maildir++ tree at `root`, sorted; a file that another program moved meanwhile is left out.
+pub fn stored(root: &Path) -> Vec<Stored> {
+    let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
+    let folders = entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("cur").is_dir());
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned();
+    let mut all = in_folder(root, "INBOX");
+    all.extend(folders.flat_map(|path| in_folder(&path, &name(&path))));
+    all.sort();
+    all
+}
+
+fn in_folder(path: &Path, folder: &str) -> Vec<Stored> {
+    let files = ["new", "cur"].iter().flat_map(|part| fs::read_dir(path.join(part)).into_iter().flatten());
+    files
+        .filter_map(|entry| {
+            let file = entry.unwrap().path();
+            let text = String::from_utf8_lossy(&fs::read(&file).ok()?).into_owned();
+            let subject = text.lines().find_map(|line| line.strip_prefix("Subject: "))?.to_owned();
+            let name = file.file_name()?.to_string_lossy().into_owned();
+            let flags = name.split_once(":2,").map_or("", |(_, flags)| flags).to_owned();
+            Some(Stored { folder: folder.to_owned(), subject, flags })
+        })
+        .collect()
+}
+
+/// The same, once it is as `good` says; panics with the last state when it does not become so in time.
+pub fn stored_when(what: &str, root: &Path, good: impl Fn(&[Stored]) -> bool) -> Vec<Stored> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let all = stored(root);
+        if good(&all) {
+            return all;
+        }
+        assert!(Instant::now() < deadline, "never: {what}; the store holds\n{}", listed(&all));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// One line a message, for a test that fails.
+pub fn listed(all: &[Stored]) -> String {
+    all.iter().map(|mail| format!("{}: {} [{}]\n", mail.folder, mail.subject, mail.flags)).collect()
+}
+
+/// The file of a Maildir that holds this text.
+pub fn file_with(maildir: &Path, text: &str) -> PathBuf {
+    ["new", "cur"]
+        .iter()
+        .flat_map(|part| fs::read_dir(maildir.join(part)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .find(|file| String::from_utf8_lossy(&fs::read(file).unwrap()).contains(text))
+        .unwrap_or_else(|| panic!("no message with {text:?} in {}", maildir.display()))
+}
+
+/// Gives a Maildir file these flags, moving it to `cur`.
+pub fn rename_flags(file: &Path, flags: &str) {
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    let base = name.split(":2,").next().unwrap();
+    let to = file.parent().unwrap().parent().unwrap().join("cur").join(format!("{base}:2,{flags}"));
+    fs::rename(file, to).unwrap();
 }
 
 /// Checks that `got` holds exactly the messages `want`, in any order.

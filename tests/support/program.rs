@@ -4,9 +4,10 @@ use std::{
     collections::HashMap,
     ffi::OsStr,
     fs,
+    io::Write,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -88,6 +89,7 @@ impl Home {
             .with("POP3S", gate.pop3s)
             .with("CA", gate.ca().display())
             .with("USER", user)
+            .with("USER_IN_URL", user.replace('@', "%40"))
             .with("TOKEN", token)
             .with("AUTH", "XOAUTH2")
     }
@@ -249,6 +251,60 @@ pub fn run_for(command: &mut Command, limit: Duration) -> Outcome {
     let text = without_painting(&String::from_utf8_lossy(&bytes));
     let Some(status) = status else { panic!("{command:?} did not end within {limit:?}; it wrote:\n{text}") };
     Outcome { good: status.success(), text, stdout }
+}
+
+/// A full-screen program that is told what to do key by key; killed with its children when dropped.
+pub struct Keyboard {
+    child: Child,
+    keys: ChildStdin,
+    painted: tempfile::NamedTempFile,
+}
+
+impl Keyboard {
+    /// Starts a command that [`Home::on_a_terminal`] made.
+    pub fn new(command: &mut Command) -> Self {
+        let painted = tempfile::NamedTempFile::new().unwrap();
+        let (out, err) = (painted.reopen().unwrap(), painted.reopen().unwrap());
+        let mut child = command.stdin(Stdio::piped()).stdout(out).stderr(err).process_group(0).spawn().unwrap();
+        let keys = child.stdin.take().unwrap();
+        Self { child, keys, painted }
+    }
+
+    /// Presses these keys.
+    pub fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap_or_else(|error| panic!("{error}: {}", self.painted()));
+    }
+
+    /// Presses them again and again until `done`.
+    pub fn press_until(&mut self, what: &str, keys: &str, done: impl Fn() -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !done() {
+            assert!(Instant::now() < deadline, "never: {what}; it painted:\n{}", self.painted());
+            self.press(keys);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Waits until it has painted this word.
+    pub fn until_painted(&self, word: &str) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.painted().contains(word) {
+            assert!(Instant::now() < deadline, "never {word:?}; it painted:\n{}", self.painted());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// All that it has painted, without the painting commands.
+    pub fn painted(&self) -> String {
+        without_painting(&String::from_utf8_lossy(&fs::read(self.painted.path()).unwrap()))
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        end_group(self.child.id());
+        let _ = self.child.wait();
+    }
 }
 
 /// Kills the process group that a child of ours leads.

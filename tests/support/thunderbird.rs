@@ -20,8 +20,6 @@ use super::{
 
 /// For one command, and for one thing to come about.
 const LIMIT: Duration = Duration::from_secs(30);
-/// What Thunderbird does with each command.
-const COMMANDS: &str = include_str!("../clients/thunderbird.js");
 
 /// No questions, no updates, nothing from the network but what the test is about.
 const SETTINGS: &[(&str, &str)] = &[
@@ -52,6 +50,8 @@ pub struct Thunderbird {
     heard: Vec<u8>,
     number: u64,
     home: Home,
+    /// What it does with each command: `tests/clients/thunderbird.js`.
+    commands: String,
 }
 
 /// Whether this machine has what it takes.
@@ -97,7 +97,8 @@ impl Thunderbird {
         };
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut thunderbird = Self { child, stream, heard: Vec::new(), number: 0, home };
+        let commands = fs::read_to_string(program::clients("thunderbird.js")).unwrap();
+        let mut thunderbird = Self { child, stream, heard: Vec::new(), number: 0, home, commands };
         thunderbird.hear(); // its greeting
         thunderbird.command("WebDriver:NewSession", json!({}));
         thunderbird.command("Marionette:SetContext", json!({ "value": "chrome" }));
@@ -109,12 +110,13 @@ impl Thunderbird {
     /// Calls a function of `thunderbird.js` with these arguments.
     pub fn call(&mut self, function: &str, arguments: Value) -> Value {
         let script = format!(
-            "{COMMANDS}
+            "{}
             const done = arguments[arguments.length - 1];
             (async () => {function}(...arguments[0]))().then(
                 (value) => done({{ value: value ?? null }}),
                 (error) => done({{ error: `${{error}} ${{error?.stack ?? ''}}` }})
-            );"
+            );",
+            self.commands
         );
         let answer = self.command(
             "WebDriver:ExecuteAsyncScript",
