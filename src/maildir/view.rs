@@ -248,7 +248,9 @@ impl View {
 
     /// How many messages are `\Recent`.
     pub fn recent(&self) -> u32 {
-        u32::try_from(self.uids.iter().filter(|uid| self.is_recent(**uid)).count()).unwrap_or(u32::MAX)
+        let below = |end: u32| self.uids.partition_point(|uid| *uid < end);
+        let count: usize = self.recent.iter().map(|(first, end)| below(*end) - below(*first)).sum();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The sequence number of the first message without `\Seen`.
@@ -497,7 +499,7 @@ impl View {
 
     /// The next commit writes the index anew.
     pub(super) async fn compact(&self) {
-        let done = self.folder.exclusively("testing", |ex| ex.rewrite());
+        let done = self.folder.exclusively("testing", |ex| ex.compact());
         assert_eq!(done.await, Ok(()));
     }
 

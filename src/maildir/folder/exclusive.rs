@@ -182,7 +182,7 @@ impl<'a> Exclusive<'a> {
         if old.needs_rewrite() {
             self.sync([Place::New, Place::Cur])?;
         }
-        Index::create(&self.dir, state)
+        Ok(Index::create(&self.dir, state)?.after(old))
     }
 
     /// Syncs directories of messages. `cur` first: a message that was moved there must not be forgotten in `new` alone.
@@ -249,16 +249,6 @@ impl<'a> Exclusive<'a> {
             }
         }
         self.folder.announce();
-    }
-
-    /// Writes the index anew, to its compacted form.
-    #[cfg(test)]
-    pub(in crate::maildir) fn rewrite(&self) -> Result<(), MailError> {
-        let index = Index::create(&self.dir, &self.read(State::clone)?)?;
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            loaded.index = index;
-        }
-        Ok(())
     }
 
     /// When `new` and `cur` changed last.

@@ -2,6 +2,7 @@
 //! as they come, and are delivered together once the command has ended well.
 
 use super::{
+    messages,
     news::{Selected, split_flags},
     reply::{Answer, Reply, refuse},
 };
@@ -10,16 +11,16 @@ use crate::imap::{
     frame::Step,
     write::{self, Code, Status},
 };
-use crate::maildir::{Appending, MailError, Maildir, Sealed};
+use crate::maildir::{Appending, MailError, Maildir, Mode, Sealed};
 use crate::session::{Ending, login::Dialog};
 
 /// APPEND of any number of messages: all of them, or none.
 pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead) -> Answer {
-    let messages = match receive(dialog, mail, head).await? {
-        Ok(messages) => messages,
+    let sealed = match receive(dialog, mail, head).await? {
+        Ok(sealed) => sealed,
         Err(reply) => return Ok(reply),
     };
-    match Sealed::deliver(messages).await {
+    match Sealed::deliver(sealed).await {
         Ok((uid_validity, uids)) => Ok(Reply::ok("APPEND done").with(Code::AppendUid { uid_validity, uids })),
         Err(error) => Ok(refuse(dialog, &error)),
     }
@@ -39,6 +40,10 @@ pub(super) async fn replace(
         return Ok(Reply::bad("Select a mailbox first"));
     };
     let view = &mut selected.view;
+    if let Err(error) = view.wake().await {
+        dialog.framer.reject();
+        return Ok(refuse(dialog, &error));
+    }
     let number = match (old.number, old.uid) {
         (Some(uid), true) => view.seq(uid.get()),
         (Some(number), false) => Some(number.get()).filter(|number| *number <= view.len()),
@@ -49,7 +54,12 @@ pub(super) async fn replace(
         let unknown = Reply::no(Code::NonExistent, "There is no message with that UID");
         return Ok(if old.uid { unknown } else { Reply::bad("No such message number") });
     };
-    if let Some(error) = (view.mode() == crate::maildir::Mode::ReadOnly).then_some(MailError::ReadOnly) {
+    let cannot = match view.mode() {
+        Mode::ReadOnly => Some(MailError::ReadOnly),
+        _ if view.message(number).is_none() => Some(MailError::Gone { uid: view.uid(number).unwrap_or(0) }),
+        _ => None,
+    };
+    if let Some(error) = cannot {
         dialog.framer.reject();
         return Ok(refuse(dialog, &error));
     }
@@ -63,7 +73,7 @@ pub(super) async fn replace(
         Ok((uid_validity, uid)) => {
             let code = Code::AppendUid { uid_validity, uids: vec![uid] };
             write::untagged(&mut dialog.link.wire.out, Status::Ok, Some(&code), "Replacement is there");
-            Ok(Reply::ok("REPLACE done"))
+            messages::removed(dialog, selected, 1, Reply::ok("REPLACE done")).await
         }
         Err(error) => Ok(refuse(dialog, &error)),
     }

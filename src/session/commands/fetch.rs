@@ -29,6 +29,10 @@ use crate::session::{Ending, login::Dialog};
 const SEEN_BATCH: usize = 100;
 /// Most messages that are answered in one go.
 const BATCH: usize = 256;
+/// A message up to this size is answered among others, in bytes.
+const SMALL: u64 = 32 * 1024;
+/// No further message is read into memory beside others once so much is held. In bytes.
+const HELD: usize = 96 * 1024;
 /// What is in memory as a whole is put into the output in pieces of this size. In bytes.
 const PIECE: usize = 16 * 1024;
 /// Largest message that is read for a lazy preview (RFC 8970 section 3.2): for others it is not there. In bytes.
@@ -66,7 +70,7 @@ pub(super) async fn fetch(
     };
     let (mut failed, mut unknown) = (None, false);
     let mut seen = Vec::new();
-    let mut many = Many::new(Needs::of_all(items).filter(|_| !ask.sees), numbers.numbers());
+    let mut many = Many::new(Way::of(items, ask.sees), numbers.numbers());
     while let Some(number) = many.next(dialog, view, &ask).await? {
         dialog.link.may_go_on()?;
         match one(dialog, view, number, &ask).await? {
@@ -91,10 +95,34 @@ pub(super) async fn fetch(
     })
 }
 
-/// Messages that are answered many at a time, as far as digests of them tell what is asked for.
+/// How messages can be answered many at a time.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By what digests of them tell.
+    Digest(Needs),
+    /// By their bytes, all of them, where they are small.
+    Whole,
+}
+
+impl Way {
+    /// The one that fits these items, if any does. Where the messages count as read afterwards each has a part of its own.
+    fn of(items: &[FetchItem], sees: bool) -> Option<Self> {
+        let whole = |item: &FetchItem| match item {
+            FetchItem::Section { section, partial: None, .. } => *section == Section::default(),
+            FetchItem::Rfc822 => true,
+            item => !needs_bytes(item) && !matches!(item, FetchItem::Preview { .. }),
+        };
+        if sees {
+            return None;
+        }
+        Needs::of_all(items).map(Self::Digest).or_else(|| items.iter().all(whole).then_some(Self::Whole))
+    }
+}
+
+/// Messages that are answered many at a time, where there is a way.
 struct Many<N: Iterator<Item = u32>> {
-    /// What is needed of their digests; none if digests cannot answer at all.
-    needs: Option<Needs>,
+    /// None if each has to be looked at by itself.
+    way: Option<Way>,
     left: std::iter::Peekable<N>,
     batch: Vec<u32>,
     /// Those that have to be looked at one by one.
@@ -102,13 +130,13 @@ struct Many<N: Iterator<Item = u32>> {
 }
 
 impl<N: Iterator<Item = u32>> Many<N> {
-    fn new(needs: Option<Needs>, numbers: N) -> Self {
-        Self { needs, left: numbers.peekable(), batch: Vec::new(), hard: Vec::new().into_iter() }
+    fn new(way: Option<Way>, numbers: N) -> Self {
+        Self { way, left: numbers.peekable(), batch: Vec::new(), hard: Vec::new().into_iter() }
     }
 
-    /// The next message that has to be answered by itself, once those before it were answered from their digests.
+    /// The next message that has to be answered by itself, once those before it were answered together.
     async fn next(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Result<Option<u32>, Ending> {
-        let Some(needs) = self.needs else { return Ok(self.left.next()) };
+        let Some(way) = self.way else { return Ok(self.left.next()) };
         loop {
             if let Some(number) = self.hard.next() {
                 return Ok(Some(number));
@@ -122,14 +150,58 @@ impl<N: Iterator<Item = u32>> Many<N> {
                 return Ok(None);
             }
             dialog.link.may_go_on()?;
-            self.hard = Box::pin(self.answer(dialog, view, ask, needs)).await?.into_iter();
+            self.hard = match way {
+                Way::Digest(needs) => Box::pin(self.by_digest(dialog, view, ask, needs)).await?,
+                Way::Whole => Box::pin(self.whole(dialog, view, ask)).await,
+            }
+            .into_iter();
             dialog.link.wire.push().await?;
             tokio::task::consume_budget().await;
         }
     }
 
+    /// Answers small messages at the front of the batch with all of their bytes; gives back the others among them.
+    async fn whole(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Vec<u32> {
+        let wanted: Vec<(u32, u32)> =
+            self.batch.iter().filter_map(|number| Some((*number, view.uid(*number)?))).collect();
+        let read = view.with_files(move |files| {
+            let (mut found, mut held) = (Vec::new(), 0);
+            for (number, uid) in wanted {
+                if held >= HELD {
+                    break;
+                }
+                let message = files.read(uid).ok().filter(|message| message.size() <= SMALL);
+                let bytes = message.and_then(|mut message| message.all_blocking().ok());
+                held += bytes.as_ref().map_or(0, Vec::len);
+                found.push((number, bytes));
+            }
+            Ok(found)
+        });
+        let Ok(found) = read.await else {
+            // One by one they will say what is wrong.
+            return std::mem::take(&mut self.batch);
+        };
+        self.batch.drain(..found.len().min(self.batch.len()));
+        let out = &mut dialog.link.wire.out;
+        let mut next = found.iter().peekable();
+        let mut hard = Vec::new();
+        view.messages(found.iter().map(|(number, _)| *number), |number, meta| {
+            while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
+                hard.push(*gone);
+            }
+            match next.next() {
+                Some((_, Some(bytes))) if bytes.len() as u64 == meta.size => {
+                    ask.line(out, number, &meta, Known::Whole(bytes));
+                }
+                _ => hard.push(number),
+            }
+        });
+        hard.extend(next.map(|(number, _)| *number));
+        hard
+    }
+
     /// Answers messages at the front of the batch; gives back those among them that digests cannot answer.
-    async fn answer(
+    async fn by_digest(
         &mut self,
         dialog: &mut Dialog,
         view: &View,
@@ -146,7 +218,7 @@ impl<N: Iterator<Item = u32>> Many<N> {
                     hard.push(gone);
                 }
                 next.next();
-                ask.line(out, number, &meta, None);
+                ask.line(out, number, &meta, Known::Nothing);
             });
             hard.extend(next);
             return Ok(hard);
@@ -167,7 +239,9 @@ impl<N: Iterator<Item = u32>> Many<N> {
                 hard.push(*gone);
             }
             match next.next() {
-                Some((_, Some(digest))) if ask.is_answered_by(digest) => ask.line(out, number, &meta, Some(digest)),
+                Some((_, Some(digest))) if ask.is_answered_by(digest) => {
+                    ask.line(out, number, &meta, Known::Digest(digest));
+                }
                 _ => hard.push(number),
             }
         });
@@ -187,22 +261,30 @@ impl Ask<'_> {
     }
 
     /// A whole answer about one message, from what is known of it.
-    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, digest: Option<&Digest>) {
+    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, inside: Known<'_>) {
         let mut line = FetchLine::start(out, number);
         if self.uid && !self.items.contains(&FetchItem::Uid) {
             line.uid(out, meta.uid);
         }
         for item in self.items {
-            match (item, digest) {
-                (FetchItem::Envelope, Some(digest)) => {
+            match (item, inside) {
+                (FetchItem::Envelope, Known::Digest(digest)) => {
                     line.item(out, "ENVELOPE");
                     out.extend_from_slice(digest.envelope().unwrap_or(b"NIL"));
                 }
-                (FetchItem::BodyStructure, Some(digest)) => {
+                (FetchItem::BodyStructure, Known::Digest(digest)) => {
                     line.item(out, "BODYSTRUCTURE");
                     out.extend_from_slice(digest.structure().unwrap_or(b"NIL"));
                 }
-                (FetchItem::Section { section, partial, .. }, Some(digest)) => {
+                (FetchItem::Section { section, .. }, Known::Whole(bytes)) => {
+                    line.section_bytes(out, section, None, bytes);
+                }
+                (FetchItem::Rfc822, Known::Whole(bytes)) => {
+                    line.item(out, "RFC822");
+                    write::literal_head(out, bytes.len() as u64);
+                    out.extend_from_slice(bytes);
+                }
+                (FetchItem::Section { section, partial, .. }, Known::Digest(digest)) => {
                     let names = digest::fields_of(section).unwrap_or_default();
                     let fields = message::header_fields(digest.fields().unwrap_or_default(), names, Keep::Named);
                     let wanted = within(clip(0..fields.len() as u64, *partial));
@@ -214,6 +296,14 @@ impl Ask<'_> {
         }
         line.end(out);
     }
+}
+
+/// What is known of the inside of a message that is answered among others.
+#[derive(Clone, Copy)]
+enum Known<'m> {
+    Nothing,
+    Digest(&'m Digest),
+    Whole(&'m [u8]),
 }
 
 /// An item that needs no look inside the message.
