@@ -166,6 +166,6 @@ proptest! {
         ),
     ) {
         let line = format!("a1 {verb} {}\r\n", words.join(" "));
-        let _ = parse(line.as_bytes(), SearchLimits::default());
+        let _ = parse(line.as_bytes(), SearchLimits::default(), Names::Mutf7);
     }
 }
