@@ -545,10 +545,10 @@ fn quotas_are_asked_for_by_root_and_by_mailbox_and_never_set() {
 fn a_session_that_speaks_utf_8_names_mailboxes_in_it() {
     let read = |line: &str| parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Utf8);
     let of = |line: &str| read(line).map(|tagged| tagged.command).map_err(|bad| bad.status);
-    let named = name("Entwürfe");
+    let drafts = name("Entwürfe");
     assert_eq!(of("EXAMINE \"Entwürfe\""), Ok(opened("Entwürfe", true)));
-    assert_eq!(of("DELETE {9}\r\nEntwürfe"), Ok(Command::Delete(named.clone())));
-    assert_eq!(of("COPY 1 \"Entwürfe\""), Ok(Command::Copy { set: MessageSet::Named(set("1")), mailbox: named, uid: false }));
+    assert_eq!(of("DELETE {9}\r\nEntwürfe"), Ok(Command::Delete(drafts.clone())));
+    assert_eq!(of("COPY 1 \"Entwürfe\""), Ok(Command::Copy { set: named("1"), mailbox: drafts, uid: false }));
     assert_eq!(of("SUBSCRIBE R&D"), Ok(Command::Subscribe(name("R&D"))));
     let Ok(Command::Lsub(pattern)) = of("LSUB \"\" \"Entwü%\"") else { panic!() };
     assert!(pattern.matches("Entwürfe"));

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::*;
-use crate::maildir::seam::Call;
+use crate::maildir::seam::{Call, Faults};
 use crate::policy::Quota;
 
 fn set(entry: &str, value: &str) -> (String, Option<Vec<u8>>) {
@@ -172,7 +172,7 @@ async fn a_rename_of_many_folders_is_whole_or_not_at_all() {
             }
             let armed = Arc::new(std::sync::atomic::AtomicU32::new(u32::MAX));
             let count = Arc::clone(&armed);
-            let faults: seam::Faults = Some(Arc::new(move |this, _| {
+            let faults: Faults = Some(Arc::new(move |this, _| {
                 let left = count.load(std::sync::atomic::Ordering::Relaxed);
                 if this != call || left == u32::MAX {
                     return None;
