@@ -258,7 +258,7 @@ fn from_line(line: &[u8]) -> Option<Option<UnixTime>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use proptest::prelude::*;
 
     use super::*;
