@@ -103,8 +103,9 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::parse();
     if !arguments.bench {
         // `cargo test --all-targets`: only whether it runs. Dovecot may not be there.
-        (arguments.messages, arguments.rounds, arguments.users) = (300, 1, 3);
-        arguments.server = Some(Side::Portcullis);
+        (arguments.messages, arguments.rounds, arguments.server) = (300, 1, Some(Side::Portcullis));
+        arguments.only =
+            ["select", "fetch", "search", "store", "append", "copy", "expunge"].map(String::from).into();
     }
     rig::headline("mailbox");
     rig::sessions::more_files()?;
@@ -115,8 +116,8 @@ fn main() -> anyhow::Result<()> {
         table::ROWS.iter().filter(|row| row.is_wanted(&arguments.only)).collect();
     anyhow::ensure!(!wanted.is_empty(), "no row has such a name");
     let users = MAILBOXES.iter().map(|mailbox| mailbox.user).chain([scenes::APPENDED]);
-    let mut servers = rig::servers::both(users)?;
-    for server in servers.iter().filter(|server| arguments.measures(server)) {
+    let mut servers = rig::servers::all(users, arguments.server)?;
+    for server in &servers {
         let began = Instant::now();
         fill(server, &arguments, &wanted)?;
         println!("# mail of {:?} written in {:.0} s", server.side(), began.elapsed().as_secs_f64());
@@ -127,28 +128,17 @@ fn main() -> anyhow::Result<()> {
             if !scene.rows.iter().any(|row| samples.wants(row)) {
                 continue;
             }
-            // Who goes first changes from round to round.
-            if round % 2 == 0 {
-                servers.reverse();
-            }
-            for server in servers.iter_mut().filter(|server| arguments.measures(server)) {
+            for server in &mut servers {
                 (scene.play)(server, &mut samples, arguments.messages)?;
                 server.stop();
             }
-            if round % 2 == 0 {
-                servers.reverse();
-            }
         }
+        // Who goes first changes from round to round.
+        servers.reverse();
         println!("# round {round} of {} done", arguments.rounds);
     }
     samples.print();
     Ok(())
-}
-
-impl Arguments {
-    fn measures(&self, server: &Server) -> bool {
-        self.server.is_none_or(|only| only == server.side())
-    }
 }
 
 /// Puts the mail there that the wanted rows need.

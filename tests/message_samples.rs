@@ -7,7 +7,8 @@ use std::{fs, ops::Range, path::Path, time::Duration, time::Instant};
 use portcullis::message::{
     Address, Envelope, Keep, Limits, Needle, Parameter, Part, Piece, Scanner,
     SectionText::{Header, Mime, Text, Whole},
-    Shape, Structure, TextDecoder, decode_header, decode_header_block, fields, header_fields, parse_date,
+    Shape, Structure, TextDecoder, ThreadToken, Threadable, base_subject, by_references, decode_header,
+    decode_header_block, fields, header_fields, parse_date,
 };
 
 fn sample(name: &str) -> Vec<u8> {
@@ -347,5 +348,37 @@ fn mails_made_to_hurt_are_scanned_and_searched_within_a_second() {
         let all = started.elapsed();
         println!("{name}: {scanned:?} to scan, {all:?} in all");
         assert!(all < Duration::from_secs(1), "{name} took {scanned:?} to scan, {all:?} in all");
+    }
+}
+
+#[test]
+fn hostile_subjects_take_no_more_time_than_long_ones() {
+    for piece in ["[]", "[a] ", "re:", "[fwd:", "(fwd)", "[", "[]re:", "fwd [", "re[]", "[fwd:]"] {
+        let subject = piece.repeat(200_000) + &"]".repeat(200_000);
+        let begun = Instant::now();
+        base_subject(subject.as_bytes());
+        assert!(begun.elapsed() < Duration::from_secs(3), "{piece} took {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn threads_as_deep_as_a_mailbox_are_built_and_written_in_good_time() {
+    const COUNT: u32 = 100_000;
+    let one = |id: u32, references: Vec<u32>| Threadable {
+        date: i64::from(id),
+        id: Some(id),
+        references,
+        ..Threadable::default()
+    };
+    let deep: Vec<_> = (0..COUNT).map(|id| one(id, id.checked_sub(1).into_iter().collect())).collect();
+    let backwards: Vec<_> = deep.iter().rev().cloned().collect();
+    // A chain of messages that are not there.
+    let absent: Vec<_> = (0..COUNT).map(|at| Threadable { id: None, ..one(at, vec![at, at + 1]) }).collect();
+    for (name, given) in [("forwards", deep), ("backwards", backwards), ("absent", absent)] {
+        let begun = Instant::now();
+        let threads = by_references(&given, COUNT + 1);
+        let messages = threads.tokens().filter(|token| matches!(token, ThreadToken::Message(_))).count();
+        assert_eq!(messages, COUNT as usize, "{name}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{name} took {:?}", begun.elapsed());
     }
 }

@@ -16,12 +16,12 @@ const AFTER_S: [u64; 2] = [2, 30];
 /// Signs everybody in, on one server after the other.
 pub fn measure(users: usize, only: Option<Side>) -> anyhow::Result<()> {
     let names: Vec<String> = (0..users).map(|n| format!("u{n:05}@example.com")).collect();
-    let mut servers = servers::both(names.iter().map(String::as_str))?;
+    let mut servers = servers::all(names.iter().map(String::as_str), only)?;
     println!("# {users} users, an INBOX of {MESSAGES} messages each");
     println!(
         "\n| server | when | processes | KiB each, resident | KiB each, proportional | all, MiB |\n|---|---|--:|--:|--:|--:|"
     );
-    for server in servers.iter_mut().filter(|server| only.is_none_or(|only| only == server.side())) {
+    for server in &mut servers {
         one(server, &names)?;
         server.stop();
     }

@@ -40,17 +40,21 @@ pub struct Server {
     tls: Arc<ClientConfig>,
 }
 
-/// Both, with one certificate and these users.
-pub fn both<'u>(users: impl Iterator<Item = &'u str>) -> anyhow::Result<[Server; 2]> {
+/// Both or only one of them, with one certificate and these users.
+pub fn all<'u>(users: impl Iterator<Item = &'u str>, only: Option<Side>) -> anyhow::Result<Vec<Server>> {
     let place = gateway::Place::with_pop()?;
     place.let_in(users)?;
     let tls = tls::even(place.path())?;
-    let home = dovecot::Home::new(place.path())?;
-    println!("# Dovecot {}", home.version()?);
-    Ok([
-        Server { host: Host::Portcullis(place), running: None, tls: Arc::clone(&tls) },
-        Server { host: Host::Dovecot(home), running: None, tls },
-    ])
+    let mut servers = Vec::new();
+    if only != Some(Side::Portcullis) {
+        let home = dovecot::Home::new(place.path())?;
+        println!("# Dovecot {}", home.version()?);
+        servers.push(Server { host: Host::Dovecot(home), running: None, tls: Arc::clone(&tls) });
+    }
+    if only != Some(Side::Dovecot) {
+        servers.push(Server { host: Host::Portcullis(place), running: None, tls });
+    }
+    Ok(servers)
 }
 
 impl Server {

@@ -18,7 +18,9 @@ use super::{
     folder::{Exclusive, Folder, lock, now_s},
     keywords,
     pool::Pool,
+    quota::Usage,
     record::Record,
+    tree,
 };
 use crate::model::UnixTime;
 
@@ -77,6 +79,27 @@ impl Drop for TmpFile {
             Ok(handle) => drop(handle.spawn_blocking(remove)),
             Err(_) => remove(),
         }
+    }
+}
+
+/// A message that is whole and synced, and not delivered yet. Dropped it leaves nothing behind.
+pub struct Sealed {
+    pub(super) folder: Arc<Folder>,
+    pub(super) ready: Ready,
+}
+
+impl Sealed {
+    /// Makes the messages durable and visible, all or none: UIDVALIDITY and UIDs, in order.
+    ///
+    /// # Errors
+    /// As [`Appending::finish`]; `FolderGone` if they are not all for one folder. None of them is there then.
+    pub async fn deliver(messages: Vec<Self>) -> Result<Delivered, MailError> {
+        let folder =
+            Arc::clone(&messages.first().ok_or(MailError::Fault { doing: "delivering no message" })?.folder);
+        if !messages.iter().all(|message| Arc::ptr_eq(&message.folder, &folder)) {
+            return Err(MailError::FolderGone);
+        }
+        deliver(&folder, messages.into_iter().map(|message| message.ready).collect()).await
     }
 }
 
@@ -147,11 +170,26 @@ impl Appending {
     /// # Errors
     /// `Limit` for too many keywords; `NoSpace`, `OverQuota`, `Io` from the disk. The message is then not there.
     pub async fn finish(
-        mut self,
+        self,
         flags: Flags,
         keywords: &[&str],
         date: Option<UnixTime>,
     ) -> Result<(u32, u32), MailError> {
+        let (uid_validity, uids) = Sealed::deliver(vec![self.seal(flags, keywords, date).await?]).await?;
+        let uid = uids.first().copied().ok_or(MailError::Fault { doing: "saving a message" })?;
+        Ok((uid_validity, uid))
+    }
+
+    /// Ends the message and syncs it, to be delivered together with others or in another's place.
+    ///
+    /// # Errors
+    /// As [`Appending::finish`].
+    pub async fn seal(
+        mut self,
+        flags: Flags,
+        keywords: &[&str],
+        date: Option<UnixTime>,
+    ) -> Result<Sealed, MailError> {
         let keywords = keywords::checked(keywords, &self.folder.limits)?;
         let Open { file, mut tmp } = self.open.take().ok_or(MailError::Fault { doing: "writing a message" })?;
         let (bytes, size) = (std::mem::take(&mut self.buffer), self.size);
@@ -167,14 +205,21 @@ impl Appending {
             Ok(Ready { file: tmp, flags, keywords, size, bare: 0, date })
         };
         let ready = self.pool.run("saving a message", save).await?;
-        let (uid_validity, uids) = deliver(&self.folder, vec![ready]).await?;
-        let uid = uids.first().copied().ok_or(MailError::Fault { doing: "saving a message" })?;
-        Ok((uid_validity, uid))
+        Ok(Sealed { folder: self.folder, ready })
     }
 }
 
-/// Makes messages visible, all or none. What several sessions deliver at the same time is committed together.
+/// Makes messages visible, all or none, where the owner's quota has room for them. What several sessions deliver at the
+/// same time is committed together.
 pub(super) async fn deliver(folder: &Arc<Folder>, messages: Vec<Ready>) -> Result<Delivered, MailError> {
+    let shared = folder.shared.upgrade().ok_or(MailError::FolderGone)?;
+    let more = Usage::of(messages.iter().map(|message| message.size));
+    let _room = tree::room(&shared, &folder.spot().owner, more).await?;
+    bring(folder, messages).await
+}
+
+/// The same for messages that are the owner's already: a MOVE takes up nothing.
+pub(super) async fn bring(folder: &Arc<Folder>, messages: Vec<Ready>) -> Result<Delivered, MailError> {
     let fault = MailError::Fault { doing: "delivering messages" };
     let (reply, answer) = oneshot::channel();
     lock(&folder.waiting).push(Waiting { messages, reply });
@@ -228,10 +273,10 @@ fn commit_waiting(ex: &Exclusive) {
 }
 
 /// The files of one commit.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     ex: &'a Exclusive<'a>,
-    cur: Dir,
-    uid_validity: u32,
+    pub cur: Dir,
+    pub uid_validity: u32,
     next: u32,
     modseq: u64,
     keywords: keywords::Table,
@@ -239,7 +284,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn begin(ex: &'a Exclusive<'a>) -> Result<Self, MailError> {
+    pub(super) fn begin(ex: &'a Exclusive<'a>) -> Result<Self, MailError> {
         let cur = ex.dir.sub(b"cur")?;
         let (uid_validity, marks) = ex.read(|s| (s.uid_validity, s.marks))?;
         let keywords = ex.read(keywords::Table::of)?;
@@ -248,7 +293,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Renames the messages of one session into `cur`; all or none.
-    fn place(&mut self, messages: &mut [Ready]) -> Result<Vec<Record>, MailError> {
+    pub(super) fn place(&mut self, messages: &mut [Ready]) -> Result<Vec<Record>, MailError> {
         let (first, known) = (self.names.len(), self.keywords.clone());
         let placed = self.place_each(messages);
         if placed.is_err() {
@@ -276,7 +321,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes the files out of `cur` again, from the `first` on.
-    fn undo(&mut self, first: usize) {
+    pub(super) fn undo(&mut self, first: usize) {
         for name in self.names.drain(first..) {
             if let Err(error) = self.cur.unlink(&name) {
                 tracing::error!(%error, "a message that was not acknowledged stays in the folder");

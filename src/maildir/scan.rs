@@ -45,25 +45,52 @@ pub(super) fn all(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
     Ok(())
 }
 
+/// A file that came or went, as inotify told it.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub place: Place,
+    pub name: Vec<u8>,
+    /// It stands there since; else it does no longer.
+    pub came: bool,
+}
+
 /// Looks only at the files that inotify named; falls back to [`all`] when that does not tell enough.
-pub(super) fn named(ex: &Exclusive, names: &[(Place, Vec<u8>)]) -> Result<(), MailError> {
+pub(super) fn named(ex: &Exclusive, events: &[Event]) -> Result<(), MailError> {
     let before = ex.stamps()?;
+    let events = events.iter().filter(|event| filename::is_message(&event.name));
+    let mut asked: HashMap<&[u8], Vec<&Event>> = HashMap::new();
+    events.for_each(|event| asked.entry(filename::base(&event.name)).or_default().push(event));
+    // What we did ourselves is known already: a file came that is known to stand there, or went from where it is known
+    // to stand no longer. If it went from there too, that is an event of its own.
+    ex.read(|state| {
+        for message in &state.messages {
+            let base = state.base(message);
+            let Some(events) = asked.get_mut(base) else { continue };
+            let stands = |event: &Event| event.place == message.place && event.name == state.name(message);
+            events.retain(|event| event.came != stands(event));
+            if events.is_empty() {
+                asked.remove(base);
+            }
+        }
+    })?;
     let mut listing = Listing::new();
-    let mut asked: HashSet<&[u8]> = HashSet::new();
-    for (place, name) in names.iter().filter(|(_, name)| filename::is_message(name)) {
-        asked.insert(filename::base(name));
-        if is_file(&ex.dir, *place, name)? {
-            prefer(&mut listing, *place, name.clone());
+    let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
+    let dir = |place| if place == Place::New { &new } else { &cur };
+    for event in asked.values().flatten() {
+        if is_file(dir(event.place), &event.name)? {
+            prefer(&mut listing, event.place, event.name.clone());
         }
     }
     let mut found = Found::default();
-    ex.read(|state| {
-        let named = state.messages.iter().filter(|m| asked.contains(state.base(m)));
-        named.for_each(|message| found.place(state, message, &mut listing));
-    })?;
+    if !asked.is_empty() {
+        ex.read(|state| {
+            let named = state.messages.iter().filter(|m| asked.contains_key(state.base(m)));
+            named.for_each(|message| found.place(state, message, &mut listing));
+        })?;
+    }
     for (_, place, name) in std::mem::take(&mut found.missing) {
         // Events of our own renames name the old file; it is fine that nothing stands there now.
-        if !is_file(&ex.dir, place, &name)? {
+        if !is_file(dir(place), &name)? {
             return all(ex, false);
         }
     }
@@ -115,7 +142,7 @@ impl Found {
             // Two files of one message (a restored backup, a crash between link and unlink): the known one stays.
             let old = ex.read(|state| state.find(uid).map(|m| (m.place, state.name(m).to_vec())))?;
             if let Some((old_place, old)) = old
-                && is_file(&ex.dir, old_place, &old)?
+                && is_file(&ex.dir.sub(old_place.dir().as_bytes())?, &old)?
             {
                 continue;
             }
@@ -140,7 +167,7 @@ impl Found {
 
     /// The new messages as records, in order of delivery.
     fn measure(&mut self, ex: &Exclusive) -> Result<Vec<Record>, MailError> {
-        self.fresh.sort_by(|a, b| filename::order(&a.1).cmp(&filename::order(&b.1)));
+        self.fresh.sort_by_cached_key(|(_, name)| (filename::order(name).0, filename::base(name).to_vec()));
         let mut uid = ex.read(|state| state.marks.uid_next)?;
         let modseq = ex.next_modseq()?;
         let mut records = Vec::new();
@@ -223,7 +250,7 @@ fn prefer(listing: &mut Listing, place: Place, name: Vec<u8>) {
     }
 }
 
-fn is_file(dir: &Dir, place: Place, name: &[u8]) -> Result<bool, MailError> {
-    let stat = dir.sub(place.dir().as_bytes())?.stat(name)?;
+fn is_file(dir: &Dir, name: &[u8]) -> Result<bool, MailError> {
+    let stat = dir.stat(name)?;
     Ok(stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile))
 }

@@ -16,7 +16,7 @@ use super::{
     flags::Flags,
     folder::{Exclusive, Folder, lock},
     lock::PopLock,
-    scan,
+    path, scan,
     state::{Message, State},
     tree::Maildir,
     wire::MessageReader,
@@ -28,8 +28,8 @@ mod inside;
 mod ranges;
 mod survey;
 
-pub(super) use edit::copy_uids;
 pub use edit::{CopyUid, Stored};
+pub(super) use edit::{Copying, copy_uids};
 pub use inside::Insight;
 pub use survey::{Files, Glance};
 
@@ -88,7 +88,7 @@ pub enum Update {
 /// A folder as one session sees it.
 pub struct View {
     maildir: Maildir,
-    folder: Arc<Folder>,
+    pub(super) folder: Arc<Folder>,
     mode: Mode,
     uid_validity: u32,
     /// The message with sequence number n is at n - 1.
@@ -105,6 +105,8 @@ pub struct View {
     own: Vec<(u32, u64)>,
     /// UIDs that are `\Recent` here: ranges in ascending order, the end not included.
     recent: Vec<(u32, u32)>,
+    /// The session knows no `\Recent`.
+    recent_hidden: bool,
     /// Removals that could not be told yet.
     held_back: bool,
     changes: watch::Receiver<u64>,
@@ -134,6 +136,7 @@ impl View {
             removed: Vec::new(),
             own: Vec::new(),
             recent: Vec::new(),
+            recent_hidden: false,
             held_back: false,
             changes,
             told: 0,
@@ -172,6 +175,14 @@ impl View {
         self.uids.is_empty()
     }
 
+    /// What the folder is called by now; none if it is gone.
+    pub fn name(&self) -> Option<String> {
+        if self.folder.is_gone() {
+            return None;
+        }
+        self.folder.spot().dir.map_or(Some("INBOX".to_owned()), |dir| path::name(&dir))
+    }
+
     /// How the folder was opened.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -198,9 +209,9 @@ impl View {
         self.held_back
     }
 
-    /// The UIDs that the last [`View::sync`] told to be gone, ascending.
-    pub fn removed(&self) -> &[u32] {
-        &self.removed
+    /// The UIDs that the last [`View::sync`] told to be gone, ascending; handed out once.
+    pub fn take_removed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.removed)
     }
 
     /// Which of the sequence numbers belong to messages that changed after the mod-sequence `since`.
@@ -237,7 +248,9 @@ impl View {
 
     /// How many messages are `\Recent`.
     pub fn recent(&self) -> u32 {
-        u32::try_from(self.uids.iter().filter(|uid| self.is_recent(**uid)).count()).unwrap_or(u32::MAX)
+        let below = |end: u32| self.uids.partition_point(|uid| *uid < end);
+        let count: usize = self.recent.iter().map(|(first, end)| below(*end) - below(*first)).sum();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The sequence number of the first message without `\Seen`.
@@ -294,6 +307,12 @@ impl View {
         }
     }
 
+    /// From now on no message is `\Recent` here, as IMAP4rev2 has it (RFC 9051 appendix E.12).
+    pub fn hide_recent(&mut self) {
+        self.recent_hidden = true;
+        self.recent = Vec::new();
+    }
+
     fn is_recent(&self, uid: u32) -> bool {
         let at = self.recent.partition_point(|(_, end)| *end <= uid);
         self.recent.get(at).is_some_and(|(first, _)| *first <= uid)
@@ -340,7 +359,7 @@ impl View {
             return Vec::new();
         }
         self.told = version;
-        self.removed.clear();
+        self.removed = Vec::new();
         let mut updates = Vec::new();
         let folder = Arc::clone(&self.folder);
         if folder.is_gone() {
@@ -385,6 +404,7 @@ impl View {
         self.uids.extend(state.messages.iter().skip(first_new).map(|m| m.uid));
         if let Some(first) = claimed
             && first < state.marks.uid_next
+            && !self.recent_hidden
         {
             self.add_recent(first, state.marks.uid_next);
         }
@@ -401,7 +421,8 @@ impl View {
             self.told_all = self.seen;
             self.uid_next = state.marks.uid_next;
         }
-        self.own.clear();
+        // Not kept for the next time: most sessions are idle.
+        self.own = Vec::new();
     }
 
     fn add_recent(&mut self, first: u32, end: u32) {
@@ -461,12 +482,7 @@ async fn leave(folder: Arc<Folder>) {
 }
 
 fn begin(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
-    let shared = ex.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-    if let Some(watcher) = &shared.watcher
-        && let Err(error) = watcher.watch(ex.folder, &ex.dir)
-    {
-        tracing::warn!(%error, "a folder is polled, not watched");
-    }
+    ex.watch();
     deliver::clean(&ex.dir.sub(b"tmp")?)?;
     let waiting = ex.read(|s| s.messages.iter().any(|m| m.place == Place::New))?;
     let news = !lock(&ex.folder.events).is_empty();

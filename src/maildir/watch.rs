@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, Weak, atomic::Ordering},
+    time::Duration,
 };
 
 use rustix::{
@@ -26,13 +27,15 @@ use super::{
     scan,
 };
 
+/// How long news are gathered before anybody looks.
+const GATHER: Duration = Duration::from_millis(10);
 /// Names beyond this many are not kept one by one: the folder is listed instead.
 const MAX_NAMES: usize = 4096;
 
 /// What is known to have happened in a folder since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    names: Vec<(Place, Vec<u8>)>,
+    names: Vec<scan::Event>,
     /// Names were lost: look at everything.
     all: bool,
     /// The folder has a watch.
@@ -40,13 +43,13 @@ pub(super) struct Events {
 }
 
 impl Events {
-    fn push(&mut self, place: Place, name: &[u8]) {
+    fn push(&mut self, place: Place, name: &[u8], came: bool) {
         if self.names.len() >= MAX_NAMES {
             self.names = Vec::new();
             self.all = true;
         }
         if !self.all {
-            self.names.push((place, name.to_vec()));
+            self.names.push(scan::Event { place, name: name.to_vec(), came });
         }
     }
 
@@ -131,7 +134,8 @@ impl Watcher {
             } else if let Some((folder, place)) = watches.get(&event.wd())
                 && let Some(name) = event.file_name()
             {
-                tell(folder, &|events| events.push(*place, name.to_bytes()));
+                let came = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+                tell(folder, &|events| events.push(*place, name.to_bytes(), came));
             }
         }
         told.into_values().collect()
@@ -144,6 +148,8 @@ pub(super) async fn run(shared: Weak<Shared>) {
     loop {
         let Ok(mut ready) = fd.readable().await else { return };
         ready.clear_ready();
+        // What happens in quick succession, by a STORE of ours above all, is looked at in one go.
+        tokio::time::sleep(GATHER).await;
         let Some(shared) = shared.upgrade() else { return };
         for folder in shared.watcher.iter().flat_map(Watcher::drain) {
             look_later(folder);

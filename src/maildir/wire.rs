@@ -186,6 +186,19 @@ impl MessageReader {
         Ok(whole)
     }
 
+    /// All of the message at once, which the caller knows to be small, on a blocking thread.
+    ///
+    /// # Errors
+    /// As [`MessageReader::next`].
+    pub fn all_blocking(&mut self) -> Result<Vec<u8>, MailError> {
+        let mut whole = Vec::with_capacity(usize::try_from(self.size).unwrap_or(0));
+        self.select(0..self.size);
+        while let Some(chunk) = self.next_now()? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole)
+    }
+
     /// The wire form of file bytes at the cursor, cut to the window; nothing if they lie before it.
     fn converted(&mut self, bytes: &[u8]) -> Option<Bytes> {
         let mut out = BytesMut::with_capacity(bytes.len() + bytes.len() / 16 + 16);

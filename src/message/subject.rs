@@ -106,8 +106,6 @@ fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use proptest::prelude::*;
 
     use super::*;
@@ -155,16 +153,6 @@ mod tests {
             assert_eq!((got.text.as_str(), got.is_reply), (base, is_reply), "{subject}");
         }
         assert_eq!(base_subject(b"Re:\r\n hello\r\n\tworld").text, "hello world");
-    }
-
-    #[test]
-    fn hostile_subjects_take_no_more_time_than_long_ones() {
-        for piece in ["[]", "[a] ", "re:", "[fwd:", "(fwd)", "[", "[]re:", "fwd [", "re[]", "[fwd:]"] {
-            let subject = piece.repeat(200_000) + &"]".repeat(200_000);
-            let begun = Instant::now();
-            strip(&subject);
-            assert!(begun.elapsed() < Duration::from_secs(2), "{piece}");
-        }
     }
 
     /// RFC 5256 section 2.1 step by step, as its words stand.

@@ -26,6 +26,17 @@ impl Transfer {
         }
     }
 
+    /// By name, where it is one that MIME defines (RFC 2045 section 6.1): what has another name cannot be decoded.
+    pub fn known(name: &[u8]) -> Option<Transfer> {
+        let plain = [b"7bit".as_slice(), b"8bit", b"binary"];
+        match Transfer::from_name(name) {
+            Transfer::Identity => {
+                plain.iter().any(|known| name.eq_ignore_ascii_case(known)).then_some(Transfer::Identity)
+            }
+            decoded => Some(decoded),
+        }
+    }
+
     /// The encoding of a part's body.
     pub fn of(part: &Part) -> Transfer {
         Transfer::from_name(part.encoding())

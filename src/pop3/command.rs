@@ -1,5 +1,5 @@
-//! One line of a client to one command (RFC 1939 sections 5 to 7, RFC 2449 section 5, RFC 5034 section 4). Called by
-//! `dialog`.
+//! One line of a client to one command (RFC 1939 sections 5 to 7, RFC 2449 section 5, RFC 5034 section 4, RFC 6856). Called
+//! by `dialog`.
 
 use nom::{
     IResult, Parser,
@@ -68,6 +68,10 @@ pub(super) enum Request<'a> {
     },
     Capa,
     Noop,
+    /// `UTF8` (RFC 6856 section 2)
+    Utf8,
+    /// `LANG [language]` (RFC 6856 section 3): the language range, `*` for the server's own.
+    Lang(Option<&'a str>),
     /// There is nothing to start: TLS is on (RFC 2595 section 4).
     Stls,
     Command(Command),
@@ -83,6 +87,9 @@ pub(super) enum Syntax {
 
 /// Longest mechanism name (RFC 4422 section 3.1).
 const MAX_MECHANISM: usize = 20;
+
+/// Longest language range that is read, in bytes.
+const MAX_LANGUAGE: usize = 100;
 
 /// Longest verb we look at; the longest that exists has four letters.
 const MAX_VERB: usize = 8;
@@ -104,6 +111,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Request<'_>, Syntax> {
         b"AUTH" => whole(rest, auth, "AUTH mechanism [initial-response]"),
         b"CAPA" => alone(Request::Capa),
         b"NOOP" => alone(Request::Noop),
+        b"UTF8" => alone(Request::Utf8),
+        b"LANG" => whole(rest, map(opt(preceded(space1, language)), Request::Lang), "LANG [language]"),
         b"STLS" => alone(Request::Stls),
         b"STAT" => alone(Request::Command(Command::Stat)),
         b"RSET" => alone(Request::Command(Command::Rset)),
@@ -121,9 +130,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Request<'_>, Syntax> {
     }
 }
 
-/// The letters a line starts with, in upper case, if a space or nothing follows them.
+/// The letters and digits a line starts with, in upper case, if a space or nothing follows them.
 fn verb(line: &[u8]) -> IResult<&[u8], Vec<u8>> {
-    let (rest, verb) = take_while_m_n(1, MAX_VERB, |b: u8| b.is_ascii_alphabetic()).parse(line)?;
+    let (rest, verb) = take_while_m_n(1, MAX_VERB, |b: u8| b.is_ascii_alphanumeric()).parse(line)?;
     if rest.first().is_some_and(|&b| b != b' ') {
         return Err(nom::Err::Error(nom::error::Error::new(rest, nom::error::ErrorKind::Space)));
     }
@@ -145,6 +154,12 @@ fn auth(input: &[u8]) -> IResult<&[u8], Request<'_>> {
     let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
     let response = response.map(text).map(|word| if word == "=" { "" } else { word });
     Ok((rest, Request::Auth { mechanism: text(mechanism), response }))
+}
+
+/// A language range (RFC 4647 section 2.1), or `*`.
+fn language(input: &[u8]) -> IResult<&[u8], &str> {
+    let range = take_while_m_n(1, MAX_LANGUAGE, |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'*');
+    map(range, |bytes| str::from_utf8(bytes).unwrap_or_default()).parse(input)
 }
 
 /// ` number`. A number too large for 32 bits stands for the largest: no maildrop has that many messages either.
@@ -173,7 +188,11 @@ mod tests {
     fn every_command_is_read_in_any_case_and_with_spaces_at_its_end() {
         use Command::{Dele, List, Quit, Retr, Rset, Stat, Top, Uidl};
         let command = Request::Command;
-        let cases: [(&str, Request<'_>); 22] = [
+        let cases: [(&str, Request<'_>); 26] = [
+            ("utf8", Request::Utf8),
+            ("LANG", Request::Lang(None)),
+            ("lang *", Request::Lang(Some("*"))),
+            ("LANG de-AT ", Request::Lang(Some("de-AT"))),
             ("STAT", command(Stat)),
             ("stat  ", command(Stat)),
             ("LIST", command(List(None))),
@@ -220,6 +239,9 @@ mod tests {
         }
         for line in [
             "STAT 1",
+            "UTF8 USER",
+            "LANG d\u{e9}",
+            "LANG en de",
             "RETR",
             "RETR x",
             "RETR 1 2",

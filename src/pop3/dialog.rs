@@ -198,6 +198,9 @@ impl Dialog {
         match command::parse(line) {
             Ok(Request::Capa) => reply::capabilities(out, self.mechanisms),
             Ok(Request::Mechanisms) => reply::mechanisms(out, self.mechanisms),
+            // Messages are sent as they stand in any case: a program that can read UTF-8 in headers finds it there.
+            Ok(Request::Utf8) => reply::ok(out, "UTF-8 it is"),
+            Ok(Request::Lang(wanted)) => return self.language(wanted, out),
             Ok(Request::Auth { .. } | Request::Password { .. }) if self.failures >= self.limits.failed_logins => {
                 return self.leave("[SYS/TEMP] too many failed sign-ins, closing", out);
             }
@@ -243,12 +246,33 @@ impl Dialog {
             Ok(Request::Command(command)) => return Step::Command(command),
             Ok(Request::Capa) => reply::capabilities(out, self.mechanisms),
             Ok(Request::Noop) => reply::ok(out, "nothing done"),
+            Ok(Request::Lang(wanted)) => return self.language(wanted, out),
+            Ok(Request::Utf8) => return self.bad("UTF8 is for the time before AUTH", out),
             Ok(Request::Mechanisms | Request::Auth { .. } | Request::Password { .. }) => {
                 return self.bad("you are signed in already", out);
             }
             Ok(Request::Stls) => return self.bad("TLS is on already", out),
             Err(syntax) => return self.syntax(&syntax, out),
         }
+        Step::Replied
+    }
+
+    /// LANG (RFC 6856 section 3): we speak one language.
+    fn language(&mut self, wanted: Option<&str>, out: &mut BytesMut) -> Step {
+        let Some(wanted) = wanted else {
+            reply::languages(out);
+            return Step::Replied;
+        };
+        // By RFC 4647 section 3.4: `en-GB` is content with `en`.
+        let first = wanted.split('-').next().unwrap_or_default();
+        let chosen = if wanted.eq_ignore_ascii_case("i-default") || wanted == "*" {
+            "i-default"
+        } else if first.eq_ignore_ascii_case("en") {
+            "en"
+        } else {
+            return self.bad("that language is not spoken here", out);
+        };
+        reply::ok(out, &format!("{chosen} English it is"));
         Step::Replied
     }
 

@@ -1,4 +1,4 @@
-//! POP3 without a socket: bytes in, steps out (RFC 1939, 2449, 3206, 5034). No I/O, no clock, no tokens.
+//! POP3 without a socket: bytes in, steps out (RFC 1939, 2449, 3206, 5034, 6856). No I/O, no clock, no tokens.
 //!
 //! Called by `session`. Imports `model` only. A session reads bytes into [`Dialog::buffer`], asks [`Dialog::next`] for
 //! the next [`Step`], and sends what was written to its output buffer; after login it hands each [`Command`] to its

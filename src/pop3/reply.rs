@@ -31,7 +31,7 @@ pub fn message(out: &mut BytesMut, octets: u64) {
 /// The answer to CAPA (RFC 2449 section 5). The same before and after login: `USER` is never in it.
 pub(super) fn capabilities(out: &mut BytesMut, mechanisms: &[&str]) {
     ok(out, "Capability list follows");
-    out.put_slice(b"TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nSASL");
+    out.put_slice(b"TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\nLANG\r\nSASL");
     for mechanism in mechanisms {
         out.put_u8(b' ');
         out.put_slice(mechanism.as_bytes());
@@ -48,6 +48,12 @@ pub(super) fn mechanisms(out: &mut BytesMut, mechanisms: &[&str]) {
         out.put_slice(b"\r\n");
     }
     out.put_slice(b".\r\n");
+}
+
+/// The answer to `LANG` alone (RFC 6856 section 3.2): tag and name, one language a line.
+pub(super) fn languages(out: &mut BytesMut) {
+    ok(out, "Language listing follows");
+    out.put_slice(b"en English\r\ni-default Default\r\n.\r\n");
 }
 
 fn line(out: &mut BytesMut, status: &str, text: &str) {
@@ -85,7 +91,7 @@ mod tests {
     fn capabilities_hold_no_user() {
         let capa = written(|out| capabilities(out, &["XOAUTH2", "OAUTHBEARER"]));
         let lines: Vec<_> = capa.split_terminator("\r\n").collect();
-        let expected = "+OK Capability list follows,TOP,UIDL,RESP-CODES,AUTH-RESP-CODE,PIPELINING,\
+        let expected = "+OK Capability list follows,TOP,UIDL,RESP-CODES,AUTH-RESP-CODE,PIPELINING,UTF8,LANG,\
                         SASL XOAUTH2 OAUTHBEARER,EXPIRE NEVER,IMPLEMENTATION Portcullis,.";
         assert_eq!(lines.join(","), expected);
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 const MECHANISMS: &[&str] = &["XOAUTH2", "OAUTHBEARER"];
-const CAPA: &str = "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n\
+const CAPA: &str = "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\nLANG\r\n\
                     SASL XOAUTH2 OAUTHBEARER\r\nEXPIRE NEVER\r\nIMPLEMENTATION Portcullis\r\n.\r\n";
 
 struct Peer {
@@ -87,6 +87,18 @@ fn a_token_on_one_line_and_on_two_opens_the_maildrop() {
         ("DELE 1", "+OK message 1 deleted|"),
     ]);
     dialog(&[("AUTH", "+OK Mechanisms follow|XOAUTH2|OAUTHBEARER|.|")]);
+    // RFC 6856: UTF8 before login only, LANG at any time.
+    dialog(&[
+        ("UTF8", "+OK UTF-8 it is|"),
+        ("LANG", "+OK Language listing follows|en English|i-default Default|.|"),
+        ("LANG *", "+OK i-default English it is|"),
+        ("LANG MUL", "-ERR that language is not spoken here|"),
+        ("AUTH XOAUTH2 good", "+OK welcome|"),
+        ("LANG en-GB", "+OK en English it is|"),
+        ("LANG I-Default", "+OK i-default English it is|"),
+        ("LANG english", "-ERR that language is not spoken here|"),
+        ("UTF8", "-ERR UTF8 is for the time before AUTH|"),
+    ]);
 }
 
 #[test]

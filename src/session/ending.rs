@@ -28,6 +28,8 @@ pub(super) enum Ending {
     Told(&'static str),
     /// A message that was half sent could not be read to its end.
     Broken(MailError),
+    /// What it sent is no deflate stream (RFC 4978).
+    Garbled,
     /// A fault of ours.
     Panicked,
 }
@@ -56,6 +58,7 @@ impl Ending {
             Self::TooManyErrors => "too many errors",
             Self::Told(why) => why,
             Self::Broken(_) => "a message could not be read",
+            Self::Garbled => "compressed stream damaged",
             Self::Panicked => "session.panic",
         }
     }
@@ -63,7 +66,7 @@ impl Ending {
     /// How long what is written may still take to reach the peer.
     pub(super) fn patience(&self) -> Duration {
         match self {
-            Self::Logout | Self::Idle | Self::TooManyErrors | Self::Told(_) => AT_LEISURE,
+            Self::Logout | Self::Idle | Self::TooManyErrors | Self::Told(_) | Self::Garbled => AT_LEISURE,
             Self::Gone(_) | Self::Broken(_) => Duration::ZERO,
             Self::Fallen | Self::Drain | Self::Evicted | Self::Panicked => AT_ONCE,
         }

@@ -32,14 +32,23 @@ impl Link {
     /// Sends what is written, then waits for more input, at most `limit`, or for the word to leave. Cancel-safe.
     pub(super) async fn hear(&mut self, buffer: &mut BytesMut, limit: Duration) -> Result<(), Ending> {
         self.wire.flush().await?;
-        tokio::select! {
-            biased;
-            ending = called_away(self.seat.as_deref(), &self.drain) => Err(ending),
-            read = self.wire.read(buffer) => match read? {
-                0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
-                _ => Ok(()),
-            },
-            () = sleep(limit) => Err(Ending::Idle),
+        let mut left = limit;
+        loop {
+            let wait = self.wire.rests_after().map_or(left, |rest| rest.min(left));
+            tokio::select! {
+                biased;
+                ending = called_away(self.seat.as_deref(), &self.drain) => return Err(ending),
+                read = self.wire.read(buffer) => return match read? {
+                    0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
+                    _ => Ok(()),
+                },
+                () = sleep(wait) => {}
+            }
+            if wait == left {
+                return Err(Ending::Idle);
+            }
+            left -= wait;
+            self.wire.rest();
         }
     }
 

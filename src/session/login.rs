@@ -66,7 +66,7 @@ impl Dialogue for Dialog {
                     }
                     continue;
                 }
-                Step::Chunk(_) | Step::AppendEnd => continue,
+                Step::Chunk(_) | Step::NextMessage(_) | Step::AppendEnd => continue,
                 Step::Command(tagged) => tagged,
             };
             self.late = false;
@@ -100,6 +100,7 @@ impl Dialogue for Dialog {
             Ending::Evicted => (None, "Nobody signed in; too slow or too many waiting".to_owned()),
             Ending::Idle => (None, "Idle for too long".to_owned()),
             Ending::TooManyErrors => (Some(Code::Limit), "Too many errors".to_owned()),
+            Ending::Garbled => (Some(Code::ClientBug), "The compressed stream cannot be read".to_owned()),
             Ending::Panicked => (Some(Code::ServerBug), "Internal error".to_owned()),
         };
         write::untagged(&mut self.link.wire.out, Status::Bye, code.as_ref(), &text);

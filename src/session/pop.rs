@@ -80,7 +80,8 @@ impl Dialogue for Dialog {
 
     fn say_goodbye(&mut self, ending: &Ending) {
         let text = match ending {
-            Ending::Logout | Ending::Gone(_) | Ending::Told(_) | Ending::Broken(_) => return,
+            // (Nothing is compressed here.)
+            Ending::Logout | Ending::Gone(_) | Ending::Told(_) | Ending::Broken(_) | Ending::Garbled => return,
             Ending::Fallen => match self.link.seat.as_ref().and_then(|seat| seat.fall()).map(Denial::pop) {
                 Some((code, text)) => format!("[{code}] {text}"),
                 None => return,

@@ -1,5 +1,6 @@
 //! The bytes of one session: the only place that reads from and writes to a peer. Output collects in one buffer with
-//! a bound; a peer that takes nothing holds that buffer and no more, and is given up after a time.
+//! a bound; a peer that takes nothing holds that buffer and no more, and is given up after a time. After COMPRESS both
+//! directions go through deflate here (RFC 4978), and nobody else has to know.
 
 use std::{
     io::{self, Write as _},
@@ -15,8 +16,9 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::Limits;
+use super::{Ending, Limits};
 use crate::gate::Seat;
+use crate::imap::compress::{Deflater, Inflater};
 
 /// Output is pushed out when this part of what may be held has collected: the rest is room for the response that is
 /// being written.
@@ -25,6 +27,8 @@ const PUSH_AT: usize = 8;
 const IDLE_CAPACITY: usize = 2 * 1024;
 /// Room asked for before each read, where the dialogue has made none. In bytes.
 const READ_ROOM: usize = 4 * 1024;
+/// A compressed session that is silent for so long gives back what it can.
+const REST: Duration = Duration::from_millis(500);
 /// How long the peer may take to close its side after we closed ours.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -39,10 +43,20 @@ pub(super) struct Wire {
     patience: Duration,
     /// Output that is pushed out, in bytes.
     push_at: usize,
+    /// Once the peer has asked for compression.
+    compressed: Option<Box<Compressed>>,
     received: u64,
     sent: u64,
     /// Once somebody has signed in: counts for those who look at live sessions.
     pub(super) seat: Option<Arc<Seat>>,
+}
+
+/// Deflate in both directions.
+struct Compressed {
+    inflater: Inflater,
+    deflater: Deflater,
+    /// Compressed output that is not yet sent.
+    packed: BytesMut,
 }
 
 impl Wire {
@@ -54,42 +68,86 @@ impl Wire {
             whole: true,
             patience: limits.no_output,
             push_at: (limits.output / PUSH_AT).max(1),
+            compressed: None,
             received: 0,
             sent: 0,
             seat: None,
         }
     }
 
+    /// From now on both directions are compressed; `already` came with the command. What is in `out` has to be sent
+    /// before.
+    pub(super) fn compress(&mut self, already: &[u8]) {
+        let (inflater, deflater) = (Inflater::new(already), Deflater::default());
+        self.compressed = Some(Box::new(Compressed { inflater, deflater, packed: BytesMut::new() }));
+    }
+
+    /// Whether both directions are compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compressed.is_some()
+    }
+
     /// Reads what is there into `buffer`; 0 when the peer has closed. Cancel-safe: bytes are in `buffer` or unread.
-    pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+    pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Ending> {
         if buffer.capacity() - buffer.len() < 64 {
             buffer.reserve(READ_ROOM);
         }
-        let count = self.stream.read_buf(buffer).await?;
-        self.received += count as u64;
-        if let Some(seat) = &self.seat {
-            seat.count_received(count);
+        loop {
+            let into = match &mut self.compressed {
+                None => &mut *buffer,
+                Some(compressed) => {
+                    // What waits in its compressed form comes without a look at the socket.
+                    tokio::task::consume_budget().await;
+                    let room = buffer.capacity() - buffer.len();
+                    match compressed.inflater.inflate(buffer, room) {
+                        Ok(0) => {}
+                        Ok(count) => return Ok(count),
+                        Err(_) => return Err(Ending::Garbled),
+                    }
+                    let input = compressed.inflater.input();
+                    input.reserve(READ_ROOM);
+                    input
+                }
+            };
+            let count = self.stream.read_buf(into).await?;
+            self.received += count as u64;
+            if let Some(seat) = &self.seat {
+                seat.count_received(count);
+            }
+            if count == 0 || self.compressed.is_none() {
+                return Ok(count);
+            }
         }
-        Ok(count)
     }
 
     /// Sends everything collected. Cancel-safe: what was sent has left `out`.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        self.send().await?;
-        if self.out.capacity() > IDLE_CAPACITY {
-            self.out = BytesMut::new();
+        self.send(true).await?;
+        for buffer in [Some(&mut self.out), self.compressed.as_mut().map(|it| &mut it.packed)].into_iter().flatten()
+        {
+            if buffer.capacity() > IDLE_CAPACITY {
+                *buffer = BytesMut::new();
+            }
         }
         Ok(())
     }
 
     /// Sends when enough has collected; handlers call this between responses and chunks. Cancel-safe.
     pub(super) async fn push(&mut self) -> io::Result<()> {
-        if self.out.len() < self.push_at { Ok(()) } else { self.send().await }
+        if self.out.len() < self.push_at { Ok(()) } else { self.send(false).await }
     }
 
-    async fn send(&mut self) -> io::Result<()> {
-        while self.out.has_remaining() {
-            let count = within(self.patience, self.stream.write_buf(&mut self.out)).await?;
+    async fn send(&mut self, all: bool) -> io::Result<()> {
+        self.pack(all)?;
+        loop {
+            let waiting = match &mut self.compressed {
+                Some(compressed) => &mut compressed.packed,
+                None => &mut self.out,
+            };
+            if !waiting.has_remaining() {
+                break;
+            }
+            let count = within(self.patience, self.stream.write_buf(waiting)).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -99,6 +157,29 @@ impl Wire {
             }
         }
         within(self.patience, self.stream.flush()).await
+    }
+
+    /// Compresses what has collected; with `all` so that the peer can read all of it.
+    fn pack(&mut self, all: bool) -> io::Result<()> {
+        let Some(compressed) = &mut self.compressed else { return Ok(()) };
+        let Compressed { deflater, packed, .. } = &mut **compressed;
+        deflater.deflate(&self.out, all, packed).map_err(io::Error::other)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// After how much silence [`Wire::rest`] is worth a call; none if it would do nothing.
+    pub(super) fn rests_after(&self) -> Option<Duration> {
+        let compressed = self.compressed.as_ref()?;
+        (compressed.inflater.holds() || compressed.deflater.holds()).then_some(REST)
+    }
+
+    /// Gives back what a silent session does not need.
+    pub(super) fn rest(&mut self) {
+        if let Some(compressed) = &mut self.compressed {
+            compressed.inflater.rest();
+            compressed.deflater.rest();
+        }
     }
 
     /// Marks that a response begins which is streamed: until its end stands in `out` no other may.
@@ -128,13 +209,19 @@ impl Wire {
             return;
         }
         let goodbye = async {
+            self.pack(true)?;
+            if let Some(compressed) = &mut self.compressed {
+                // All that is left is compressed by now.
+                self.out = std::mem::take(&mut compressed.packed);
+            }
+            self.compressed = None;
             // The last words, the end of TLS and that of TCP leave in one packet where they fit.
             let _ = socket2::SockRef::from(self.stream.get_ref().0).set_tcp_cork(true);
             let taken = self.stream.get_mut().1.writer().write(&self.out)?;
             self.out.advance(taken);
             self.sent += taken as u64;
             if self.out.has_remaining() {
-                self.send().await?;
+                self.send(true).await?;
             }
             self.stream.shutdown().await
         };

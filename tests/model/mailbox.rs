@@ -11,7 +11,10 @@ pub struct Mailbox {
     /// Its name.
     pub name: String,
     /// UID to flags.
-    pub messages: BTreeMap<u32, Flags>,
+    messages: BTreeMap<u32, Flags>,
+    /// All flags each message had since a step began, also of messages that are gone: what a session is told may be
+    /// from the middle of it.
+    states: BTreeMap<u32, Vec<Flags>>,
     /// The next UID.
     pub next: u32,
     /// UIDVALIDITY, once it was told.
@@ -28,12 +31,43 @@ impl Mailbox {
         Self { name, next: 1, ..Self::default() }
     }
 
+    /// A step begins: what was before does not count any more.
+    pub fn begin(&mut self) {
+        self.states = self.messages.iter().map(|(uid, flags)| (*uid, vec![flags.clone()])).collect();
+    }
+
     /// A new message.
     pub fn add(&mut self, flags: Flags) -> u32 {
         let uid = self.next;
         self.next += 1;
-        self.messages.insert(uid, flags);
+        self.set(uid, flags);
         uid
+    }
+
+    /// A message's flags.
+    pub fn set(&mut self, uid: u32, flags: Flags) {
+        self.states.entry(uid).or_default().push(flags.clone());
+        self.messages.insert(uid, flags);
+    }
+
+    /// A message goes.
+    pub fn remove(&mut self, uid: u32) {
+        self.messages.remove(&uid);
+    }
+
+    /// All that are there, UID and flags.
+    pub fn messages(&self) -> &BTreeMap<u32, Flags> {
+        &self.messages
+    }
+
+    /// Flags that a message had since the step began.
+    pub fn states(&self, uid: u32) -> &[Flags] {
+        self.states.get(&uid).map_or(&[], Vec::as_slice)
+    }
+
+    /// UIDs above this one that were there since the step began.
+    pub fn above(&self, uid: u32) -> Vec<u32> {
+        self.states.range(uid + 1..).map(|(uid, _)| *uid).collect()
     }
 
     /// All UIDs.

@@ -70,11 +70,6 @@ impl Picture {
         self.known.iter().map(|known| known.uid).collect()
     }
 
-    /// The message with a UID.
-    pub fn find(&mut self, uid: u32) -> Option<&mut Known> {
-        self.known.iter_mut().find(|known| known.uid == uid)
-    }
-
     /// Takes in one untagged line.
     pub fn hear(&mut self, line: &str, mailbox: &mut Mailbox, rules: Rules) {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
@@ -98,10 +93,12 @@ impl Picture {
                 }
             }
             ["*", number, "EXISTS"] => {
-                let more = mailbox.messages.range(self.last + 1..).map(|(uid, _)| *uid);
-                self.known.extend(more.map(|uid| Known { uid, flags: None }));
-                self.last = mailbox.next - 1;
-                assert_eq!(number.parse(), Ok(self.known.len()), "EXISTS");
+                let count: usize = number.parse().unwrap();
+                for uid in mailbox.above(self.last).into_iter().take(count.saturating_sub(self.known.len())) {
+                    self.known.push(Known { uid, flags: None });
+                    self.last = uid;
+                }
+                assert_eq!(count, self.known.len(), "EXISTS");
             }
             ["*", number, "RECENT"] => assert!(number.parse::<usize>().unwrap() <= self.known.len(), "RECENT"),
             ["*", number, "FETCH", items] => self.fetched(number.parse().unwrap(), items, mailbox, rules),
@@ -120,25 +117,27 @@ impl Picture {
 
     fn removed(&mut self, at: usize, mailbox: &Mailbox) {
         let gone = self.known.remove(at);
-        assert!(!mailbox.messages.contains_key(&gone.uid), "UID {} is still there", gone.uid);
+        assert!(!mailbox.messages().contains_key(&gone.uid), "UID {} is still there", gone.uid);
     }
 
     fn fetched(&mut self, number: u32, text: &str, mailbox: &mut Mailbox, rules: Rules) {
         let items = items(text);
         let known = self.known.get_mut(number as usize - 1).expect("no such message number");
         let uid = known.uid;
-        let truth = mailbox.messages.get(&uid).unwrap_or_else(|| panic!("UID {uid} is gone, and spoken of"));
+        let states = mailbox.states(uid).to_vec();
+        let truth = states.last().unwrap_or_else(|| panic!("UID {uid} was gone before, and is spoken of"));
         let told_uid = items.get("UID").map(|uid| uid.parse::<u32>().unwrap());
         assert!(told_uid.is_none_or(|told| told == uid), "message {number} has UID {uid}");
         let modseq = items.get("MODSEQ").map(|m| m.trim_matches(['(', ')']).parse::<u64>().unwrap());
         if let Some(told) = items.get("FLAGS") {
             let told = flags(told.trim_matches(['(', ')']));
-            assert_eq!(&told, truth, "flags of UID {uid}");
+            assert!(states.contains(&told), "UID {uid} has {told:?}, where it had {states:?}");
             known.flags = Some(told);
         }
         if let Some(modseq) = modseq {
-            let at = mailbox.history.entry((uid, modseq)).or_insert_with(|| truth.clone());
-            assert_eq!(at, truth, "UID {uid} had other flags at mod-sequence {modseq}");
+            let told = known.flags.as_ref().filter(|_| items.contains_key("FLAGS")).unwrap_or(truth);
+            let at = mailbox.history.entry((uid, modseq)).or_insert_with(|| told.clone());
+            assert_eq!(at, told, "UID {uid} had other flags at mod-sequence {modseq}");
             self.told.modseq = self.told.modseq.max(modseq);
         }
         match self.kind {
@@ -162,11 +161,11 @@ impl Picture {
         }
         let mut counted = self.uids();
         if !rules.expunge {
-            counted.retain(|uid| mailbox.messages.contains_key(uid));
+            counted.retain(|uid| mailbox.messages().contains_key(uid));
         }
         assert_eq!(counted, mailbox.uids(), "the messages it counts");
         for known in &self.known {
-            if let (Some(flags), Some(truth)) = (&known.flags, mailbox.messages.get(&known.uid)) {
+            if let (Some(flags), Some(truth)) = (&known.flags, mailbox.messages().get(&known.uid)) {
                 assert_eq!(flags, truth, "what it knows of UID {}", known.uid);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     Dice,
-    mailbox::{Flags, Mailbox, numbers, stored},
+    mailbox::{Flags, Mailbox, flags, numbers, stored},
     picture::{Picture, Rules, Told, code},
     support::{ANN, Gate, mail, wire::Imap},
 };
@@ -103,6 +103,7 @@ impl<'a> Run<'a> {
             self.append(0);
         }
         for _ in 0..20 + self.dice.roll(40) {
+            self.mailbox.begin();
             let at = self.dice.roll(3);
             if self.session(at).open.is_none() {
                 self.open(at);
@@ -145,13 +146,21 @@ impl<'a> Run<'a> {
         (lines, reply.status)
     }
 
-    /// Takes in what came with a command.
-    fn hear(&mut self, at: usize, lines: &[String], status: &str, rules: Rules) -> Told {
+    /// Takes in what came with a command; `own` is what the session then knows by itself.
+    fn hear(
+        &mut self,
+        at: usize,
+        lines: &[String],
+        status: &str,
+        rules: Rules,
+        own: impl FnOnce(&mut Picture),
+    ) -> Told {
         let place = self.who[at];
         let (picture, read_only) = self.pool[place].open.as_mut().expect("an open mailbox");
         for line in lines {
             picture.hear(line, &mut self.mailbox, rules);
         }
+        own(picture);
         let told = picture.done(status, &self.mailbox, rules);
         if !*read_only {
             let selection = (place, self.pool[place].selection);
@@ -167,9 +176,20 @@ impl<'a> Run<'a> {
 
     /// A command that only looks at, or changes, the open mailbox: what came with it.
     fn ask(&mut self, at: usize, command: &str, expected: &str, rules: Rules) -> (Told, String) {
+        self.ask_knowing(at, command, expected, rules, |_| {})
+    }
+
+    fn ask_knowing(
+        &mut self,
+        at: usize,
+        command: &str,
+        expected: &str,
+        rules: Rules,
+        own: impl FnOnce(&mut Picture),
+    ) -> (Told, String) {
         let (lines, status) = self.say(at, command);
         assert!(status.starts_with(expected), "{command}: {status}, not {expected}");
-        (self.hear(at, &lines, &status, rules), status)
+        (self.hear(at, &lines, &status, rules, own), status)
     }
 
     fn open(&mut self, at: usize) {
@@ -186,7 +206,9 @@ impl<'a> Run<'a> {
         match self.dice.roll(20) {
             0 | 1 => self.append(at),
             2 => self.deliver(at),
-            3..=6 => self.store(at),
+            3..=5 => self.store(at),
+            6 if self.kind(at) != Kind::Plain => self.store_if(at),
+            6 => self.store(at),
             7 => self.copy(at),
             8 => self.move_away(at),
             9 | 10 => self.expunge(at),
@@ -219,7 +241,7 @@ impl<'a> Run<'a> {
         target.validity(words[0].parse().unwrap());
         assert_eq!(words[1], uid.to_string(), "the new UID");
         if self.session(at).open.is_some() {
-            self.hear(at, &lines, &status, LOUD);
+            self.hear(at, &lines, &status, LOUD, |_| {});
         }
     }
 
@@ -267,7 +289,7 @@ impl<'a> Run<'a> {
     }
 
     fn is_there(&self, uid: &u32) -> bool {
-        self.mailbox.messages.contains_key(uid)
+        self.mailbox.messages().contains_key(uid)
     }
 
     fn read_only(&mut self, at: usize) -> bool {
@@ -289,17 +311,18 @@ impl<'a> Run<'a> {
             return drop(self.ask(at, &command, "NO [READ-ONLY]", rules));
         }
         let missing = chosen.iter().any(|uid| !self.is_there(uid));
-        for uid in &chosen {
-            if let Some(flags) = self.mailbox.messages.get_mut(uid) {
-                *flags = stored(flags, op, &given);
-            }
-            // What the session does itself it knows.
-            if silent && let Some(known) = self.picture(at).find(*uid) {
-                known.flags = known.flags.as_ref().map(|flags| stored(flags, op, &given));
-            }
+        for uid in chosen.iter().filter(|uid| self.is_there(uid)).copied().collect::<Vec<_>>() {
+            let flags = stored(&self.mailbox.messages()[&uid], op, &given);
+            self.mailbox.set(uid, flags);
         }
         let expected = if missing { "NO [EXPUNGEISSUED]" } else { "OK" };
-        let (told, _) = self.ask(at, &command, expected, rules);
+        // What the session does itself it knows, told or not.
+        let own = |picture: &mut Picture| {
+            for known in picture.known.iter_mut().filter(|known| chosen.contains(&known.uid)) {
+                known.flags = known.flags.as_ref().map(|flags| stored(flags, op, &given));
+            }
+        };
+        let (told, _) = self.ask_knowing(at, &command, expected, rules, own);
         if !silent {
             let heard: BTreeSet<u32> = told.fetched.iter().map(|(uid, _)| *uid).collect();
             assert!(
@@ -309,14 +332,58 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A conditional STORE that all messages pass, or none: since they came, all were changed at mod-sequence 2 or later.
+    fn store_if(&mut self, at: usize) {
+        let uid = self.dice.chance(1, 2);
+        let (set, chosen) = self.set(at, uid);
+        let (chosen, read_only) = (chosen.unwrap_or_default(), self.read_only(at));
+        if chosen.is_empty() || read_only {
+            return;
+        }
+        let passes = self.dice.chance(1, 2);
+        let since = if passes { i64::MAX } else { 1 };
+        let command = format!(
+            "{}STORE {set} (UNCHANGEDSINCE {since}) +FLAGS.SILENT (\\Answered)",
+            if uid { "UID " } else { "" }
+        );
+        let there: Vec<u32> = chosen.iter().copied().filter(|uid| self.is_there(uid)).collect();
+        let known = self.picture(at).uids();
+        let given = flags("\\Answered");
+        for uid in there.iter().filter(|_| passes) {
+            let flags = stored(&self.mailbox.messages()[uid], "+FLAGS", &given);
+            self.mailbox.set(*uid, flags);
+        }
+        let own = |picture: &mut Picture| {
+            for known in picture.known.iter_mut().filter(|known| passes && chosen.contains(&known.uid)) {
+                known.flags = known.flags.as_ref().map(|flags| stored(flags, "+FLAGS", &given));
+            }
+        };
+        let rules = Rules { expunge: uid, ..LOUD };
+        let missing = there.len() < chosen.len();
+        let expected = if missing { "NO [" } else { "OK" };
+        let (told, status) = self.ask_knowing(at, &command, expected, rules, own);
+        assert!(there.iter().all(|uid| told.fetched.iter().any(|(told, _)| told == uid)), "{command}: told of all");
+        let modified = status.split_once("[MODIFIED ").map(|(_, rest)| numbers(rest.split(']').next().unwrap()));
+        let number = |uid: &u32| known.iter().position(|known| known == uid).map_or(0, |at| at as u32 + 1);
+        let refused: Vec<u32> = there.iter().map(|message| if uid { *message } else { number(message) }).collect();
+        assert_eq!(modified.unwrap_or_default(), if passes { Vec::new() } else { refused }, "{status}");
+    }
+
     fn fetch(&mut self, at: usize) {
         let uid = self.dice.chance(1, 2);
         let (set, chosen) = self.set(at, uid);
-        let items = *self.dice.pick(&["FLAGS", "(FLAGS UID)", "(UID)"]);
+        // The last asks for a piece of the body that is not there: the message is read all the same.
+        let items = *self.dice.pick(&["FLAGS", "(FLAGS UID)", "(UID)", "(BODY.PEEK[]<9.1>)", "(BODY[]<9.1>)"]);
         let command = format!("{}FETCH {set} {items}", if uid { "UID " } else { "" });
         let rules = Rules { expunge: uid, bare: true, uid: true };
         let Some(chosen) = chosen else { return drop(self.ask(at, &command, "BAD", rules)) };
         let missing = chosen.iter().any(|uid| !self.is_there(uid));
+        if items.contains("BODY[") && !self.read_only(at) {
+            for uid in chosen.iter().copied().filter(|uid| self.is_there(uid)).collect::<Vec<_>>() {
+                let flags = stored(&self.mailbox.messages()[&uid], "+FLAGS", &flags("\\Seen"));
+                self.mailbox.set(uid, flags);
+            }
+        }
         let (told, _) = self.ask(at, &command, if missing { "NO [EXPUNGEISSUED]" } else { "OK" }, rules);
         let heard: BTreeSet<u32> = told.fetched.iter().map(|(uid, _)| *uid).collect();
         assert!(
@@ -336,7 +403,7 @@ impl<'a> Run<'a> {
         let command =
             format!("{}SEARCH {}{key}{range}", if uid { "UID " } else { "" }, if not { "NOT " } else { "" });
         let fits = |number: usize, message: u32, mailbox: &Mailbox| {
-            let flags = mailbox.messages.get(&message)?;
+            let flags = mailbox.messages().get(&message)?;
             let inside = !by_number || (low.min(high)..=low.max(high)).contains(&number);
             (inside && flags.contains(name) != not).then_some(if uid { message } else { number as u32 })
         };
@@ -359,7 +426,7 @@ impl<'a> Run<'a> {
 
     /// Puts copies where they belong; the first new UID. None of the messages may be gone.
     fn transfer(&mut self, chosen: &[u32], here: bool) -> u32 {
-        let flags: Vec<Flags> = chosen.iter().map(|uid| self.mailbox.messages[uid].clone()).collect();
+        let flags: Vec<Flags> = chosen.iter().map(|uid| self.mailbox.messages()[uid].clone()).collect();
         let target = if here { &mut self.mailbox } else { &mut self.other };
         let first = target.next;
         for flags in flags {
@@ -395,7 +462,7 @@ impl<'a> Run<'a> {
             return drop(self.ask(at, &command, "NO [EXPUNGEISSUED]", LOUD));
         }
         let first = self.transfer(&chosen, here);
-        chosen.iter().for_each(|uid| drop(self.mailbox.messages.remove(uid)));
+        chosen.iter().for_each(|uid| self.mailbox.remove(*uid));
         let (told, _) = self.ask(at, &command, "OK", LOUD);
         let copied = told.other.iter().find(|line| line.contains("COPYUID")).map_or("", |line| line);
         Self::copied(copied, &chosen, first);
@@ -404,7 +471,8 @@ impl<'a> Run<'a> {
     /// Messages that the session counts and that are marked.
     fn marked(&mut self, at: usize) -> Vec<u32> {
         let known = self.picture(at).uids();
-        let is_marked = |uid: &u32| self.mailbox.messages.get(uid).is_some_and(|flags| flags.contains("\\Deleted"));
+        let is_marked =
+            |uid: &u32| self.mailbox.messages().get(uid).is_some_and(|flags| flags.contains("\\Deleted"));
         known.into_iter().filter(is_marked).collect()
     }
 
@@ -418,12 +486,12 @@ impl<'a> Run<'a> {
         // UID EXPUNGE begins with the news, so that it knows new messages too.
         let marked = match among {
             Some(among) => {
-                let is_marked = |uid: &u32| self.mailbox.messages[uid].contains("\\Deleted");
+                let is_marked = |uid: &u32| self.mailbox.messages()[uid].contains("\\Deleted");
                 among.into_iter().filter(is_marked).collect()
             }
             None => self.marked(at),
         };
-        marked.iter().for_each(|uid| drop(self.mailbox.messages.remove(uid)));
+        marked.iter().for_each(|uid| self.mailbox.remove(*uid));
         let (_, status) = self.ask(at, &command, "OK", LOUD);
         let tells = self.kind(at) != Kind::Plain && !marked.is_empty();
         assert_eq!(code(&status, "HIGHESTMODSEQ").is_some(), tells, "{status}");
@@ -432,9 +500,9 @@ impl<'a> Run<'a> {
     fn status(&mut self, at: usize) {
         let command = format!("STATUS {} (MESSAGES UIDNEXT UNSEEN)", self.mailbox.name);
         let (told, _) = self.ask(at, &command, "OK", LOUD);
-        let unseen = self.mailbox.messages.values().filter(|flags| !flags.contains("\\Seen")).count();
+        let unseen = self.mailbox.messages().values().filter(|flags| !flags.contains("\\Seen")).count();
         let expected =
-            format!("(MESSAGES {} UIDNEXT {} UNSEEN {unseen})", self.mailbox.messages.len(), self.mailbox.next);
+            format!("(MESSAGES {} UIDNEXT {} UNSEEN {unseen})", self.mailbox.messages().len(), self.mailbox.next);
         assert!(told.other.iter().any(|line| line.ends_with(&expected)), "{expected}");
     }
 
@@ -468,11 +536,11 @@ impl<'a> Run<'a> {
         self.pool[place].imap.wire.send("DONE");
         let reply = self.pool[place].imap.finish(&tag);
         self.trace.0.extend(reply.lines().iter().map(|line| format!("{place} S: {line}")));
-        self.hear(at, &reply.lines(), &reply.status, LOUD);
+        self.hear(at, &reply.lines(), &reply.status, LOUD, |_| {});
     }
 
     fn knows_all(&mut self, at: usize) -> bool {
-        let truth = self.mailbox.messages.clone();
+        let truth = self.mailbox.messages().clone();
         let picture = self.picture(at);
         let knows =
             |uid: u32, flags: &Option<Flags>| flags.as_ref().is_none_or(|flags| Some(flags) == truth.get(&uid));
@@ -494,7 +562,7 @@ impl<'a> Run<'a> {
             1 => {
                 if !read_only {
                     let marked = self.marked(at);
-                    marked.iter().for_each(|uid| drop(self.mailbox.messages.remove(uid)));
+                    marked.iter().for_each(|uid| self.mailbox.remove(*uid));
                 }
                 let (lines, status) = self.say(at, "CLOSE");
                 assert!(

@@ -31,7 +31,7 @@ impl Run<'_> {
         assert_eq!(told("UIDNEXT"), Some(u64::from(self.mailbox.next)), "UIDNEXT");
         let count = picture.known.len();
         assert!(lines.contains(&format!("* {count} EXISTS")), "{count} EXISTS");
-        let unseen = self.mailbox.messages.values().position(|flags| !flags.contains("\\Seen"));
+        let unseen = self.mailbox.messages().values().position(|flags| !flags.contains("\\Seen"));
         assert_eq!(told("UNSEEN"), unseen.map(|at| at as u64 + 1), "UNSEEN");
         let highest = told("HIGHESTMODSEQ").unwrap();
         assert!(highest >= self.mailbox.highest, "HIGHESTMODSEQ went back");
@@ -63,7 +63,7 @@ fn matches(picture: &Picture) -> String {
 fn caught_up(memory: &Memory, picture: &Picture, mailbox: &Mailbox) {
     for known in &memory.picture.known {
         let gone = picture.told.earlier.contains(&known.uid);
-        let truth = mailbox.messages.get(&known.uid);
+        let truth = mailbox.messages().get(&known.uid);
         assert_eq!(
             gone,
             truth.is_none(),
@@ -78,6 +78,6 @@ fn caught_up(memory: &Memory, picture: &Picture, mailbox: &Mailbox) {
         }
     }
     for uid in &picture.told.earlier {
-        assert!(!mailbox.messages.contains_key(uid), "UID {uid} is there, and VANISHED");
+        assert!(!mailbox.messages().contains_key(uid), "UID {uid} is there, and VANISHED");
     }
 }

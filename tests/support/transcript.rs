@@ -2,7 +2,8 @@
 //!
 //! Shape of a file, line by line:
 //! - `C: text` is sent with CRLF; `{xoauth2 USER APP}` and `{oauthbearer USER APP}` in it become a SASL response with a
-//!   good token, `{expired USER APP}` an XOAUTH2 one whose token has run out, `{octets N}` N letters `x`.
+//!   good token, `{expired USER APP}` an XOAUTH2 one whose token has run out, `{octets N}` N letters `x`,
+//!   `{nul N}` N NUL bytes.
 //! - `S: text` must be the next line from the gate. `<*>` in it stands for anything, `<n>` for digits, `<ref>` for a
 //!   refusal's reference, `<b64>` for base64. `S: <...>` skips lines until the next `S:` line fits. `S: <closed>`: the
 //!   gate has closed.
@@ -109,6 +110,7 @@ fn fill(gate: &Gate, known: &HashMap<String, String>, line: &str) -> String {
         ["expired", user, app] => xoauth2(user, &token::mint(&gate.key, user, app, -3600)),
         [name] if name.starts_with('=') => known[&name[1..]].clone(),
         ["octets", n] => "x".repeat(n.parse().unwrap()),
+        ["nul", n] => "\0".repeat(n.parse().unwrap()),
         _ => format!("{{{mark}}}"),
     };
     format!("{before}{value}{}", fill(gate, known, after))

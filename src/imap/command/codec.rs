@@ -6,12 +6,13 @@ use imap_codec::{
     imap_types::{
         command::{Command as Theirs, CommandBody},
         core::{IString, NString},
+        extensions::compress::CompressionAlgorithm,
         mailbox::{ListMailbox, Mailbox},
     },
 };
 
 use super::{Command, Head, grammar::Fault, list::pattern};
-use crate::imap::mailbox::MailboxName;
+use crate::imap::mailbox::{MailboxName, Names};
 use crate::model::Secret;
 
 /// Most pairs of an ID that are kept (RFC 2971 section 3.3).
@@ -20,7 +21,8 @@ const MAX_ID_PAIRS: usize = 30;
 const MAX_ID_CHARS: usize = 256;
 
 /// A whole command, CRLF included.
-pub(super) fn command(bytes: &[u8]) -> Result<Command, Fault> {
+pub(super) fn command(bytes: &[u8], names: Names) -> Result<Command, Fault> {
+    let name = |mailbox: Mailbox<'_>| MailboxName::read(wire(&mailbox), names);
     let body = decode(bytes)?.body;
     Ok(match body {
         CommandBody::Capability => Command::Capability,
@@ -30,12 +32,13 @@ pub(super) fn command(bytes: &[u8]) -> Result<Command, Fault> {
         CommandBody::Enable { capabilities } => {
             Command::Enable(capabilities.as_ref().iter().map(|c| c.to_string().to_ascii_uppercase()).collect())
         }
+        CommandBody::Compress { algorithm: CompressionAlgorithm::Deflate } => Command::Compress,
         CommandBody::Delete { mailbox } => Command::Delete(name(mailbox)?),
         CommandBody::Rename { from, to } => Command::Rename { from: name(from)?, to: name(to)? },
         CommandBody::Subscribe { mailbox } => Command::Subscribe(name(mailbox)?),
         CommandBody::Unsubscribe { mailbox } => Command::Unsubscribe(name(mailbox)?),
         CommandBody::Lsub { reference, mailbox_wildcard } => {
-            Command::Lsub(pattern(wire(&reference), wildcard(&mailbox_wildcard))?)
+            Command::Lsub(pattern(wire(&reference), wildcard(&mailbox_wildcard), names)?)
         }
         CommandBody::Namespace => Command::Namespace,
         CommandBody::Idle => Command::Idle,
@@ -74,10 +77,6 @@ fn decode(bytes: &[u8]) -> Result<Theirs<'_>, Fault> {
         Ok(([], command)) => Ok(command),
         _ => Err(Fault::syntax("Arguments are not as this command needs them")),
     }
-}
-
-fn name(mailbox: Mailbox<'_>) -> Result<MailboxName, Fault> {
-    Ok(MailboxName::decode(wire(&mailbox))?)
 }
 
 fn wire<'a>(mailbox: &'a Mailbox<'_>) -> &'a [u8] {

@@ -1,4 +1,5 @@
-//! FETCH's items and modifiers (RFC 3501 section 6.4.5, RFC 7162 sections 3.1.4 and 3.2.6, RFC 8474, 8514).
+//! FETCH's items and modifiers (RFC 3501 section 6.4.5, RFC 3516 section 4.2, RFC 7162 sections 3.1.4 and 3.2.6, RFC 8474,
+//! 8514, RFC 8970 section 6).
 
 use nom::{
     Parser,
@@ -57,6 +58,25 @@ pub enum FetchItem {
     EmailId,
     /// THREADID (RFC 8474)
     ThreadId,
+    /// `BINARY[..]` and `BINARY.PEEK[..]`: the octets of a part, its transfer encoding undone.
+    Binary {
+        /// Part numbers, as in [`Section`].
+        part: Vec<u32>,
+        /// First octet and most octets of what is decoded, the latter at least 1.
+        partial: Option<(u32, u32)>,
+        /// Without setting `\Seen`.
+        peek: bool,
+    },
+    /// `BINARY.SIZE[..]`: how many octets they are.
+    BinarySize {
+        /// Part numbers, as in [`Section`].
+        part: Vec<u32>,
+    },
+    /// PREVIEW
+    Preview {
+        /// Only if it is there at once.
+        lazy: bool,
+    },
 }
 
 /// Which of the messages a FETCH is about.
@@ -71,7 +91,10 @@ pub struct Since {
 impl FetchItem {
     /// Whether the message counts as read after it (RFC 3501 section 6.4.5).
     pub fn sets_seen(&self) -> bool {
-        matches!(self, Self::Section { peek: false, .. } | Self::Rfc822 | Self::Rfc822Text)
+        matches!(
+            self,
+            Self::Section { peek: false, .. } | Self::Binary { peek: false, .. } | Self::Rfc822 | Self::Rfc822Text
+        )
     }
 }
 
@@ -168,7 +191,7 @@ fn item_or_macro(i: &[u8]) -> Parsed<'_, Vec<FetchItem>> {
     }
 }
 
-fn item(i: &[u8]) -> Parsed<'_, FetchItem> {
+pub(super) fn item(i: &[u8]) -> Parsed<'_, FetchItem> {
     let (rest, name) = word(i)?;
     let item = match name.as_str() {
         "UID" => FetchItem::Uid,
@@ -190,9 +213,36 @@ fn item(i: &[u8]) -> Parsed<'_, FetchItem> {
             let partial = partial.map(|(first, most)| (first, most.get()));
             return Ok((rest, FetchItem::Section { section, partial, peek: name == "BODY.PEEK" }));
         }
+        "BINARY" | "BINARY.PEEK" => {
+            let (rest, (part, partial)) = (binary_section, opt(partial)).parse(rest)?;
+            let partial = partial.map(|(first, most)| (first, most.get()));
+            return Ok((rest, FetchItem::Binary { part, partial, peek: name == "BINARY.PEEK" }));
+        }
+        "BINARY.SIZE" => return map(binary_section, |part| FetchItem::BinarySize { part }).parse(rest),
+        "PREVIEW" => {
+            let modifiers = opt(preceded(sp, list1(preview_modifier)));
+            return map(modifiers, |found| FetchItem::Preview { lazy: found.is_some() }).parse(rest);
+        }
         _ => return Err(nom::Err::Error(Fault::syntax("Unknown item of FETCH"))),
     };
     Ok((rest, item))
+}
+
+/// `section-binary`: `"[" [section-part] "]"`
+fn binary_section(i: &[u8]) -> Parsed<'_, Vec<u32>> {
+    let (rest, section) = section(i)?;
+    if section.text != SectionText::All {
+        return Err(nom::Err::Failure(Fault::syntax("BINARY takes the numbers of a part and nothing else")));
+    }
+    Ok((rest, section.part))
+}
+
+/// `preview-mod`
+fn preview_modifier(i: &[u8]) -> Parsed<'_, ()> {
+    match word(i)? {
+        (rest, name) if name == "LAZY" => Ok((rest, ())),
+        _ => Err(nom::Err::Failure(Fault::syntax("PREVIEW knows no modifier but LAZY"))),
+    }
 }
 
 /// `"[" [section-spec] "]"`

@@ -7,22 +7,33 @@
 
 mod announce;
 mod input;
+mod message;
 mod step;
 
 pub use step::{Limits, Line, Step};
 
 use bytes::BytesMut;
 
-use self::{announce::Announced, input::Input};
+use self::{announce::Announced, input::Input, message::Upload};
 use super::{
     bad::Bad,
-    command::{self, AppendHead, Command, Head, Tagged, login},
-    write::Code,
+    command::{self, Command, Head, Tagged, login},
+    mailbox::Names,
+    write::{Code, Status},
 };
 use crate::model::Secret;
 
 /// Largest literal that may come without being asked for (RFC 7888 section 5, LITERAL-).
 const MAX_NON_SYNC: u64 = 4096;
+/// The answer to 8-bit bytes that are no UTF-8, in a session that speaks it (RFC 6855 section 3).
+const NOT_UTF8: Bad = Bad {
+    tag: None,
+    status: Status::Bad,
+    code: None,
+    text: "The line is not in UTF-8",
+    fatal: false,
+    unsaves: false,
+};
 
 /// The input side of one connection.
 #[derive(Debug)]
@@ -30,6 +41,8 @@ pub struct Framer {
     input: Input,
     limits: Limits,
     signed_in: bool,
+    /// How mailbox names are written.
+    names: Names,
     state: State,
     /// Bytes of the current command that are complete lines and literals.
     gathered: usize,
@@ -49,11 +62,11 @@ enum State {
     /// Waiting for a literal that ends so many bytes into the command.
     Literal { end: usize },
     /// The session has to say whether it wants the message.
-    Asked { tag: String, size: u64, waits: bool },
-    /// Handing out the message; `ask` for it first.
-    Message { tag: String, left: u64, ask: bool },
-    /// The message is through, its CRLF is not.
-    MessageEnd { tag: String },
+    Asked(Upload),
+    /// Handing out the message.
+    Message(Upload),
+    /// The message is through, the line behind it is not.
+    MessageEnd(Upload),
     /// Dropping a literal of a refused command.
     DropLiteral { left: u64 },
     /// Dropping a line of a refused command.
@@ -71,6 +84,7 @@ impl Framer {
             input: Input::default(),
             limits,
             signed_in: false,
+            names: Names::Mutf7,
             state: State::Command,
             gathered: 0,
             literals: 0,
@@ -84,10 +98,15 @@ impl Framer {
         self.signed_in = true;
     }
 
+    /// From now on mailbox names come in UTF-8, and so does every line.
+    pub fn speaks_utf8(&mut self) {
+        self.names = Names::Utf8;
+    }
+
     /// Where the socket's bytes go, with room for some. Holds about 1 KiB while nothing is pending, and never more than
     /// the limit of a command and one read.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        self.input.buffer(matches!(self.state, State::Message { .. } | State::DropLiteral { .. }))
+        self.input.buffer(matches!(self.state, State::Message(_) | State::DropLiteral { .. }))
     }
 
     /// Bytes that were read and not used yet.
@@ -103,13 +122,13 @@ impl Framer {
                 State::Command => self.gather(),
                 State::Literal { end } => self.literal(end),
                 // The session passed over its question: that is a no.
-                asked @ State::Asked { .. } => {
+                asked @ State::Asked(_) => {
                     self.state = asked;
                     self.reject();
                     None
                 }
-                State::Message { tag, left, ask } => self.message(tag, left, ask),
-                State::MessageEnd { tag } => self.message_end(tag),
+                State::Message(upload) => self.message(upload),
+                State::MessageEnd(upload) => self.message_end(upload),
                 State::DropLiteral { left } => self.drop_literal(left),
                 State::DropLine => self.drop_line(),
                 State::Impatient => {
@@ -143,25 +162,11 @@ impl Framer {
         line
     }
 
-    /// Takes the message of the APPEND just announced: it comes as [`Step::Chunk`]s, then [`Step::AppendEnd`] or
-    /// [`Step::Bad`].
-    pub fn accept(&mut self) {
-        if let State::Asked { tag, size, waits } = std::mem::replace(&mut self.state, State::Command) {
-            self.state = State::Message { tag, left: size, ask: waits };
-        }
-    }
-
-    /// Does not take the message, or not the rest of it. The session answers the command itself; what of the message
-    /// comes all the same is dropped.
-    pub fn reject(&mut self) {
-        match std::mem::replace(&mut self.state, State::Command) {
-            State::Asked { waits: true, .. } | State::Message { ask: true, .. } => self.after_unasked(),
-            State::Asked { size: left, .. } | State::Message { left, .. } => {
-                self.state = State::DropLiteral { left };
-            }
-            State::MessageEnd { .. } => self.state = State::DropLine,
-            other => self.state = other,
-        }
+    /// Takes what was read behind the command just given: it is no text but compressed (RFC 4978).
+    pub fn take_rest(&mut self) -> BytesMut {
+        let rest = BytesMut::from(self.input.rest());
+        self.input.consume(rest.len());
+        rest
     }
 
     fn max_line(&self) -> usize {
@@ -187,10 +192,20 @@ impl Framer {
             return Some(Step::Read);
         };
         let bytes = self.input.rest().get(..end).unwrap_or_default();
-        if let Some(announced) = Announced::at_end_of(bytes.get(self.gathered..).unwrap_or_default()) {
+        let last = bytes.get(self.gathered..).unwrap_or_default();
+        let readable = self.names == Names::Mutf7 || str::from_utf8(last).is_ok();
+        if let Some(announced) = Announced::at_end_of(last) {
+            if !readable {
+                return self.refuse(self.tagged(NOT_UTF8), &announced, end);
+            }
             return self.announced(&announced, end);
         }
-        let step = match command::parse(bytes, self.limits.search) {
+        if !readable {
+            let bad = self.tagged(NOT_UTF8);
+            self.forget(end);
+            return Some(Step::Bad(bad));
+        }
+        let step = match command::parse(bytes, self.limits.search, self.names) {
             Ok(tagged) => {
                 self.stray_password = false;
                 Step::Command(tagged)
@@ -215,26 +230,17 @@ impl Framer {
             self.stray_password = literal.waits;
             return Some(self.drop_with(login, literal, end));
         }
-        if let Some(bad) = self.unwanted(head.verb.upper(), head.verb.is_known(), literal) {
+        let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
+        let message = command::first_message(&head.verb, before, literal.binary, self.names);
+        let replaces = head.verb.upper() != "APPEND";
+        if let Some(bad) = self.unwanted(head.verb.upper(), head.verb.is_known(), literal, message.is_some()) {
             let password = head.verb.upper() == "AUTHENTICATE" && literal.waits;
             let step = self.refuse(bad.to(&tag), literal, end);
             self.stray_password |= password;
             return step;
         }
-        let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
-        if head.verb.upper() == "APPEND" && before != b" " {
-            return match command::append_head(before) {
-                Err(bad) => self.refuse(bad.to(&tag), literal, end),
-                Ok(_) if literal.size > self.limits.append => {
-                    self.refuse(Bad::no(Code::TooBig, "The message is too large").to(&tag), literal, end)
-                }
-                Ok((mailbox, flags, date)) => {
-                    self.forget(end);
-                    let (size, waits) = (literal.size, literal.waits);
-                    self.state = State::Asked { tag: tag.clone(), size, waits };
-                    Some(Step::Append(AppendHead { tag, mailbox, flags, date, size, waits }))
-                }
-            };
+        if let Some(message) = message {
+            return self.first_message(Upload::new(tag, replaces), message, literal, end);
         }
         let largest = if self.signed_in { self.limits.literal } else { self.limits.literal_before_login };
         let size = usize::try_from(literal.size).unwrap_or(usize::MAX);
@@ -251,18 +257,15 @@ impl Framer {
     }
 
     /// Why this command may not have such a literal, whatever its size.
-    fn unwanted(&self, verb: &str, known: bool, literal: &Announced) -> Option<Bad> {
+    fn unwanted(&self, verb: &str, known: bool, literal: &Announced, message: bool) -> Option<Bad> {
         if !known {
             return Some(Bad::syntax("Unknown command"));
         }
-        if literal.binary {
-            return Some(Bad::syntax("Binary literals are not offered"));
+        if literal.binary && !message && verb != "SETMETADATA" {
+            return Some(Bad::syntax("Only a message may be a binary literal"));
         }
-        if !literal.waits && literal.size > MAX_NON_SYNC {
-            return Some(Bad {
-                code: Some(Code::TooBig),
-                ..Bad::syntax("Literals over 4096 bytes must wait for +")
-            });
+        if let Some(bad) = hasty(literal) {
+            return Some(bad);
         }
         if verb == "AUTHENTICATE" || (!self.signed_in && verb != "ID") {
             return Some(Bad::syntax("No literal is taken here"));
@@ -315,47 +318,6 @@ impl Framer {
     fn after_unasked(&mut self) {
         self.dropped = 0;
         self.state = if self.input.rest().is_empty() { State::Command } else { State::Impatient };
-    }
-
-    fn message(&mut self, tag: String, left: u64, ask: bool) -> Option<Step> {
-        if ask {
-            self.state = State::Message { tag, left, ask: false };
-            return Some(Step::Continue);
-        }
-        if left == 0 {
-            self.state = State::MessageEnd { tag };
-            return None;
-        }
-        let Some(chunk) = self.input.take_chunk(left) else {
-            self.state = State::Message { tag, left, ask: false };
-            return Some(Step::Read);
-        };
-        let left = left.saturating_sub(chunk.len() as u64);
-        // Only BINARY's literals may hold NUL (RFC 3501 section 9, `CHAR8`; RFC 3516).
-        if memchr::memchr(0, &chunk).is_some() {
-            self.state = State::DropLiteral { left };
-            return Some(Step::Bad(Bad::no(Code::Cannot, "A message with NUL in it is not taken").to(&tag)));
-        }
-        self.state = State::Message { tag, left, ask: false };
-        Some(Step::Chunk(chunk))
-    }
-
-    /// Exactly CRLF may follow the message.
-    fn message_end(&mut self, tag: String) -> Option<Step> {
-        match self.input.rest() {
-            [b'\r', b'\n', ..] => {
-                self.forget(2);
-                Some(Step::AppendEnd)
-            }
-            [] | [b'\r'] => {
-                self.state = State::MessageEnd { tag };
-                Some(Step::Read)
-            }
-            _ => {
-                self.state = State::DropLine;
-                Some(Step::Bad(Bad::syntax("APPEND takes one message and nothing after it").to(&tag)))
-            }
-        }
     }
 
     fn drop_literal(&mut self, left: u64) -> Option<Step> {
@@ -419,6 +381,12 @@ impl Framer {
         self.gathered = 0;
         self.literals = 0;
     }
+}
+
+/// Large literals have to wait, messages too (RFC 7888 section 5).
+fn hasty(literal: &Announced) -> Option<Bad> {
+    let bad = Bad::syntax("Literals over 4096 bytes must wait for +");
+    (!literal.waits && literal.size > MAX_NON_SYNC).then_some(Bad { code: Some(Code::TooBig), ..bad })
 }
 
 #[cfg(test)]

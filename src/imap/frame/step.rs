@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::Framer;
 use crate::imap::{
     bad::Bad,
-    command::{AppendHead, SearchLimits, Tagged},
+    command::{AppendHead, MessageHead, SearchLimits, Tagged},
 };
 use crate::model::Secret;
 
@@ -19,14 +19,16 @@ pub enum Step {
     Continue,
     /// A whole command.
     Command(Tagged),
-    /// An APPEND whose message follows: answer with [`Framer::accept`] or [`Framer::reject`].
+    /// An APPEND or REPLACE whose message follows: answer with [`Framer::accept`] or [`Framer::reject`].
     Append(AppendHead),
     /// A piece of the accepted message, never empty.
     Chunk(Bytes),
-    /// The accepted message is complete and its command well ended: only now may it be kept.
+    /// The accepted message is complete and another one follows (RFC 3502): answer as to the first.
+    NextMessage(MessageHead),
+    /// The accepted messages are complete and their command well ended: only now may they be kept.
     AppendEnd,
-    /// A refused command: write it with [`Bad::write`]; after a fatal one close. Also ends an accepted message, which
-    /// then must not be kept.
+    /// A refused command: write it with [`Bad::write`]; after a fatal one close. Also ends a command whose messages were
+    /// accepted: then none of them may be kept.
     Bad(Bad),
 }
 
@@ -58,7 +60,7 @@ pub struct Limits {
     pub search: SearchLimits,
     /// Largest command after login, lines and literals together, an APPEND's message not counted.
     pub command: usize,
-    /// Largest message of an APPEND.
+    /// Largest message of an APPEND; at most `literals` of them in one.
     pub append: u64,
     /// Most bytes of a refused command that are read and dropped; one that announces more ends the dialog.
     pub dropped: u64,

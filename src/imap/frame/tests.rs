@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::imap::write::Status;
+use crate::imap::{command::Form, write::Status};
 
 /// Everything a framer says to these pieces, as short words; an APPEND is accepted, its chunks joined.
 fn told_by(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<String> {
@@ -22,7 +22,14 @@ fn told_by(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<String> {
                 }
                 Step::Append(head) => {
                     framer.accept();
-                    format!("{} append {} to {}", head.tag, head.size, head.mailbox)
+                    let old = head.replaces.map(|old| format!(" for {old:?}")).unwrap_or_default();
+                    let form = form(head.message.form);
+                    format!("{} append {}{form} to {}{old}", head.tag, head.message.size, head.mailbox)
+                }
+                Step::NextMessage(head) => {
+                    framer.accept();
+                    let ended = String::from_utf8_lossy(&std::mem::take(&mut message)).into_owned();
+                    format!("{ended} and {}{} {:?}", head.size, form(head.form), head.flags.len())
                 }
                 Step::Chunk(chunk) => {
                     assert!(!chunk.is_empty());
@@ -48,6 +55,14 @@ fn told_by(framer: &mut Framer, pieces: &[&[u8]]) -> Vec<String> {
     told
 }
 
+fn form(form: Form) -> &'static str {
+    match form {
+        Form::Literal => "",
+        Form::Binary => " binary",
+        Form::Utf8 => " utf8",
+    }
+}
+
 fn after_login() -> Framer {
     let mut framer = Framer::new(Limits::default());
     framer.signed_in();
@@ -64,7 +79,9 @@ fn told_before_login(bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn a_dialog_means_the_same_wherever_tcp_cuts_it() {
-    let dialogs: [&[u8]; 4] = [
+    let dialogs: [&[u8]; 6] = [
+        b"a APPEND x (\\Seen) {3+}\r\nabc \"17-Jul-1996 02:44:25 -0700\" ~{4+}\r\n\0\r\n\0 UTF8 (~{2+}\r\nhi)\r\nb NOOP\r\n",
+        b"a UID REPLACE 4 {5+}\r\nINBOX {3+}\r\nabc\r\nb REPLACE * x {2+}\r\nhi {2+}\r\nho\r\nc APPEND x ~{2+}\r\nhi x {4+}\r\nd NO\r\n",
         b"a CAPABILITY\r\nb SELECT {5}\r\nINBOX\r\nc FETCH 1 (FLAGS BODY[])\r\nd NOOP\r\n",
         b"a APPEND {3+}\r\nabc (\\Seen) {10}\r\nhi\r\nthere!\r\nb APPEND x {0}\r\n\r\nc APPEND x {2+}\r\nxy and\r\nd NOOP\r\n",
         b"a X {3+}\r\nb N {4+}\r\nOOP\n\r\nc SEARCH TEXT {9000+}\r\nNOOP\r\n",
@@ -89,19 +106,130 @@ fn an_append_is_streamed_and_kept_only_if_its_command_ends_well() {
     );
     assert_eq!(
         told(b"a APPEND Sent {5+}\r\nhello {3+}\r\nabc\r\nb NOOP\r\n"),
-        ["a append 5 to Sent", "a BAD APPEND takes one message and nothing after it|", "b Noop"]
+        ["a append 5 to Sent", "hello and 3 0", "kept abc", "b Noop"]
     );
-    assert_eq!(told(b"a APPEND Sent ~{5}\r\n")[0], "a BAD Binary literals are not offered|");
+    assert_eq!(
+        told(b"a APPEND Sent {5+}\r\nhello x {3+}\r\nabc\r\nb NOOP\r\n"),
+        ["a append 5 to Sent", "a BAD Arguments are not as this command needs them|", "b Noop"]
+    );
+    assert_eq!(
+        told(b"a APPEND Sent {5+}\r\nhello\rx\r\nb NOOP\r\n"),
+        ["a append 5 to Sent", "a BAD Something follows the message|", "b Noop"]
+    );
     assert_eq!(
         told(b"a APPEND ../x {5+}\r\nhello\r\nb NOOP\r\n"),
         ["a NO [CANNOT] That is not a mailbox name this server can have|", "b Noop"]
     );
     assert_eq!(
         told(b"a APPEND Sent {8+}\r\nb NO\0P\r\n\r\nc NOOP\r\n"),
-        ["a append 8 to Sent", "a NO [CANNOT] A message with NUL in it is not taken|", "c Noop"]
+        [
+            "a append 8 to Sent",
+            "a NO [CANNOT] A message with NUL in it is taken as a binary literal only|",
+            "c Noop"
+        ]
     );
     assert_eq!(told(b"a APPEND Sent {52428800}\r\n"), ["a append 52428800 to Sent", "+"]);
     assert_eq!(told(b"a APPEND Sent {52428801}\r\n"), ["a NO [TOOBIG] The message is too large|"]);
+}
+
+#[test]
+fn a_command_may_bring_many_messages_each_in_its_own_form() {
+    assert_eq!(
+        told(
+            b"a APPEND x (\\Seen) {3}\r\nabc (\\Draft $Junk) ~{4}\r\n\0\r\n\0 UTF8 (~{2+}\r\nhi) {1+}\r\ny\r\nb NOOP\r\n"
+        ),
+        [
+            "a append 3 to x",
+            "+",
+            "abc and 4 binary 2",
+            "+",
+            "\0\r\n\0 and 2 utf8 0",
+            "hi and 1 0",
+            "kept y",
+            "b Noop"
+        ]
+    );
+    let last = |bytes: &[u8]| {
+        let mut told = told(&[bytes, b"\r\nz NOOP\r\n"].concat());
+        assert_eq!(told.pop().unwrap(), "z Noop", "{bytes:?}");
+        told.pop().unwrap()
+    };
+    for (bytes, expected) in [
+        (b"a APPEND x UTF8 (~{2+}\r\nhi".as_slice(), "a BAD The message after UTF8 ( ends with )|"),
+        (b"a APPEND x UTF8 (~{2+}\r\nhi {6+}\r\nz NOOP", "a BAD The message after UTF8 ( ends with )|"),
+        (b"a APPEND x UTF8 (~{2+}\r\nhi))", "a BAD Something follows the message|"),
+        (b"a APPEND x UTF8 ({2+}\r\nhi)", "a BAD Arguments are not as this command needs them|"),
+        (b"a APPEND x UTF8 ~{2+}\r\nhi", "a BAD Arguments are not as this command needs them|"),
+        (b"a APPEND x {1+}\r\nh {4097+}\r\nhi", ""),
+        (b"a APPEND x {1+}\r\nh (\\Seen {6+}\r\nz NOOP", "a BAD Arguments are not as this command needs them|"),
+        (b"a REPLACE 2 x {1+}\r\nh {6+}\r\nz NOOP", "a BAD Something follows the message|"),
+        (b"a REPLACE 0 x {6+}\r\nz NOOP", "a BAD Arguments are not as this command needs them|"),
+        (b"a REPLACE 1:2 x {6+}\r\nz NOOP", "a BAD Arguments are not as this command needs them|"),
+        (b"a UID REPLACE x {6+}\r\nz NOOP", "a BAD Arguments are not as this command needs them|"),
+        (b"a UID COPY 1 ~{6+}\r\nz NOOP", "a BAD Only a message may be a binary literal|"),
+        (b"a APPEND ~{6+}\r\nz NOOP", "a BAD Only a message may be a binary literal|"),
+        (b"a REPLACE 1 x", "a BAD REPLACE needs a message number, a mailbox and a message|"),
+        (b"a UID REPLACE 1 x", "a BAD REPLACE needs a message number, a mailbox and a message|"),
+    ] {
+        if expected.is_empty() {
+            let filled = [bytes.strip_suffix(b"hi").unwrap(), &[b'x'; 4097]].concat();
+            assert_eq!(last(&filled), "a BAD [TOOBIG] Literals over 4096 bytes must wait for +|");
+        } else {
+            assert_eq!(last(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+    assert_eq!(
+        told(b"a APPEND x {1+}\r\nh {52428801}\r\n"),
+        ["a append 1 to x", "a NO [TOOBIG] The message is too large|"]
+    );
+    assert_eq!(
+        told(b"a REPLACE * Drafts {5}\r\nhello\r\nb UID REPLACE 7 {1+}\r\nx ~{1}\r\n\0\r\n"),
+        [
+            "a append 5 to Drafts for Replaced { number: None, uid: false }",
+            "+",
+            "kept hello",
+            "b append 1 binary to x for Replaced { number: Some(7), uid: true }",
+            "+",
+            "kept \0",
+        ]
+    );
+}
+
+#[test]
+fn a_command_brings_as_many_messages_as_it_may_have_literals() {
+    let many = |count: usize| {
+        let mut command = b"a APPEND x".to_vec();
+        for _ in 0..count {
+            command.extend_from_slice(b" {1+}\r\nm");
+        }
+        command.extend_from_slice(b"\r\nz NOOP\r\n");
+        told(&command)
+    };
+    assert_eq!(many(1000)[1000..], ["kept m", "z Noop"]);
+    assert_eq!(many(1001)[1000..], ["a NO [LIMIT] Too many messages in one command|", "z Noop"]);
+    let long = [b"a APPEND x {1+}\r\nm ".as_slice(), &[b'x'; 65_536], b"\r\nz NOOP\r\n"].concat();
+    assert_eq!(told(&long), ["a append 1 to x", "a NO [TOOBIG] Command too long|", "z Noop"]);
+}
+
+#[test]
+fn messages_after_one_that_is_refused_are_dropped() {
+    let mut framer = after_login();
+    let dialog = b"a APPEND x {1+}\r\nm (\\Seen) {12+}\r\nb NOOP\r\nx\r\n {9+}\r\nb NOOP\r\nx\r\nc NOOP\r\n";
+    framer.buffer().extend_from_slice(dialog);
+    assert!(matches!(framer.next(), Step::Append(_)));
+    framer.accept();
+    assert!(matches!(framer.next(), Step::Chunk(_)));
+    assert!(matches!(framer.next(), Step::NextMessage(_)));
+    framer.reject();
+    assert_eq!(told_by(&mut framer, &[b""]), ["c Noop"]);
+    // One that waits is never sent, and what follows is a command.
+    framer.buffer().extend_from_slice(b"a APPEND x {1+}\r\nm {9}\r\n");
+    assert!(matches!(framer.next(), Step::Append(_)));
+    framer.accept();
+    assert!(matches!(framer.next(), Step::Chunk(_)));
+    assert!(matches!(framer.next(), Step::NextMessage(_)));
+    framer.reject();
+    assert_eq!(told_by(&mut framer, &[b"d NOOP\r\n"]), ["d Noop"]);
 }
 
 #[test]
@@ -315,8 +443,8 @@ proptest! {
                 prop_assert!(round < 4096, "it never ends");
                 match framer.next() {
                     Step::Read => break,
-                    Step::Append(_) if verdicts.next() == Some(true) => framer.accept(),
-                    Step::Append(_) => framer.reject(),
+                    Step::Append(_) | Step::NextMessage(_) if verdicts.next() == Some(true) => framer.accept(),
+                    Step::Append(_) | Step::NextMessage(_) => framer.reject(),
                     Step::Bad(bad) if bad.fatal => break 'all,
                     _ => {}
                 }
@@ -357,6 +485,8 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         "{3}\r\n",
         "{3+}\r\n",
         "~{2+}\r\n",
+        " UTF8 (~{2+}\r\n",
+        "REPLACE 1 ",
         "{5000+}\r\n",
         "\r\n",
         "\n",

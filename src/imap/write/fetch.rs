@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use chrono::{DateTime, Datelike, Timelike};
 
-use super::{data::put_list, literal_head, put, string};
+use super::{data::put_list, literal_head, octets, put, string};
 use crate::imap::command::{Section, SectionText};
 use crate::model::UnixTime;
 
@@ -98,11 +98,26 @@ impl FetchLine {
         out.extend_from_slice(b" ");
     }
 
+    /// `BINARY[part]<origin> ` or, with `size`, `BINARY.SIZE[part] ` (RFC 3516 section 4.3): its value follows.
+    pub fn binary(&mut self, out: &mut BytesMut, part: &[u32], origin: Option<u32>, size: bool) {
+        if !self.first {
+            out.extend_from_slice(b" ");
+        }
+        self.first = false;
+        out.extend_from_slice(if size { b"BINARY.SIZE[" } else { b"BINARY[" });
+        put_part(out, part);
+        out.extend_from_slice(b"]");
+        if let Some(origin) = origin {
+            put(out, format_args!("<{origin}>"));
+        }
+        out.extend_from_slice(b" ");
+    }
+
     /// A whole small section, as a literal.
     pub fn section_bytes(&mut self, out: &mut BytesMut, section: &Section, origin: Option<u32>, bytes: &[u8]) {
         self.section(out, section, origin);
         literal_head(out, bytes.len() as u64);
-        out.extend_from_slice(bytes);
+        octets(out, bytes);
     }
 
     /// `)` and CRLF.
@@ -116,10 +131,14 @@ pub fn email_id(id: u64) -> String {
     format!("M{id:016x}")
 }
 
-fn put_section(out: &mut BytesMut, section: &Section) {
-    for (at, number) in section.part.iter().enumerate() {
+fn put_part(out: &mut BytesMut, part: &[u32]) {
+    for (at, number) in part.iter().enumerate() {
         put(out, format_args!("{}{number}", if at == 0 { "" } else { "." }));
     }
+}
+
+fn put_section(out: &mut BytesMut, section: &Section) {
+    put_part(out, &section.part);
     let (word, names): (&str, &[String]) = match &section.text {
         SectionText::All => return,
         SectionText::Header => ("HEADER", &[]),
@@ -165,7 +184,7 @@ pub fn date_time(out: &mut BytesMut, time: UnixTime) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::imap::write::{nstring, read_back};
+    use crate::imap::write::{binary_head, nstring, number, read_back};
 
     #[test]
     fn a_fetch_response_is_read_by_another_codec() {
@@ -193,6 +212,24 @@ mod tests {
              BODY[2.MIME] NIL RFC822.TEXT \"hi\")\r\n"
         );
         assert!(read_back(&out).ends_with("rest 0"), "{}", read_back(&out));
+    }
+
+    #[test]
+    fn a_binary_part_says_which_it_is_and_what_it_holds() {
+        let mut out = BytesMut::new();
+        let mut line = FetchLine::start(&mut out, 7);
+        line.binary(&mut out, &[1, 2], None, true);
+        number(&mut out, 5_000_000_000);
+        line.binary(&mut out, &[], Some(3), false);
+        binary_head(&mut out, 3);
+        out.extend_from_slice(b"a\0b");
+        line.binary(&mut out, &[4], None, false);
+        nstring(&mut out, None);
+        line.end(&mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "* 7 FETCH (BINARY.SIZE[1.2] 5000000000 BINARY[]<3> ~{3}\r\na\0b BINARY[4] NIL)\r\n"
+        );
     }
 
     #[test]

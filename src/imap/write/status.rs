@@ -31,19 +31,20 @@ impl Status {
     }
 }
 
-/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 6154, RFC 7162, RFC 7888.
+/// A response code. Source: RFC 3501 section 7.1, RFC 5530, RFC 4315 (UIDPLUS), RFC 3516, RFC 4978, RFC 6154, RFC 7162,
+/// RFC 7888.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Code<'a> {
     /// Must be shown to the person.
     Alert,
     /// CREATE or RENAME to a name that is taken.
     AlreadyExists,
-    /// Where APPEND put the message.
+    /// Where APPEND put the messages.
     AppendUid {
         /// The mailbox's UIDVALIDITY.
         uid_validity: u32,
-        /// The message's new UID.
-        uid: u32,
+        /// The messages' new UIDs, in their order; at least one.
+        uids: Vec<u32>,
     },
     /// The token was not believed.
     AuthenticationFailed,
@@ -51,8 +52,12 @@ pub enum Code<'a> {
     AuthorizationFailed,
     /// SEARCH in a charset we cannot read; names those we can.
     BadCharset,
+    /// The events NOTIFY may ask for, all of them (RFC 5465 section 8).
+    BadEvent,
     /// Never possible, whatever is tried.
     Cannot,
+    /// COMPRESS for the second time (RFC 4978 section 3).
+    CompressionActive,
     /// The capability list, inside a status response.
     Capability {
         /// Once login is done: the largest message APPEND takes, in bytes.
@@ -94,12 +99,22 @@ pub enum Code<'a> {
     InUse,
     /// A limit of ours.
     Limit,
+    /// The mailbox's identity, told as its UIDVALIDITY (RFC 8474 section 4.1).
+    MailboxId(u32),
+    /// The largest annotation that MAXSIZE left out, in octets (RFC 5464 section 4.2.1).
+    MetadataLongEntries(u64),
+    /// The largest annotation that is kept, in octets (RFC 5464 section 4.3).
+    MetadataMaxSize(u64),
+    /// No more annotations here (RFC 5464 section 4.3).
+    MetadataTooMany,
     /// Messages that a conditional STORE left alone, as numbers or UIDs (RFC 7162 section 3.1.3). Not empty.
     Modified(Ranges),
     /// No such mailbox.
     NonExistent,
     /// Not allowed.
     NoPerm,
+    /// No more notifications: more happened than could be told (RFC 5465 section 5.8).
+    NotificationOverflow,
     /// No room left.
     OverQuota,
     /// A message that could not be parsed.
@@ -127,6 +142,8 @@ pub enum Code<'a> {
     UidValidity(u32),
     /// Something we depend on is out of reach; try again later.
     Unavailable,
+    /// A part's transfer encoding is not known (RFC 3516).
+    UnknownCte,
     /// The first message without `\Seen`.
     Unseen(u32),
     /// CREATE with a special use that cannot be had (RFC 6154).
@@ -140,11 +157,15 @@ pub enum Code<'a> {
 pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
-            "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC APPENDLIMIT={most}"
+            "IMAP4rev1 IMAP4rev2 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN \
+             SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE \
+             QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE METADATA NOTIFY UTF8=ACCEPT \
+             ESEARCH ESORT SEARCHRES WITHIN SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT THREAD=REFERENCES INPROGRESS \
+             CONDSTORE QRESYNC SAVEDATE \
+             BINARY MULTIAPPEND REPLACE PREVIEW COMPRESS=DEFLATE APPENDLIMIT={most}"
         )
         .into(),
-        None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
+        None => "IMAP4rev1 IMAP4rev2 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
     }
 }
 
@@ -203,7 +224,10 @@ fn plain(out: &mut BytesMut, text: &str, limit: usize) {
 
 fn put_code(out: &mut BytesMut, code: &Code<'_>) {
     let word = match code {
-        Code::AppendUid { uid_validity, uid } => return put(out, format_args!("APPENDUID {uid_validity} {uid}")),
+        Code::AppendUid { uid_validity, uids } => {
+            put(out, format_args!("APPENDUID {uid_validity} "));
+            return put_runs(out, uids);
+        }
         Code::Capability { append } => return put(out, format_args!("CAPABILITY {}", capabilities(*append))),
         Code::CopyUid { uid_validity, source, target } => {
             put(out, format_args!("COPYUID {uid_validity} "));
@@ -222,6 +246,14 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::UidNext(uid) => return put(out, format_args!("UIDNEXT {uid}")),
         Code::UidValidity(value) => return put(out, format_args!("UIDVALIDITY {value}")),
         Code::Unseen(number) => return put(out, format_args!("UNSEEN {number}")),
+        Code::MailboxId(value) => return put(out, format_args!("MAILBOXID (F{value})")),
+        Code::MetadataLongEntries(octets) => return put(out, format_args!("METADATA LONGENTRIES {octets}")),
+        Code::MetadataMaxSize(octets) => return put(out, format_args!("METADATA MAXSIZE {octets}")),
+        Code::BadEvent => {
+            return put(out, format_args!("BADEVENT ({})", crate::imap::command::EventKind::every_name()));
+        }
+        Code::MetadataTooMany => "METADATA TOOMANY",
+        Code::NotificationOverflow => "NOTIFICATIONOVERFLOW",
         Code::Alert => "ALERT",
         Code::AlreadyExists => "ALREADYEXISTS",
         Code::AuthenticationFailed => "AUTHENTICATIONFAILED",
@@ -229,6 +261,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::BadCharset => "BADCHARSET (UTF-8 US-ASCII)",
         Code::Cannot => "CANNOT",
         Code::ClientBug => "CLIENTBUG",
+        Code::CompressionActive => "COMPRESSIONACTIVE",
         Code::ContactAdmin => "CONTACTADMIN",
         Code::Closed => "CLOSED",
         Code::Corruption => "CORRUPTION",
@@ -247,6 +280,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::TooBig => "TOOBIG",
         Code::TryCreate => "TRYCREATE",
         Code::Unavailable => "UNAVAILABLE",
+        Code::UnknownCte => "UNKNOWN-CTE",
         Code::UseAttr => "USEATTR",
     };
     out.extend_from_slice(word.as_bytes());
@@ -298,7 +332,8 @@ mod tests {
         let flags = ["\\Seen", "$Junk"];
         let cases = [
             (Code::Alert, "ALERT"),
-            (Code::AppendUid { uid_validity: 7, uid: 9 }, "APPENDUID 7 9"),
+            (Code::AppendUid { uid_validity: 7, uids: vec![9] }, "APPENDUID 7 9"),
+            (Code::AppendUid { uid_validity: 7, uids: vec![9, 10, 11, 13] }, "APPENDUID 7 9:11,13"),
             (
                 Code::CopyUid { uid_validity: 7, source: &[1, 2, 3, 9], target: &[4, 6, 7, 8] },
                 "COPYUID 7 1:3,9 4,6:8",

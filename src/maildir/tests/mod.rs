@@ -13,11 +13,13 @@ use crate::model::{UnixTime, UserId};
 
 mod basics;
 mod crowd;
+mod extras;
 mod faults;
 mod folders;
 mod mend;
 mod picture;
 mod power;
+mod replace;
 mod resync;
 mod rig;
 mod sessions;

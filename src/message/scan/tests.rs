@@ -286,6 +286,55 @@ fn past_a_limit_the_rest_is_opaque() {
     assert_eq!(structure.root().size(), 4, "offsets stay exact");
 }
 
+/// Those of threats.md section 6.
+#[test]
+fn each_default_limit_holds_at_it_and_one_past_it() {
+    let deep = |levels: usize| {
+        let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(levels - 1);
+        let structure = scan(format!("{nested}Content-Type: text/plain\r\n\r\nx").as_bytes());
+        let last = structure.parts().last().unwrap();
+        (structure.parts().len(), last.media().is("text", "plain"))
+    };
+    assert_eq!(deep(100), (100, true));
+    assert_eq!(deep(101), (100, false), "the deepest is opaque");
+
+    let wide = |parts: usize| {
+        let inner = "--b\r\n\r\nx\r\n".repeat(parts - 1);
+        let structure =
+            scan(format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{inner}--b--\r\n").as_bytes());
+        (structure.parts().len(), structure.parts().last().unwrap().size())
+    };
+    assert_eq!(wide(10_000), (10_000, 1));
+    let (parts, last) = wide(10_001);
+    assert!(parts == 10_000 && last > 1, "what comes after the last part belongs to it");
+
+    let header = |before: usize| {
+        let mut mail = Vec::new();
+        while mail.len() + 1002 <= before {
+            mail.extend([b"X:".as_slice(), &[b'x'; 998], b"\r\n"].concat());
+        }
+        let lines = mail.len() / 1002;
+        mail.extend([b"X:".as_slice(), &vec![b'x'; before - lines * 1000 - 2], b"\r\nSubject: x\r\n\r\n"].concat());
+        scan(&mail).root().envelope().unwrap().subject.is_some()
+    };
+    let most = 10 * 1024 * 1024;
+    assert!(header(most - "Subject: x".len() - 1));
+    assert!(!header(most - "Subject: x".len()));
+
+    let addressed = |count: usize| {
+        let mail = format!("To: {}a@b\r\n\r\n", "a@b,".repeat(count - 1));
+        scan(mail.as_bytes()).root().envelope().unwrap().to.len()
+    };
+    assert_eq!((addressed(10_000), addressed(10_001)), (10_000, 10_000));
+
+    let described = |count: usize| {
+        let parameters: String = (0..count).map(|n| format!("; p{n}=x")).collect();
+        let mail = format!("Content-Type: image/png{parameters}\r\n\r\n");
+        scan(mail.as_bytes()).root().media().parameters.len()
+    };
+    assert_eq!((described(200), described(201)), (200, 200));
+}
+
 #[test]
 fn hostile_messages_take_linear_time_and_bounded_memory() {
     let boundaries: String = (0..99)

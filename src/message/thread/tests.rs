@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 
 use super::*;
@@ -100,30 +98,6 @@ fn ordered_subject_has_children_but_no_grandchildren() {
     ]);
     assert_eq!(written(&by_subject(&given)), "(2)(5 6)(7)(1 (4)(3))");
     assert_eq!(written(&by_subject(&[])), "");
-}
-
-#[test]
-fn threads_as_deep_as_a_mailbox_are_built_and_written_in_good_time() {
-    const COUNT: u32 = 100_000;
-    let chain = |at: u32, references: Vec<u32>| Threadable {
-        date: i64::from(at),
-        id: Some(at),
-        references,
-        ..Threadable::default()
-    };
-    let deep: Vec<_> = (0..COUNT).map(|at| chain(at, at.checked_sub(1).into_iter().collect())).collect();
-    let backwards: Vec<_> = (0..COUNT)
-        .map(|at| chain(COUNT - at, if at + 1 < COUNT { vec![COUNT - at - 1] } else { Vec::new() }))
-        .collect();
-    // Each message says that it answers the last one, which is absent, by way of the whole chain so far.
-    let absent: Vec<_> = (0..COUNT).map(|at| Threadable { id: None, ..chain(at, vec![at, at + 1]) }).collect();
-    for (name, given) in [("forwards", deep), ("backwards", backwards), ("absent", absent)] {
-        let begun = Instant::now();
-        let threads = by_references(&given, COUNT + 1);
-        let messages = threads.tokens().filter(|token| matches!(token, ThreadToken::Message(_))).count();
-        assert_eq!(messages, COUNT as usize, "{name}");
-        assert!(begun.elapsed() < Duration::from_secs(30), "{name} took {:?}", begun.elapsed());
-    }
 }
 
 /// RFC 5256 section 3 as its words stand, with as many walks over everything as they ask for.

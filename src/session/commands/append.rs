@@ -1,75 +1,184 @@
-//! APPEND (RFC 3501 section 6.3.11, RFC 4315): the message goes from the socket to the disk as it comes.
+//! APPEND and REPLACE (RFC 3501 section 6.3.11, RFC 3502, RFC 4315, RFC 8508): the messages go from the socket to the disk
+//! as they come, and are delivered together once the command has ended well.
 
 use super::{
-    news::split_flags,
+    messages,
+    news::{Selected, split_flags},
     reply::{Answer, Reply, refuse},
 };
 use crate::imap::{
-    command::AppendHead,
+    command::{AppendHead, Form, MessageHead, Replaced},
     frame::Step,
-    write::{self, Code},
+    write::{self, Code, Status},
 };
-use crate::maildir::{Appending, MailError, Maildir};
+use crate::maildir::{Appending, MailError, Maildir, Mode, Sealed};
 use crate::session::{Ending, login::Dialog};
 
+/// APPEND of any number of messages: all of them, or none.
 pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead) -> Answer {
-    if head.size == 0 {
-        // Nothing to keep; some programs cancel an upload so (RFC 3502 section 3).
-        dialog.framer.reject();
-        return Ok(Reply::no(Code::Cannot, "An empty message is not kept"));
-    }
-    let mut appending = match mail.append(head.mailbox.as_str()).await {
-        Ok(appending) => appending,
-        Err(error) => {
-            dialog.framer.reject();
-            return Ok(refuse(dialog, &error));
-        }
+    let sealed = match receive(dialog, mail, head).await? {
+        Ok(sealed) => sealed,
+        Err(reply) => return Ok(reply),
     };
-    dialog.framer.accept();
-    match receive(dialog, &mut appending).await? {
-        Received::Whole => {}
-        Received::Unkept(error) => return Ok(refuse(dialog, &error)),
-        Received::Refused(reply) => return Ok(reply),
-    }
-    let (flags, keywords) = split_flags(&head.flags);
-    let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
-    match appending.finish(flags, &keywords, head.date).await {
-        Ok((uid_validity, uid)) => Ok(Reply::ok("APPEND done").with(Code::AppendUid { uid_validity, uid })),
+    match Sealed::deliver(sealed).await {
+        Ok((uid_validity, uids)) => Ok(Reply::ok("APPEND done").with(Code::AppendUid { uid_validity, uids })),
         Err(error) => Ok(refuse(dialog, &error)),
     }
 }
 
-/// What became of a message on its way in.
-enum Received {
-    /// All of it is in the store's hands.
-    Whole,
-    /// All of it came; the store could not take it.
-    Unkept(MailError),
-    /// It was no message, or something follows it.
-    Refused(Reply),
+/// REPLACE and UID REPLACE. Where the message went is told before the news tell that the old one left (RFC 8508
+/// section 3.3).
+pub(super) async fn replace(
+    dialog: &mut Dialog,
+    mail: &Maildir,
+    selected: Option<&mut Selected>,
+    old: Replaced,
+    head: AppendHead,
+) -> Answer {
+    let Some(selected) = selected else {
+        dialog.framer.reject();
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let view = &mut selected.view;
+    if let Err(error) = view.wake().await {
+        dialog.framer.reject();
+        return Ok(refuse(dialog, &error));
+    }
+    let number = match (old.number, old.uid) {
+        (Some(uid), true) => view.seq(uid.get()),
+        (Some(number), false) => Some(number.get()).filter(|number| *number <= view.len()),
+        (None, _) => Some(view.len()).filter(|number| *number > 0),
+    };
+    let Some(number) = number else {
+        dialog.framer.reject();
+        let unknown = Reply::no(Code::NonExistent, "There is no message with that UID");
+        return Ok(if old.uid { unknown } else { Reply::bad("No such message number") });
+    };
+    let cannot = match view.mode() {
+        Mode::ReadOnly => Some(MailError::ReadOnly),
+        _ if view.message(number).is_none() => Some(MailError::Gone { uid: view.uid(number).unwrap_or(0) }),
+        _ => None,
+    };
+    if let Some(error) = cannot {
+        dialog.framer.reject();
+        return Ok(refuse(dialog, &error));
+    }
+    let message = match receive(dialog, mail, head).await? {
+        // The framer lets no second message through.
+        Ok(mut messages) => messages.pop(),
+        Err(reply) => return Ok(reply),
+    };
+    let Some(message) = message else { return Ok(Reply::bad("REPLACE needs a message")) };
+    match view.replace(number, message).await {
+        Ok((uid_validity, uid)) => {
+            let code = Code::AppendUid { uid_validity, uids: vec![uid] };
+            write::untagged(&mut dialog.link.wire.out, Status::Ok, Some(&code), "Replacement is there");
+            messages::removed(dialog, selected, 1, Reply::ok("REPLACE done")).await
+        }
+        Err(error) => Ok(refuse(dialog, &error)),
+    }
 }
 
-/// Takes the whole literal and the end of the line. After a write that failed the rest is read and dropped: what was
-/// announced as a message is never read as commands.
-async fn receive(dialog: &mut Dialog, appending: &mut Appending) -> Result<Received, Ending> {
-    let mut failed = None;
+/// Takes all messages of the command and the end of its line; what refuses the command, where something does. After a
+/// write that failed the rest of the message is read and dropped: what was announced as a message is never read as
+/// commands.
+async fn receive(
+    dialog: &mut Dialog,
+    mail: &Maildir,
+    head: AppendHead,
+) -> Result<Result<Vec<Sealed>, Reply>, Ending> {
+    let mut messages = Vec::new();
+    let mut current = match begin(dialog, mail, &head, head.message.clone()).await {
+        Ok(current) => current,
+        Err(reply) => return Ok(Err(reply)),
+    };
     loop {
         match dialog.framer.next() {
             Step::Read => dialog.hear(dialog.link.house.limits.imap_idle).await?,
             Step::Continue => write::continuation(&mut dialog.link.wire.out, "Ready"),
-            Step::Chunk(bytes) => {
-                if failed.is_none() {
-                    failed = appending.write(&bytes).await.err();
+            Step::Chunk(bytes) => current.write(&bytes).await,
+            Step::NextMessage(next) => {
+                match current.seal().await {
+                    Ok(message) => messages.push(message),
+                    Err(error) => {
+                        dialog.framer.reject();
+                        return Ok(Err(refuse(dialog, &error)));
+                    }
                 }
+                current = match begin(dialog, mail, &head, next).await {
+                    Ok(current) => current,
+                    Err(reply) => return Ok(Err(reply)),
+                };
             }
-            Step::AppendEnd => return Ok(failed.map_or(Received::Whole, Received::Unkept)),
+            Step::AppendEnd => {
+                return Ok(match current.seal().await {
+                    Ok(message) => {
+                        messages.push(message);
+                        Ok(messages)
+                    }
+                    Err(error) => Err(refuse(dialog, &error)),
+                });
+            }
             Step::Bad(bad) if bad.fatal => {
                 bad.write(&mut dialog.link.wire.out);
                 return Err(Ending::Told(bad.text));
             }
-            Step::Bad(bad) => return Ok(Received::Refused(Reply::new(bad.status, bad.code, bad.text))),
-            // The framer gives nothing else before the message has ended.
+            Step::Bad(bad) => return Ok(Err(Reply::new(bad.status, bad.code, bad.text))),
+            // The framer gives nothing else before the messages have ended.
             Step::Command(_) | Step::Append(_) => return Err(Ending::Told("command inside a message")),
         }
+    }
+}
+
+/// A message on its way in.
+struct Current {
+    appending: Appending,
+    head: MessageHead,
+    failed: Option<MailError>,
+}
+
+/// Takes a message that was announced, or does not.
+async fn begin(
+    dialog: &mut Dialog,
+    mail: &Maildir,
+    head: &AppendHead,
+    message: MessageHead,
+) -> Result<Current, Reply> {
+    let refused = match message.form {
+        // Some programs cancel an upload so (RFC 3502 section 3).
+        _ if message.size == 0 => Some(Reply::no(Code::Cannot, "An empty message is not kept")),
+        Form::Utf8 if !dialog.enabled.utf8 => Some(Reply::bad("UTF8 needs ENABLE UTF8=ACCEPT first")),
+        _ => None,
+    };
+    let begun = match refused {
+        Some(reply) => Err(reply),
+        None => mail.append(head.mailbox.as_str()).await.map_err(|error| refuse(dialog, &error)),
+    };
+    match begun {
+        Ok(appending) => {
+            dialog.framer.accept();
+            Ok(Current { appending, head: message, failed: None })
+        }
+        Err(reply) => {
+            dialog.framer.reject();
+            Err(reply)
+        }
+    }
+}
+
+impl Current {
+    async fn write(&mut self, bytes: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.appending.write(bytes).await.err();
+        }
+    }
+
+    async fn seal(self) -> Result<Sealed, MailError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let (flags, keywords) = split_flags(&self.head.flags);
+        let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
+        self.appending.seal(flags, &keywords, self.head.date).await
     }
 }

@@ -6,9 +6,12 @@ use std::ops::Range;
 use bytes::BytesMut;
 
 use super::{
+    binary,
     digest::{self, Digest, Digester, Needs},
     messages::gone,
+    modseq,
     news::{Selected, flag_names},
+    preview::preview,
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
@@ -16,7 +19,7 @@ use super::{
 use crate::imap::{
     command::{FetchItem, Section, SectionText, Since},
     set::{self, MessageSet},
-    write::{self, FetchLine},
+    write::{self, Code, FetchLine},
 };
 use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Meta, Mode, View};
 use crate::message::{self, Keep};
@@ -26,8 +29,14 @@ use crate::session::{Ending, login::Dialog};
 const SEEN_BATCH: usize = 100;
 /// Most messages that are answered in one go.
 const BATCH: usize = 256;
+/// A message up to this size is answered among others, in bytes.
+const SMALL: u64 = 32 * 1024;
+/// No further message is read into memory beside others once so much is held. In bytes.
+const HELD: usize = 96 * 1024;
 /// What is in memory as a whole is put into the output in pieces of this size. In bytes.
 const PIECE: usize = 16 * 1024;
+/// Largest message that is read for a lazy preview (RFC 8970 section 3.2): for others it is not there. In bytes.
+const LAZY_MOST: u64 = 256 * 1024;
 
 pub(super) async fn fetch(
     dialog: &mut Dialog,
@@ -48,7 +57,7 @@ pub(super) async fn fetch(
             let asked: Vec<_> = asked.iter().collect();
             write::vanished(&mut dialog.link.wire.out, true, &view.vanished_since(since.modseq, &asked));
         }
-        numbers = view.changed_since(numbers.numbers(), since.modseq).into_iter().collect();
+        numbers = modseq::changed_since(view, numbers.numbers(), since.modseq).await.into_iter().collect();
     }
     let ask = Ask {
         items,
@@ -57,15 +66,17 @@ pub(super) async fn fetch(
         reads: items.iter().any(needs_bytes),
         condstore: dialog.enabled.condstore,
         sees: view.mode() == Mode::ReadWrite && items.iter().any(FetchItem::sets_seen),
+        lazy: items.contains(&FetchItem::Preview { lazy: true }),
     };
-    let mut failed = None;
+    let (mut failed, mut unknown) = (None, false);
     let mut seen = Vec::new();
-    let mut many = Many::new(Needs::of_all(items).filter(|_| !ask.sees), numbers.numbers());
+    let mut many = Many::new(Way::of(items, ask.sees), numbers.numbers());
     while let Some(number) = many.next(dialog, view, &ask).await? {
         dialog.link.may_go_on()?;
         match one(dialog, view, number, &ask).await? {
             Told::Seen => seen.push(number),
             Told::All => {}
+            Told::Unknown => unknown = true,
             Told::Nothing(MailError::Gone { .. }) if uid => {}
             Told::Nothing(error) => failed = Some(error),
         }
@@ -77,16 +88,41 @@ pub(super) async fn fetch(
     }
     failed = store_seen(view, &mut seen, ask.condstore).await.or(failed);
     Ok(match failed {
+        None if unknown => Reply::no(Code::UnknownCte, "Some of the parts are encoded in an unknown way"),
         None => Reply::ok("FETCH done"),
         Some(MailError::Gone { .. }) => gone(dialog),
         Some(error) => refuse(dialog, &error),
     })
 }
 
-/// Messages that are answered many at a time, as far as digests of them tell what is asked for.
+/// How messages can be answered many at a time.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By what digests of them tell.
+    Digest(Needs),
+    /// By their bytes, all of them, where they are small.
+    Whole,
+}
+
+impl Way {
+    /// The one that fits these items, if any does. Where the messages count as read afterwards each has a part of its own.
+    fn of(items: &[FetchItem], sees: bool) -> Option<Self> {
+        let whole = |item: &FetchItem| match item {
+            FetchItem::Section { section, partial: None, .. } => *section == Section::default(),
+            FetchItem::Rfc822 => true,
+            item => !needs_bytes(item) && !matches!(item, FetchItem::Preview { .. }),
+        };
+        if sees {
+            return None;
+        }
+        Needs::of_all(items).map(Self::Digest).or_else(|| items.iter().all(whole).then_some(Self::Whole))
+    }
+}
+
+/// Messages that are answered many at a time, where there is a way.
 struct Many<N: Iterator<Item = u32>> {
-    /// What is needed of their digests; none if digests cannot answer at all.
-    needs: Option<Needs>,
+    /// None if each has to be looked at by itself.
+    way: Option<Way>,
     left: std::iter::Peekable<N>,
     batch: Vec<u32>,
     /// Those that have to be looked at one by one.
@@ -94,13 +130,13 @@ struct Many<N: Iterator<Item = u32>> {
 }
 
 impl<N: Iterator<Item = u32>> Many<N> {
-    fn new(needs: Option<Needs>, numbers: N) -> Self {
-        Self { needs, left: numbers.peekable(), batch: Vec::new(), hard: Vec::new().into_iter() }
+    fn new(way: Option<Way>, numbers: N) -> Self {
+        Self { way, left: numbers.peekable(), batch: Vec::new(), hard: Vec::new().into_iter() }
     }
 
-    /// The next message that has to be answered by itself, once those before it were answered from their digests.
+    /// The next message that has to be answered by itself, once those before it were answered together.
     async fn next(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Result<Option<u32>, Ending> {
-        let Some(needs) = self.needs else { return Ok(self.left.next()) };
+        let Some(way) = self.way else { return Ok(self.left.next()) };
         loop {
             if let Some(number) = self.hard.next() {
                 return Ok(Some(number));
@@ -114,14 +150,58 @@ impl<N: Iterator<Item = u32>> Many<N> {
                 return Ok(None);
             }
             dialog.link.may_go_on()?;
-            self.hard = Box::pin(self.answer(dialog, view, ask, needs)).await?.into_iter();
+            self.hard = match way {
+                Way::Digest(needs) => Box::pin(self.by_digest(dialog, view, ask, needs)).await?,
+                Way::Whole => Box::pin(self.whole(dialog, view, ask)).await,
+            }
+            .into_iter();
             dialog.link.wire.push().await?;
             tokio::task::consume_budget().await;
         }
     }
 
+    /// Answers small messages at the front of the batch with all of their bytes; gives back the others among them.
+    async fn whole(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Vec<u32> {
+        let wanted: Vec<(u32, u32)> =
+            self.batch.iter().filter_map(|number| Some((*number, view.uid(*number)?))).collect();
+        let read = view.with_files(move |files| {
+            let (mut found, mut held) = (Vec::new(), 0);
+            for (number, uid) in wanted {
+                if held >= HELD {
+                    break;
+                }
+                let message = files.read(uid).ok().filter(|message| message.size() <= SMALL);
+                let bytes = message.and_then(|mut message| message.all_blocking().ok());
+                held += bytes.as_ref().map_or(0, Vec::len);
+                found.push((number, bytes));
+            }
+            Ok(found)
+        });
+        let Ok(found) = read.await else {
+            // One by one they will say what is wrong.
+            return std::mem::take(&mut self.batch);
+        };
+        self.batch.drain(..found.len().min(self.batch.len()));
+        let out = &mut dialog.link.wire.out;
+        let mut next = found.iter().peekable();
+        let mut hard = Vec::new();
+        view.messages(found.iter().map(|(number, _)| *number), |number, meta| {
+            while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
+                hard.push(*gone);
+            }
+            match next.next() {
+                Some((_, Some(bytes))) if bytes.len() as u64 == meta.size => {
+                    ask.line(out, number, &meta, Known::Whole(bytes));
+                }
+                _ => hard.push(number),
+            }
+        });
+        hard.extend(next.map(|(number, _)| *number));
+        hard
+    }
+
     /// Answers messages at the front of the batch; gives back those among them that digests cannot answer.
-    async fn answer(
+    async fn by_digest(
         &mut self,
         dialog: &mut Dialog,
         view: &View,
@@ -138,7 +218,7 @@ impl<N: Iterator<Item = u32>> Many<N> {
                     hard.push(gone);
                 }
                 next.next();
-                ask.line(out, number, &meta, None);
+                ask.line(out, number, &meta, Known::Nothing);
             });
             hard.extend(next);
             return Ok(hard);
@@ -159,7 +239,9 @@ impl<N: Iterator<Item = u32>> Many<N> {
                 hard.push(*gone);
             }
             match next.next() {
-                Some((_, Some(digest))) if ask.is_answered_by(digest) => ask.line(out, number, &meta, Some(digest)),
+                Some((_, Some(digest))) if ask.is_answered_by(digest) => {
+                    ask.line(out, number, &meta, Known::Digest(digest));
+                }
                 _ => hard.push(number),
             }
         });
@@ -179,22 +261,30 @@ impl Ask<'_> {
     }
 
     /// A whole answer about one message, from what is known of it.
-    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, digest: Option<&Digest>) {
+    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, inside: Known<'_>) {
         let mut line = FetchLine::start(out, number);
         if self.uid && !self.items.contains(&FetchItem::Uid) {
             line.uid(out, meta.uid);
         }
         for item in self.items {
-            match (item, digest) {
-                (FetchItem::Envelope, Some(digest)) => {
+            match (item, inside) {
+                (FetchItem::Envelope, Known::Digest(digest)) => {
                     line.item(out, "ENVELOPE");
                     out.extend_from_slice(digest.envelope().unwrap_or(b"NIL"));
                 }
-                (FetchItem::BodyStructure, Some(digest)) => {
+                (FetchItem::BodyStructure, Known::Digest(digest)) => {
                     line.item(out, "BODYSTRUCTURE");
                     out.extend_from_slice(digest.structure().unwrap_or(b"NIL"));
                 }
-                (FetchItem::Section { section, partial, .. }, Some(digest)) => {
+                (FetchItem::Section { section, .. }, Known::Whole(bytes)) => {
+                    line.section_bytes(out, section, None, bytes);
+                }
+                (FetchItem::Rfc822, Known::Whole(bytes)) => {
+                    line.item(out, "RFC822");
+                    write::literal_head(out, bytes.len() as u64);
+                    out.extend_from_slice(bytes);
+                }
+                (FetchItem::Section { section, partial, .. }, Known::Digest(digest)) => {
                     let names = digest::fields_of(section).unwrap_or_default();
                     let fields = message::header_fields(digest.fields().unwrap_or_default(), names, Keep::Named);
                     let wanted = within(clip(0..fields.len() as u64, *partial));
@@ -206,6 +296,14 @@ impl Ask<'_> {
         }
         line.end(out);
     }
+}
+
+/// What is known of the inside of a message that is answered among others.
+#[derive(Clone, Copy)]
+enum Known<'m> {
+    Nothing,
+    Digest(&'m Digest),
+    Whole(&'m [u8]),
 }
 
 /// An item that needs no look inside the message.
@@ -248,6 +346,8 @@ struct Ask<'a> {
     condstore: bool,
     /// The message counts as read after it.
     sees: bool,
+    /// A preview is asked for where it takes no time.
+    lazy: bool,
 }
 
 /// What the peer was told of one message.
@@ -258,15 +358,24 @@ enum Told {
     Seen,
     /// Nothing: the store refused.
     Nothing(MailError),
+    /// Nothing: a part cannot be decoded.
+    Unknown,
 }
 
 async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Result<Told, Ending> {
     let mut source = None;
-    if ask.reads {
-        source = match Source::open(view, number, ask.look, &dialog.link.house.limits.message).await {
+    let at_once = ask.lazy && view.message(number).is_some_and(|meta| meta.size <= LAZY_MOST);
+    let look = if at_once { Look::Parts } else { ask.look };
+    if ask.reads || at_once {
+        source = match Source::open(view, number, look, &dialog.link.house.limits.message).await {
             Ok(source) => Some(source),
             Err(error) => return Ok(Told::Nothing(error)),
         };
+    }
+    if let Some(source) = &source
+        && ask.items.iter().any(|item| binary::is_unknown(source, item))
+    {
+        return Ok(Told::Unknown);
     }
     let Some(mut meta) = view.message(number) else {
         return Ok(Told::Nothing(MailError::Gone { uid: view.uid(number).unwrap_or(0) }));
@@ -288,6 +397,14 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
     for item in ask.items {
         let out = &mut dialog.link.wire.out;
         match (item, &mut source) {
+            (FetchItem::Preview { .. }, source) => {
+                line.item(out, "PREVIEW");
+                let text = match source.as_mut().filter(|source| source.has_parts()) {
+                    Some(source) => preview(source).await.map(Some).map_err(Ending::Broken)?,
+                    None => None,
+                };
+                write::nstring(&mut dialog.link.wire.out, text.as_deref().map(str::as_bytes));
+            }
             (item, Some(source)) if needs_bytes(item) => from_inside(dialog, &mut line, item, source).await?,
             (item, _) => known(out, &mut line, item, &meta),
         }
@@ -342,6 +459,15 @@ async fn from_inside(
             line.section(out, section, partial.map(|(origin, _)| origin));
             body_section(dialog, source, section, *partial).await?;
         }
+        FetchItem::Binary { part, partial, .. } => {
+            line.binary(out, part, partial.map(|(origin, _)| origin), false);
+            binary::octets(dialog, source, part, *partial).await?;
+        }
+        FetchItem::BinarySize { part } => {
+            line.binary(out, part, None, true);
+            let size = binary::size(source, part).await?;
+            write::number(&mut dialog.link.wire.out, size);
+        }
         // Of what is known of the message `one` tells.
         _ => {}
     }
@@ -360,7 +486,9 @@ async fn body(dialog: &mut Dialog, source: &Source, extended: bool) -> Result<()
 fn look(item: &FetchItem) -> Look {
     match item {
         FetchItem::Envelope | FetchItem::Rfc822Header | FetchItem::Rfc822Text => Look::Header,
-        FetchItem::Body | FetchItem::BodyStructure => Look::Parts,
+        FetchItem::Body | FetchItem::BodyStructure | FetchItem::Preview { lazy: false } => Look::Parts,
+        FetchItem::Binary { part, .. } | FetchItem::BinarySize { part } if part.is_empty() => Look::Nowhere,
+        FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => Look::Parts,
         FetchItem::Section { section, .. } if !section.part.is_empty() => Look::Parts,
         FetchItem::Section { section, .. } if section.text == SectionText::All => Look::Nowhere,
         FetchItem::Section { .. } => Look::Header,
@@ -370,7 +498,8 @@ fn look(item: &FetchItem) -> Look {
 
 fn needs_bytes(item: &FetchItem) -> bool {
     use FetchItem::{EmailId, Flags, InternalDate, Modseq, SaveDate, Size, ThreadId, Uid};
-    !matches!(item, Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId)
+    let lazy = matches!(item, FetchItem::Preview { lazy: true });
+    !lazy && !matches!(item, Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId)
 }
 
 async fn body_section(
@@ -394,7 +523,7 @@ async fn body_section(
     let bytes = fields.get(within(wanted)).unwrap_or_default();
     write::literal_head(&mut dialog.link.wire.out, bytes.len() as u64);
     for piece in bytes.chunks(PIECE) {
-        dialog.link.wire.out.extend_from_slice(piece);
+        write::octets(&mut dialog.link.wire.out, piece);
         dialog.link.wire.push().await?;
     }
     Ok(())
@@ -421,7 +550,7 @@ async fn stream(dialog: &mut Dialog, reader: &mut MessageReader, range: Range<u6
     reader.select(range);
     while let Some(chunk) = reader.next().await.map_err(Ending::Broken)? {
         left = left.saturating_sub(chunk.len() as u64);
-        dialog.link.wire.out.extend_from_slice(&chunk);
+        write::octets(&mut dialog.link.wire.out, &chunk);
         dialog.link.wire.push().await?;
         tokio::task::consume_budget().await;
     }

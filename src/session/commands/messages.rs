@@ -2,7 +2,7 @@
 
 use super::{
     long::Long,
-    news::{Selected, flag_names, split_flags},
+    news::{Selected, Wish, flag_names, split_flags},
     reply::{Answer, Copied, Reply, refuse},
 };
 use crate::imap::{
@@ -13,6 +13,9 @@ use crate::imap::{
 };
 use crate::maildir::{FlagOp, MailError, Mode, Stored};
 use crate::session::login::Dialog;
+
+/// Messages whose new flags are told in one go.
+const BATCH: usize = 256;
 
 /// What STORE is to do.
 pub(super) struct Change<'a> {
@@ -45,34 +48,35 @@ pub(super) async fn store(
     };
     selected.tell_flags(&mut dialog.link.wire.out);
     let condstore = dialog.enabled.condstore;
-    let mut missing = false;
-    for number in chosen {
-        let Some(meta) = selected.view.message(number) else {
-            missing = true;
-            continue;
-        };
-        let left_alone = refused.binary_search(&number).is_ok();
-        // What silence must not keep back is the new mod-sequence (RFC 7162 section 3.1.3).
-        let modseq = condstore && (change.unchanged_since.is_some() || changed.binary_search(&number).is_ok());
-        if change.silent && !left_alone && !modseq {
-            continue;
-        }
+    let (mut told, mut known) = (Vec::new(), 0);
+    for batch in chosen.chunks(BATCH) {
         let out = &mut dialog.link.wire.out;
-        let mut line = FetchLine::start(out, number);
-        if uid || condstore {
-            line.uid(out, meta.uid);
-        }
-        // Why a message was left alone is seen by its flags.
-        if !change.silent || left_alone {
-            line.flags(out, flag_names(&meta));
-            selected.view.told(&meta);
-        }
-        if condstore {
-            line.modseq(out, meta.modseq);
-        }
-        line.end(out);
+        selected.view.messages(batch.iter().copied(), |number, meta| {
+            known += 1;
+            let left_alone = refused.binary_search(&number).is_ok();
+            // What silence must not keep back is the new mod-sequence (RFC 7162 section 3.1.3).
+            let modseq = condstore && (change.unchanged_since.is_some() || changed.binary_search(&number).is_ok());
+            if change.silent && !left_alone && !modseq {
+                return;
+            }
+            let mut line = FetchLine::start(out, number);
+            if uid || condstore {
+                line.uid(out, meta.uid);
+            }
+            // Why a message was left alone is seen by its flags.
+            if !change.silent || left_alone {
+                line.flags(out, flag_names(&meta));
+                told.push(meta.clone());
+            }
+            if condstore {
+                line.modseq(out, meta.modseq);
+            }
+            line.end(out);
+        });
+        told.drain(..).for_each(|meta| selected.view.told(&meta));
         dialog.link.wire.push().await?;
     }
+    let missing = known < chosen.len();
     // By UID, messages that are gone are passed over (RFC 3501 section 6.4.8); by number that cannot be silent.
     let reply = if missing && !uid { gone(dialog) } else { Reply::ok("STORE done") };
     if refused.is_empty() {
@@ -98,12 +102,12 @@ pub(super) async fn expunge(dialog: &mut Dialog, selected: &mut Selected, set: O
 }
 
 /// The answer of a command that removed messages: they are told first, so that the mod-sequence of their removal may be
-/// told with it (RFC 7162 section 3.2.7, RFC 6851 section 4.4).
-async fn removed(dialog: &mut Dialog, selected: &mut Selected, count: usize, reply: Reply) -> Answer {
+/// told with it (RFC 7162 section 3.2.7, RFC 6851 section 4.4, RFC 8508 section 4.5).
+pub(super) async fn removed(dialog: &mut Dialog, selected: &mut Selected, count: usize, reply: Reply) -> Answer {
     if count == 0 || !dialog.enabled.condstore {
         return Ok(reply);
     }
-    selected.tell_news(dialog, true).await?;
+    selected.tell_news(dialog, true, Wish::AsEver, &[]).await?;
     Ok(reply.with(Code::HighestModseq(selected.view.told_modseq())))
 }
 

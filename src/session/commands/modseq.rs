@@ -15,6 +15,8 @@ use crate::session::{Ending, login::Dialog};
 
 /// Messages that are told at a time when a session catches up.
 const BATCH: usize = 500;
+/// Messages looked at before others get their turn.
+const WINDOW: usize = 4096;
 
 /// Whether a command says that the program knows mod-sequences (RFC 7162 section 3.1, "CONDSTORE enabling commands").
 /// ENABLE is one too, and sees to that itself.
@@ -76,7 +78,7 @@ pub(super) async fn catch_up(dialog: &mut Dialog, selected: &mut Selected, resyn
     let gone = view.vanished_since(since, &asked);
     write::vanished(&mut dialog.link.wire.out, true, &gone);
     let known_ones = (1..=view.len()).filter(|number| view.uid(*number).is_some_and(|uid| known.contains(uid)));
-    let changed = view.changed_since(known_ones, since);
+    let changed = changed_since(view, known_ones, since).await;
     for batch in changed.chunks(BATCH) {
         dialog.link.may_go_on()?;
         let out = &mut dialog.link.wire.out;
@@ -85,6 +87,19 @@ pub(super) async fn catch_up(dialog: &mut Dialog, selected: &mut Selected, resyn
         tokio::task::consume_budget().await;
     }
     Ok(())
+}
+
+/// Which of the messages with these numbers changed after the mod-sequence `since`.
+pub(super) async fn changed_since(view: &View, mut numbers: impl Iterator<Item = u32>, since: u64) -> Vec<u32> {
+    let mut changed = Vec::new();
+    loop {
+        let window: Vec<u32> = numbers.by_ref().take(WINDOW).collect();
+        if window.is_empty() {
+            return changed;
+        }
+        changed.extend(view.changed_since(window.into_iter(), since));
+        tokio::task::consume_budget().await;
+    }
 }
 
 /// The highest UID that the program knows by its right number: of all below it, it knows which are gone.

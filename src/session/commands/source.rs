@@ -47,6 +47,11 @@ impl Source {
         Ok(Self { reader, structure, looked: look, most_header: limits.header_bytes })
     }
 
+    /// Whether all parts are known.
+    pub(super) fn has_parts(&self) -> bool {
+        self.looked == Look::Parts
+    }
+
     /// The body of the message.
     pub(super) fn text(&self) -> Range<u64> {
         self.structure.root().header().end..self.reader.size()

@@ -2,6 +2,7 @@
 //! `bins/`, and over the seeds by `tests/fuzz_seeds.rs`.
 
 mod config_file;
+mod deflate;
 mod header;
 mod imap_frame;
 mod imap_grammar;
@@ -17,7 +18,7 @@ mod token;
 pub type Target = fn(&[u8]);
 
 /// All of them; each has a binary and a folder of seeds of its name.
-pub const ALL: [(&str, Target); 11] = [
+pub const ALL: [(&str, Target); 12] = [
     ("imap_frame", imap_frame::run),
     ("imap_grammar", imap_grammar::run),
     ("pop3", pop3::run),
@@ -29,6 +30,7 @@ pub const ALL: [(&str, Target); 11] = [
     ("mutf7", mutf7::run),
     ("config_file", config_file::run),
     ("proxy", proxy::run),
+    ("deflate", deflate::run),
 ];
 
 /// Runs the target of that name.

@@ -16,7 +16,7 @@ use base64::{
 use portcullis::{
     model::{Service, UnixTime},
     token::{
-        ClaimRule, ExaminedEvent, Fingerprint, Form, Happening, Identity, KeySet, Rules, diagnose, examine_event,
+        ClaimRule, Fingerprint, Form, Happening, Identity, KeySet, Rules, Unproved, diagnose, examine_event,
         from_introspection, peek_issuer, verify,
     },
 };
@@ -186,8 +186,7 @@ fn said(identity: &Identity, claims: &Value, rules: &Rules, needs_audience: bool
 /// An event says what its claims say, and is of one kind alone.
 fn event(header: &str, form: Form, bytes: &[u8]) {
     let token = sign(header.as_bytes(), bytes);
-    let read =
-        |form| examine_event(&token, form, &SETTING.rules[0], &SETTING.keys, NOW).and_then(ExaminedEvent::prove);
+    let read = |form| examine_event(&token, form, &SETTING.rules[0], &SETTING.keys, NOW).and_then(Unproved::prove);
     let other = if form == Form::Logout { Form::SecurityEvent } else { Form::Logout };
     assert!(read(other).is_err() && verify(&token, &SETTING.rules[0], &SETTING.keys, NOW).is_err());
     match read(form) {
