@@ -373,9 +373,9 @@ impl Program {
                 talk.done(&format!("UID STORE {uid} {}FLAGS.SILENT ({word})", if has { '-' } else { '+' }))?;
                 let flags = &mut self.folders.get_mut(&folder)?.messages.get_mut(&uid)?.flags;
                 if has {
-                    drop(flags.remove(word))
+                    flags.remove(word);
                 } else {
-                    drop(flags.insert(word.to_owned()))
+                    flags.insert(word.to_owned());
                 }
                 Some(())
             }

@@ -49,7 +49,7 @@ fn a_mailbox_is_checked_and_mended_while_somebody_reads_it() {
 
     let files = files(&gate);
     let double = format!("{}F", files[0].display());
-    fs::write(&double, "Subject: other\n\n").unwrap();
+    fs::write(&double, "Subject: other\n\ntext\n").unwrap();
     let (code, found) = run(&gate, &["check", ANN, "INBOX"]);
     assert_eq!((code, kinds(&found)), (1, vec!["two_files", "size"]), "{found}");
     let (code, text) = plain(&gate, &["check", ANN]);
@@ -74,17 +74,21 @@ fn a_rebuild_asks_first_and_then_says_what_it_did() {
     let mut imap = gate.imap(ANN, APP);
     imap.append("INBOX", "\\Flagged", b"Subject: one\r\n\r\n");
     let ids = gate.pop(ANN, APP).long("UIDL");
-    let selected = imap.ok("SELECT INBOX").lines().join("\n");
+    let mut validity = || {
+        let lines = imap.ok("SELECT INBOX").lines();
+        lines.into_iter().find(|line| line.contains("[UIDVALIDITY ")).unwrap()
+    };
+    let selected = validity();
     let (code, text) = plain(&gate, &["rebuild", ANN, "INBOX"]);
     assert!(code == 1 && text.contains("new UIDVALIDITY") && text.contains("--yes"), "{text}");
-    assert_eq!(imap.ok("SELECT INBOX").lines().join("\n"), selected, "nothing is done without --yes");
+    assert_eq!(validity(), selected, "nothing is done without --yes");
     let (code, done) = run(&gate, &["rebuild", ANN, "INBOX", "--yes"]);
     assert_eq!((code, done["items"][0]["messages"].as_u64()), (0, Some(1)), "{done}");
     // Whoever had it open may be sent away; whoever comes finds the new one.
     let mut imap = gate.imap(ANN, APP);
     let again = imap.ok("SELECT INBOX").lines().join("\n");
     let validity = done["items"][0]["after"].as_u64().unwrap();
-    assert!(again.contains(&format!("[UIDVALIDITY {validity}]")) && again != selected, "{again}");
+    assert!(again.contains(&format!("[UIDVALIDITY {validity}]")) && !again.contains(&selected), "{again}");
     assert!(imap.ok("FETCH 1 FLAGS").lines()[0].contains("\\Flagged"));
     assert_eq!(gate.pop(ANN, APP).long("UIDL"), ids, "POP3 calls the messages as before");
     assert_eq!(run(&gate, &["reindex", ANN]).0, 0);
@@ -100,8 +104,8 @@ fn what_is_not_there_is_named() {
         (&["check", ANN, "Nowhere"], "ann@example.com has no folder \"Nowhere\""),
         (&["repair", ANN, "a//b"], "has an empty level"),
         (&["rebuild", "no-address", "--yes"], "is not an address"),
-        (&["import", "maildir", ANN, "/nowhere"], "/nowhere: cannot be read"),
-        (&["import", "mbox", ANN, "/nowhere"], "/nowhere: cannot be read"),
+        (&["import", "maildir", ANN, "/nowhere/at/all"], "/nowhere/at/all: cannot be read"),
+        (&["import", "mbox", ANN, "/nowhere/at/all"], "/nowhere/at/all: cannot be read"),
         (&["import", "maildir", ANN, "/"], "is no Maildir"),
         (&["import", "imap", ANN, "imaps://x", "--user", "ann"], "write HOST or HOST:PORT"),
         (&["import", "imap", ANN, "localhost:1", "--user", "ann"], "there is no password"),
