@@ -345,3 +345,23 @@ fn a_message_that_another_program_renamed_or_removed_is_found_or_passed_over() {
     assert_eq!(imap.ok("SEARCH BODY \"body of\"").lines()[0], "* SEARCH 1 2 4");
     assert_eq!(imap.ok("SORT (SUBJECT) UTF-8 FLAGGED").lines()[0], "* SORT 2");
 }
+
+#[test]
+fn a_message_is_found_by_the_id_that_fetch_tells_in_every_mailbox_it_was_copied_to() {
+    let gate = Gate::start();
+    let mut imap = gate.imap(ANN, APP);
+    for word in ["one", "two", "three"] {
+        imap.append("INBOX", "", format!("Subject: {word}\r\n\r\n{word}\r\n").as_bytes());
+    }
+    imap.ok("SELECT INBOX");
+    let told = imap.ok("FETCH 2 EMAILID").lines().concat();
+    let id = told.split_once("EMAILID (").and_then(|(_, rest)| rest.split_once(')')).unwrap().0.to_owned();
+    assert_eq!(imap.ok(&format!("SEARCH EMAILID {id}")).lines(), ["* SEARCH 2"]);
+    assert_eq!(imap.ok(&format!("SEARCH NOT EMAILID {id}")).lines(), ["* SEARCH 1 3"]);
+    // IDs are told apart by letter case (RFC 8474 section 4).
+    assert_eq!(imap.ok(&format!("SEARCH EMAILID {}", id.to_lowercase())).lines(), ["* SEARCH"]);
+    assert_eq!(imap.ok(&format!("SEARCH EMAILID {id}0")).lines(), ["* SEARCH"]);
+    imap.ok("COPY 2 Archive");
+    imap.ok("SELECT Archive");
+    assert_eq!(imap.ok(&format!("SEARCH EMAILID {id}")).lines(), ["* SEARCH 1"]);
+}

@@ -17,8 +17,8 @@ use crate::session::{Ending, login::Dialog};
 /// How long a blocking thread is kept, but for the end of the message that is being read.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Messages whose headers are asked for together.
-const AHEAD: usize = 255;
+/// Messages whose headers are asked for together: with as many as one answer of the cache holds nothing is read twice.
+const AHEAD: usize = 63;
 
 /// What is done with each message.
 pub(super) trait Work: Send + 'static {

@@ -57,7 +57,7 @@ impl<'t> Long<'t> {
         }
     }
 
-    /// Waits for a piece of work that has to be seen through.
+    /// Waits for a piece of work that has to be seen through, whether the peer is still there or not.
     pub(super) async fn finish<T>(
         &mut self,
         dialog: &mut Dialog,
@@ -70,7 +70,15 @@ impl<'t> Long<'t> {
                 done = &mut work => return Ok(done),
                 () = sleep_until(self.tell_at) => {}
             }
-            self.tell(dialog).await?;
+            let told = tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                told = self.tell(dialog) => told,
+            };
+            if let Err(ending) = told {
+                work.await;
+                return Err(ending);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::imap::{
     set::Ranges,
     write::{EsearchLine, NumbersLine},
 };
-use crate::maildir::{MailError, View};
+use crate::maildir::{Glance, MailError, View};
 use crate::model::UnixTime;
 use crate::session::{Ending, login::Dialog};
 use plan::{Facts, Plan};
@@ -158,8 +158,15 @@ fn highest(view: &View, search: &Search, numbers: &[u32]) -> Option<u64> {
     let mut numbers = numbers.to_vec();
     numbers.sort_unstable();
     let mut highest = None;
-    view.survey(numbers, |_, glance| highest = highest.max(Some(glance.modseq)));
+    survey_all(view, &numbers, |_, glance| highest = highest.max(Some(glance.modseq)));
     highest
+}
+
+/// Calls `each` for these messages, whose numbers ascend, with what is known of them.
+pub(super) fn survey_all(view: &View, found: &[u32], mut each: impl FnMut(u32, Glance<'_>)) {
+    for window in found.chunks(WINDOW) {
+        view.survey(window.iter().copied(), &mut each);
+    }
 }
 
 /// Message numbers as the peer asked for them.

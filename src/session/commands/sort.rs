@@ -30,7 +30,7 @@ pub(super) async fn sort(dialog: &mut Dialog, selected: &mut Selected, sort: &So
     };
     let view = &selected.view;
     let mut jobs = std::collections::VecDeque::with_capacity(found.len());
-    view.survey(found, |number, glance| {
+    search::survey_all(view, &found, |number, glance| {
         jobs.push_back(Job { number, uid: glance.uid, size: glance.size, date: glance.date });
     });
     let headers = Headers::new(names(&sort.by), dialog.link.house.limits.message);

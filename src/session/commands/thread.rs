@@ -40,7 +40,7 @@ pub(super) async fn thread(dialog: &mut Dialog, selected: &Selected, thread: &Th
     };
     let view = &selected.view;
     let mut jobs = VecDeque::with_capacity(found.len());
-    view.survey(found, |number, glance| {
+    search::survey_all(view, &found, |number, glance| {
         jobs.push_back(Job {
             name: if thread.search.uid { glance.uid } else { number },
             uid: glance.uid,
