@@ -57,15 +57,19 @@ fn replace(ex: &Exclusive, old: u32, mut new: Ready) -> Result<(u32, u32), MailE
     let done = aside.and_then(|aside| aside.keep_out(ex, records));
     if let Err(error) = done {
         batch.undo(0);
-        return Err(error);
+        return Err(ex.settle(Some(error.clone())).err().unwrap_or(error));
     }
     Ok((batch.uid_validity, uid.ok_or(MailError::Fault { doing: "replacing a message" })?))
 }
 
 /// Removes a message, or leaves it where it was: other removals may fail with the file gone already.
 fn remove(ex: &Exclusive, uid: u32) -> Result<(), MailError> {
-    let aside = SetAside::take(ex, uid, find(ex, uid)?)?;
-    aside.keep_out(ex, vec![Record::Expunged { uid }])
+    let aside = SetAside::take(ex, uid, find(ex, uid)?);
+    match aside.and_then(|aside| aside.keep_out(ex, vec![Record::Expunged { uid }])) {
+        Ok(()) => Ok(()),
+        // What failed may have been done all the same.
+        Err(error) => ex.settle(Some(error)),
+    }
 }
 
 /// Where a message's file is.
@@ -94,7 +98,11 @@ impl SetAside {
             Ok(()) => Ok(Self { from, name, tmp, aside }),
             // Another program renamed or removed it only just now.
             Err(error) if error.is_missing() => Err(MailError::Gone { uid }),
-            Err(error) => Err(error),
+            Err(error) => {
+                // A call that was reported as failed may have been made.
+                let _ = tmp.rename(aside.as_bytes(), &from, &name);
+                Err(error)
+            }
         }
     }
 

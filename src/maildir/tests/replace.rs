@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::io::Errno;
 
 use super::*;
-use crate::maildir::disk::{Call, Faults};
+use crate::maildir::seam::{Call, Faults};
 
 async fn sealed(world: &World, folder: &str, text: &[u8]) -> Result<Sealed, MailError> {
     let mut appending = world.mail.append(folder).await?;
