@@ -80,10 +80,10 @@ fn build(dice: &mut Dice) -> Directory {
     let paths = paths();
     let mut directory = Directory::new();
     for path in &paths {
-        directory.put_unit(path, Some(&Unit { settings: settings(dice) }));
+        directory.put_unit(path, Some(&Unit { settings: settings(dice), ..Unit::default() }));
     }
     let root = Settings { imap: Some(Access::Any.into()), pop: Some(Access::Any.into()) };
-    directory.put_unit(&UnitPath::root(), Some(&Unit { settings: root }));
+    directory.put_unit(&UnitPath::root(), Some(&Unit { settings: root, ..Unit::default() }));
     let groups: Vec<GroupId> =
         (0..GROUPS).map(|number| GroupId::parse(&format!("group{number}@example.com")).unwrap()).collect();
     for (priority, name) in (0..).zip(&groups) {
@@ -159,8 +159,11 @@ fn bench(c: &mut Criterion) {
     }
     println!("{} ns of CPU per decide", (on_cpu_ns() - start) / (rounds * ASKED));
 
-    let root = Unit { settings: Settings { imap: Some(Access::Off.into()), pop: Some(Access::Any.into()) } };
-    let flat = Unit { settings: Settings::default() };
+    let root = Unit {
+        settings: Settings { imap: Some(Access::Off.into()), pop: Some(Access::Any.into()) },
+        ..Unit::default()
+    };
+    let flat = Unit::default();
     let group = GroupId::parse("group5@example.com").unwrap();
     let changes = [
         ("the root's setting", vec![Edit::Unit(UnitPath::root(), Some(root.clone()))]),

@@ -35,6 +35,37 @@ fn sales(first: &Api) {
 }
 
 #[test]
+fn a_unit_s_quota_is_set_inherited_and_dropped_and_mail_programs_are_told() {
+    let (gate, first) = gate();
+    sales(&first);
+    let path = "/api/v1/units/%2FSales";
+    let change = |set: Value| first.if_match("*").patch(path, &json!({ "set": set }));
+    let unit = ok(&change(json!({ "storage_quota": "5G", "message_quota": 1000 })));
+    assert_eq!((&unit["storage_quota"], &unit["message_quota"]), (&json!(5_u64 << 30), &json!(1000)));
+    let below =
+        ok(&first.post("/api/v1/units", &json!({ "path": "/Sales/Field", "set": { "message_quota": "none" } })));
+    assert_eq!(below["message_quota"], "none");
+    assert_eq!(below["effective_quota"], json!({ "storage": 5_u64 << 30 }));
+    let mut bea = gate.imap(BEA, APP);
+    let told = |imap: &mut support::wire::Imap| imap.ok("GETQUOTAROOT INBOX").lines();
+    assert_eq!(told(&mut bea)[1], "* QUOTA \"\" (STORAGE 0 5242880 MESSAGE 0 1000)");
+    for (set, word) in [
+        (json!({ "storage_quota": "lots" }), "lots"),
+        (json!({ "message_quota": "5G" }), "5G"),
+        (json!({ "storage_quota": "9223372036854775808" }), "9223372036854775808"),
+    ] {
+        let refused = change(set);
+        assert_eq!(refused.problem(), "bad-request");
+        assert!(refused.text.contains(word), "{}", refused.text);
+    }
+    let unit = ok(&change(json!({ "storage_quota": null })));
+    assert_eq!((&unit["storage_quota"], &unit["effective_quota"]), (&Value::Null, &json!({ "messages": 1000 })));
+    assert_eq!(told(&mut bea)[1], "* QUOTA \"\" (MESSAGE 0 1000)", "at once, in an open session");
+    ok(&change(json!({ "message_quota": null })));
+    assert_eq!(told(&mut bea), ["* QUOTAROOT INBOX"]);
+}
+
+#[test]
 fn a_unit_is_made_changed_inherits_again_and_goes_and_its_sessions_follow() {
     let (gate, first) = gate();
     let made = first.post("/api/v1/units", &json!({ "path": "/Sales", "set": { "imap": " a , test-mail,a " } }));

@@ -68,7 +68,7 @@ fn theirs(line: &[u8]) -> Option<String> {
             let date = date.map(|date| UnixTime::from_secs(date.as_ref().timestamp()));
             return Some(format!("{:?} {:?} {date:?} {size}", name(&mailbox)?, once(flags)));
         }
-        CommandBody::Create { mailbox } => Command::Create(name(&mailbox)?),
+        CommandBody::Create { mailbox } => Command::Create { mailbox: name(&mailbox)?, uses: Vec::new() },
         CommandBody::Copy { sequence_set, mailbox, uid } => {
             Command::Copy { set: MessageSet::Named(sequence_set), mailbox: name(&mailbox)?, uid }
         }

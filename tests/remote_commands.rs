@@ -76,6 +76,14 @@ fn units_are_made_changed_moved_and_removed() {
     says(&first, &["units", "set", "/Sales", "--imap", "inherit"]);
     assert_eq!(json(&first, &["units", "show", "/Sales"])["imap"], Value::Null);
 
+    says(&first, &["units", "set", "/Sales", "--storage-quota", "5G", "--message-quota", "none"]);
+    let shown = json(&first, &["units", "show", "/Sales"]);
+    assert_eq!((&shown["storage_quota"], &shown["message_quota"]), (&json!(5_u64 << 30), &json!("none")));
+    says(&first, &["units", "set", "/Sales", "--storage-quota", "inherit"]);
+    assert_eq!(json(&first, &["units", "show", "/Sales"])["storage_quota"], Value::Null);
+    let (code, said) = fails(&first, &["units", "set", "/Sales", "--storage-quota", "much"]);
+    assert!(code == Some(1) && said.contains("write bytes, as 500M or 5G, or none"), "{said}");
+
     let (code, said) = fails(&first, &["units", "remove", "/Sales", "--yes"]);
     assert!(code == Some(1) && said.contains("it is not empty"), "{said}");
     assert!(says(&first, &["units", "move", "/Sales/Field", "/Field"]).contains("/Field"));

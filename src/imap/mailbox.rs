@@ -8,6 +8,26 @@ use super::mutf7;
 /// What separates the levels of a name.
 pub const SEPARATOR: char = '/';
 
+/// How mailbox names are written on the wire of one connection, in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Modified UTF-7 (RFC 3501 section 5.1.3).
+    #[default]
+    Mutf7,
+    /// UTF-8 (RFC 9051 section 5.1, RFC 6855 section 3): from ENABLE of IMAP4rev2 or UTF8=ACCEPT on.
+    Utf8,
+}
+
+impl Names {
+    /// A name or a pattern as it came, as UTF-8. Fails on what the spelling does not allow.
+    pub(super) fn read(self, wire: &[u8]) -> Result<String, BadMailbox> {
+        match self {
+            Self::Mutf7 => mutf7::decode(wire).map_err(|_| BadMailbox::Encoding),
+            Self::Utf8 => str::from_utf8(wire).map(str::to_owned).map_err(|_| BadMailbox::Encoding),
+        }
+    }
+}
+
 /// A mailbox name as people read it: `INBOX`, `Archive/2026`, `Entwürfe`.
 ///
 /// Shape: UTF-8, 1 to 1000 bytes; 1 to 100 levels separated by `/` (fewer may be made: `maildir::Limits`), none of them empty, `.` or `..`; no control
@@ -19,8 +39,8 @@ pub struct MailboxName(String);
 /// Why a mailbox name is refused. The peer reads one text for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadMailbox {
-    /// Not modified UTF-7 (RFC 3501 section 5.1.3).
-    #[error("not modified UTF-7")]
+    /// Not modified UTF-7 (RFC 3501 section 5.1.3), or not UTF-8 where that is spoken.
+    #[error("not modified UTF-7, or not UTF-8")]
     Encoding,
     /// No characters at all, or a level without any: `a//b`, `/a`, `a/`.
     #[error("empty, or an empty level")]
@@ -28,7 +48,7 @@ pub enum BadMailbox {
     /// A level called `.` or `..`.
     #[error("a level that is . or ..")]
     Dots,
-    /// A control character.
+    /// A control character, or the separator of lines or paragraphs (RFC 6855 section 3).
     #[error("a control character")]
     Control,
     /// More than [`MailboxName::MAX_BYTES`] or [`MailboxName::MAX_DEPTH`].
@@ -47,13 +67,18 @@ impl MailboxName {
         Self("INBOX".to_owned())
     }
 
-    /// From the bytes on the wire: modified UTF-7, then the checks of [`MailboxName::parse`].
+    /// From modified UTF-7, then the checks of [`MailboxName::parse`].
     pub fn decode(wire: &[u8]) -> Result<Self, BadMailbox> {
+        Self::read(wire, Names::Mutf7)
+    }
+
+    /// From the bytes on the wire, then the checks of [`MailboxName::parse`].
+    pub fn read(wire: &[u8], names: Names) -> Result<Self, BadMailbox> {
         // A name cannot shrink by more than the shift's own bytes, so the bound holds before the work is done.
         if wire.len() > Self::MAX_BYTES * 4 {
             return Err(BadMailbox::TooLong);
         }
-        Self::parse(&mutf7::decode(wire).map_err(|_| BadMailbox::Encoding)?)
+        Self::parse(&names.read(wire)?)
     }
 
     /// From UTF-8: checks the shape and spells INBOX its one way; changes nothing else.
@@ -68,7 +93,7 @@ impl MailboxName {
             if level == "." || level == ".." {
                 return Err(BadMailbox::Dots);
             }
-            if level.chars().any(char::is_control) {
+            if level.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
                 return Err(BadMailbox::Control);
             }
         }
@@ -77,8 +102,8 @@ impl MailboxName {
 
     /// For CREATE, where `Archive/` says "I shall make mailboxes below" (RFC 3501 section 6.3.3): drops one `/` at
     /// the end.
-    pub fn decode_new(wire: &[u8]) -> Result<Self, BadMailbox> {
-        Self::decode(wire.strip_suffix(b"/").unwrap_or(wire))
+    pub fn read_new(wire: &[u8], names: Names) -> Result<Self, BadMailbox> {
+        Self::read(wire.strip_suffix(b"/").unwrap_or(wire), names)
     }
 
     /// The name.
@@ -255,8 +280,24 @@ mod tests {
 
     #[test]
     fn create_takes_a_separator_at_the_end_and_nothing_more() {
-        assert_eq!(MailboxName::decode_new(b"Archive/").map(|n| n.to_string()), Ok("Archive".to_owned()));
-        assert_eq!(MailboxName::decode_new(b"Archive//"), Err(BadMailbox::Empty));
+        let new = |wire: &[u8]| MailboxName::read_new(wire, Names::Mutf7).map(|n| n.to_string());
+        assert_eq!(new(b"Archive/"), Ok("Archive".to_owned()));
+        assert_eq!(new(b"Archive//"), Err(BadMailbox::Empty));
+    }
+
+    #[test]
+    fn a_connection_that_speaks_utf_8_reads_names_as_they_are() {
+        let read = |wire: &[u8]| MailboxName::read(wire, Names::Utf8).map(|n| n.to_string());
+        for name in ["Entwürfe", "R&D", "&AOk-", "台北/日本語", "a b"] {
+            assert_eq!(read(name.as_bytes()), Ok(name.to_owned()), "{name}");
+        }
+        assert_eq!(read("inBOX/é".as_bytes()), Ok("INBOX/é".to_owned()));
+        for wrong in [b"\xe9" as &[u8], b"a\xc3", b"\xed\xa0\x80", b"\xc0\xaf"] {
+            assert_eq!(read(wrong), Err(BadMailbox::Encoding), "{wrong:?}");
+        }
+        for wrong in ["a\u{80}", "a\u{2028}b", "\u{2029}", "\u{7f}"] {
+            assert_eq!(read(wrong.as_bytes()), Err(BadMailbox::Control), "{wrong:?}");
+        }
     }
 
     #[test]

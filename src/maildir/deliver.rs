@@ -18,7 +18,9 @@ use super::{
     folder::{Exclusive, Folder, lock, now_s},
     keywords,
     pool::Pool,
+    quota::Usage,
     record::Record,
+    tree,
 };
 use crate::model::UnixTime;
 
@@ -207,8 +209,17 @@ impl Appending {
     }
 }
 
-/// Makes messages visible, all or none. What several sessions deliver at the same time is committed together.
+/// Makes messages visible, all or none, where the owner's quota has room for them. What several sessions deliver at the
+/// same time is committed together.
 pub(super) async fn deliver(folder: &Arc<Folder>, messages: Vec<Ready>) -> Result<Delivered, MailError> {
+    let shared = folder.shared.upgrade().ok_or(MailError::FolderGone)?;
+    let more = Usage::of(messages.iter().map(|message| message.size));
+    let _room = tree::room(&shared, &folder.spot().owner, more).await?;
+    bring(folder, messages).await
+}
+
+/// The same for messages that are the owner's already: a MOVE takes up nothing.
+pub(super) async fn bring(folder: &Arc<Folder>, messages: Vec<Ready>) -> Result<Delivered, MailError> {
     let fault = MailError::Fault { doing: "delivering messages" };
     let (reply, answer) = oneshot::channel();
     lock(&folder.waiting).push(Waiting { messages, reply });

@@ -55,7 +55,7 @@ pub enum MailError {
         /// The most that is accepted, in bytes.
         most: u64,
     },
-    /// The owner's disk quota is used up (EDQUOT).
+    /// The owner's quota is used up: the one set here (RFC 9208), or the disk's (EDQUOT).
     #[error("quota is used up")]
     OverQuota,
     /// The disk is full (ENOSPC).
@@ -63,6 +63,24 @@ pub enum MailError {
     NoSpace {
         /// What was being done.
         doing: &'static str,
+    },
+    /// Another folder has the special use that CREATE asks for (RFC 6154 `USEATTR`).
+    #[error("another folder is used as {attribute}")]
+    UseTaken {
+        /// The attribute: `\Drafts`.
+        attribute: &'static str,
+    },
+    /// The annotation is larger than one may be (RFC 5464 `METADATA MAXSIZE`).
+    #[error("annotation is larger than {most} bytes")]
+    AnnotationTooBig {
+        /// The most that is accepted, in bytes.
+        most: u64,
+    },
+    /// No more annotations in this place (RFC 5464 `METADATA TOOMANY`).
+    #[error("more than {most} annotations")]
+    TooManyAnnotations {
+        /// The most that are kept.
+        most: u64,
     },
     /// Another POP3 session, or another process, holds the mailbox (RFC 2449 `IN-USE`).
     #[error("mailbox is in use")]

@@ -18,8 +18,9 @@ use super::{
     disk::Dir,
     error::MailError,
     index::Index,
+    quota::Usage,
     record::Stamps,
-    root::{Limits, Shared},
+    root::{Limits, Owner, Shared},
     state::State,
     watch::Events,
 };
@@ -35,7 +36,7 @@ const SETTLED: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Spot {
     /// The owner's directories: domain, local part, escaped.
-    pub owner: (Arc<str>, Arc<str>),
+    pub owner: Owner,
     /// `.A.B`, or nothing for INBOX.
     pub dir: Option<Arc<[u8]>>,
 }
@@ -67,6 +68,8 @@ struct Core {
     /// The highest `\Recent` mark claimed; kept here because it is not worth a commit of its own.
     recent: u32,
     uid_validity: u32,
+    /// What its messages take up, once the state was loaded.
+    usage: Usage,
     /// The directories as the state, loaded or put away, shows them.
     scanned: Option<Stamps>,
     loaded: Option<Loaded>,
@@ -94,7 +97,15 @@ impl Folder {
         Self {
             shared: Arc::downgrade(shared),
             limits: shared.limits,
-            core: Mutex::new(Core { spot, gone: false, recent: 0, uid_validity: 0, scanned: None, loaded: None }),
+            core: Mutex::new(Core {
+                spot,
+                gone: false,
+                recent: 0,
+                uid_validity: 0,
+                usage: Usage::default(),
+                scanned: None,
+                loaded: None,
+            }),
             writer: Arc::default(),
             version: watch::Sender::new(0),
             used: AtomicU64::new(0),
@@ -154,9 +165,21 @@ impl Folder {
         self.version.subscribe()
     }
 
-    /// Tells every view to look again.
+    /// Tells every view to look again, and whoever counts or listens.
     pub(super) fn announce(&self) {
         self.version.send_modify(|version| *version += 1);
+        let Some(shared) = self.shared.upgrade() else { return };
+        let (spot, usage) = {
+            let core = lock(&self.core);
+            (core.spot.clone(), core.usage)
+        };
+        shared.accounts.report(&spot, usage);
+        shared.hub.touch(&spot);
+    }
+
+    /// What its messages take up, as far as is known.
+    pub(super) fn usage(&self) -> Usage {
+        lock(&self.core).usage
     }
 
     pub(super) fn spot(&self) -> Spot {
@@ -183,6 +206,7 @@ impl Folder {
             let mut core = lock(&self.core);
             core.gone = true;
             core.loaded = None;
+            core.usage = Usage::default();
         }
         self.announce();
     }
@@ -242,6 +266,7 @@ impl Core {
         self.recent = self.recent.max(state.marks.recent);
         state.marks.recent = self.recent;
         self.uid_validity = state.uid_validity;
+        self.usage = Usage::of(state.messages.iter().map(|m| m.size));
         self.loaded = Some(Loaded { dir, index, state });
     }
 }

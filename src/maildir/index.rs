@@ -97,6 +97,11 @@ impl Index {
         Ok(Self { head, inode, length, compact: length, rewrite: false, least_modseq: 0 })
     }
 
+    /// This index in place of `old`: what was promised of mod-sequences holds.
+    pub(super) fn after(self, old: &Self) -> Self {
+        Self { least_modseq: old.least_modseq, ..self }
+    }
+
     /// Removes the folder's index: the next look at the folder makes one with another UIDVALIDITY. The caller syncs.
     pub(super) fn remove(dir: &Dir) -> Result<bool, MailError> {
         dir.unlink(NAME)

@@ -22,6 +22,13 @@ pub enum SpecialUse {
 }
 
 impl SpecialUse {
+    const ALL: [Self; 5] = [Self::Drafts, Self::Sent, Self::Trash, Self::Junk, Self::Archive];
+
+    /// Reads an attribute, `\Drafts` in any case; none for those no folder can have here.
+    pub fn from_attribute(attribute: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|special| special.attribute().eq_ignore_ascii_case(attribute))
+    }
+
     /// The attribute on the wire: `\Drafts`.
     pub fn attribute(self) -> &'static str {
         match self {
@@ -62,8 +69,8 @@ const OTHER_NAMES: [(&str, SpecialUse); 10] = [
 pub struct Folder {
     /// Its name in UTF-8, levels separated by `/`; `INBOX` in capitals.
     pub name: String,
-    /// What it is for, by its name.
-    pub special_use: Option<SpecialUse>,
+    /// What it is for: what CREATE said, else what its name says. No two folders have the same use.
+    pub special_uses: Vec<SpecialUse>,
     /// Whether folders lie below it.
     pub has_children: bool,
     /// Whether the user wants to see it: everything is subscribed until the user says otherwise.
@@ -119,10 +126,10 @@ pub(super) fn list(home: &Dir) -> Result<Vec<Folder>, MailError> {
         }
     }
     let all: BTreeSet<&str> = dirs.keys().map(String::as_str).chain(above.iter().copied()).collect();
-    let uses = special_uses(&dirs);
+    let uses = special_uses(home, &dirs)?;
     let show = |name: &str| Folder {
         name: name.to_owned(),
-        special_use: uses.get(name).copied(),
+        special_uses: uses.iter().filter(|(_, user)| *user == name).map(|(special, _)| *special).collect(),
         has_children: above.contains(name),
         subscribed: subscriptions.wants(name) && (name == "INBOX" || dirs.contains_key(name)),
         selectable: name == "INBOX" || dirs.contains_key(name),
@@ -130,13 +137,62 @@ pub(super) fn list(home: &Dir) -> Result<Vec<Folder>, MailError> {
     Ok(std::iter::once("INBOX").chain(all.into_iter().filter(|name| *name != "INBOX")).map(show).collect())
 }
 
-fn special_uses(dirs: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, SpecialUse> {
-    let mut uses: BTreeMap<String, SpecialUse> = BTreeMap::new();
-    for (known, special) in FIRST_FOLDERS.into_iter().chain(OTHER_NAMES) {
-        let found = dirs.keys().find(|name| name.eq_ignore_ascii_case(known));
-        if let Some(name) = found.filter(|_| !uses.values().any(|u| *u == special)) {
-            uses.insert(name.clone(), special);
+/// A folder's file that says what CREATE made it for: an attribute a line.
+const USE_FILE: &str = "portcullis-use";
+/// Largest such file that is read, in bytes.
+const MAX_USE_FILE: u64 = 1024;
+
+/// Which folder has which use: the one that was made for it, else the first whose name says so.
+pub(super) fn special_uses(
+    home: &Dir,
+    dirs: &BTreeMap<String, Vec<u8>>,
+) -> Result<BTreeMap<SpecialUse, String>, MailError> {
+    let mut uses: BTreeMap<SpecialUse, String> = BTreeMap::new();
+    for (name, dir) in dirs {
+        for special in made_for(&home.sub(dir)?)? {
+            uses.entry(special).or_insert_with(|| name.clone());
         }
     }
-    uses
+    for (known, special) in FIRST_FOLDERS.into_iter().chain(OTHER_NAMES) {
+        if !uses.contains_key(&special)
+            && let Some(name) = dirs.keys().find(|name| name.eq_ignore_ascii_case(known))
+        {
+            uses.insert(special, name.clone());
+        }
+    }
+    Ok(uses)
+}
+
+/// Keeps what a folder is made for, in its directory that nobody else knows yet.
+pub(super) fn note_uses(dir: &Dir, uses: &[SpecialUse]) -> Result<(), MailError> {
+    if uses.is_empty() {
+        return Ok(());
+    }
+    let file = dir.create(USE_FILE.as_bytes())?;
+    dir.write(&file, lines(uses).as_bytes())?;
+    dir.sync_file(&file)
+}
+
+/// Changes what a folder is made for, durably.
+pub(super) fn change_uses(dir: &Dir, uses: &[SpecialUse]) -> Result<(), MailError> {
+    if !uses.is_empty() {
+        return dir.put(USE_FILE, lines(uses).as_bytes());
+    }
+    if dir.unlink(USE_FILE.as_bytes())? { dir.sync() } else { Ok(()) }
+}
+
+fn lines(uses: &[SpecialUse]) -> String {
+    uses.iter().map(|special| format!("{}\n", special.attribute())).collect()
+}
+
+fn made_for(dir: &Dir) -> Result<Vec<SpecialUse>, MailError> {
+    let file = match dir.open(USE_FILE.as_bytes(), false) {
+        Ok((file, _)) => file,
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    // What cannot be read says nothing: the name does.
+    let _ = std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_USE_FILE), &mut text);
+    Ok(text.lines().filter_map(SpecialUse::from_attribute).collect())
 }

@@ -9,7 +9,11 @@
 //!   portcullis-uidvalidity                the last UIDVALIDITY given out
 //!   portcullis-subscriptions              what the user wants to see
 //!   portcullis-pop-lock                   held by a POP3 session
+//!   portcullis-annotations                what programs attached to a folder: `annotations`
+//!   portcullis-server-annotations         the same for the mail as a whole
+//!   portcullis-renaming                   a RENAME of several folders that is under way: `renaming`
 //!   .Sent/ .A.B/                          folders `Sent` and `A/B`, each with cur, new, tmp and its index
+//!     portcullis-use                      what the folder was made for, where CREATE said so
 //! ```
 //!
 //! [`Mail`] is the store, [`Maildir`] one owner's folders, [`View`] what one session sees of a folder. File work runs on
@@ -20,6 +24,7 @@
 //! in file names (keywords in the index); a change is a rename, a sync of `cur` and a record. The index can be lost: it
 //! is made anew from the files, with a new UIDVALIDITY.
 
+mod annotations;
 mod cache;
 mod change;
 mod check;
@@ -30,6 +35,7 @@ mod filename;
 mod flags;
 mod folder;
 mod gone;
+mod hub;
 mod import;
 mod index;
 mod keywords;
@@ -37,7 +43,9 @@ mod listing;
 mod lock;
 mod path;
 mod pool;
+mod quota;
 mod record;
+mod renaming;
 mod repair;
 mod replace;
 mod root;
@@ -50,13 +58,16 @@ mod view;
 mod watch;
 mod wire;
 
+pub use annotations::Change as AnnotationChange;
 pub use check::{Checked, Finding, Weight};
 pub use deliver::{Appending, Delivered, Sealed};
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
+pub use hub::{Heard, Listener, News};
 pub use import::{Importer, Incoming, Into, Staged, Staging, Taken};
 pub use import::{dovecot, mbox};
 pub use listing::{Folder, SpecialUse};
+pub use quota::Usage;
 pub use repair::Rebuilt;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,14 +18,17 @@ use super::{
     error::{MailError, io},
     filename,
     folder::{Folder, Spot, lock, now_s},
+    hub::Hub,
     listing, path,
     pool::Pool,
+    quota::Accounts,
+    renaming,
     seam::Seamed,
     tree::{self, Maildir},
     watch::{self, Watcher},
 };
 use crate::model::UserId;
-use crate::policy::Permit;
+use crate::policy::{Permit, Quota};
 
 /// How often folders without a watch are looked at, and old watches dropped.
 const TICK: Duration = Duration::from_secs(1);
@@ -85,6 +91,9 @@ impl Limits {
     }
 }
 
+/// The two directories of an owner: domain and local part, escaped.
+pub(super) type Owner = (Arc<str>, Arc<str>);
+
 /// The embedded mail store. One for the process; sessions share what it knows of folders.
 pub struct Mail {
     shared: Arc<Shared>,
@@ -108,7 +117,13 @@ pub(super) struct Shared {
     /// Held while an owner's directory is made: nobody finds one that is not durable yet.
     making: Mutex<()>,
     /// Mailboxes that were there a moment ago, so that a sign-in alone does not touch the disk.
-    homes: Cache<(Arc<str>, Arc<str>), ()>,
+    homes: Cache<Owner, ()>,
+    /// Who wants to hear of what happens.
+    pub hub: Hub,
+    /// What owners may take up and do.
+    pub accounts: Accounts,
+    /// Tells sessions apart, so that nobody hears of their own deeds.
+    origins: AtomicU64,
 }
 
 /// Mailboxes remembered as being there, and for how long.
@@ -148,6 +163,9 @@ impl Mail {
             subscriptions: Mutex::default(),
             making: Mutex::default(),
             homes: Cache::builder().max_capacity(HOMES).time_to_live(HOMES_FOR).build(),
+            hub: Hub::default(),
+            accounts: Accounts::new(),
+            origins: AtomicU64::new(0),
         });
         let tasks = vec![
             tokio::spawn(watch::run(Arc::downgrade(&shared))).abort_handle(),
@@ -164,6 +182,12 @@ impl Mail {
         self.open_for(permit.owner()).await
     }
 
+    /// Sets what an owner's mail may take up, for every session from now on.
+    pub fn limit(&self, owner: &UserId, quota: Quota) {
+        let (domain, local) = path::owner(owner);
+        self.shared.accounts.of(&(domain.into(), local.into())).limit(quota);
+    }
+
     /// Makes a user's mailbox, with the folders mail programs look for, unless it is there; where it lies. Shows no mail:
     /// for set-up, and for whoever delivers.
     ///
@@ -177,7 +201,8 @@ impl Mail {
     /// The owner's mailbox, whether there is one or not.
     pub(super) fn maildir(&self, owner: &UserId) -> Maildir {
         let (domain, local) = path::owner(owner);
-        Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()))
+        let origin = self.shared.origins.fetch_add(1, Ordering::Relaxed);
+        Maildir::new(Arc::clone(&self.shared), (domain.into(), local.into()), origin)
     }
 
     pub(super) async fn open_for(&self, owner: &UserId) -> Result<Maildir, MailError> {
@@ -200,12 +225,12 @@ impl Drop for Mail {
 
 impl Shared {
     /// The owner's directory, which is INBOX.
-    pub(super) fn home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<Dir, MailError> {
+    pub(super) fn home(&self, owner: &Owner) -> Result<Dir, MailError> {
         self.root.sub(owner.0.as_bytes())?.sub(owner.1.as_bytes())
     }
 
     /// Makes the owner's directory, with the folders mail programs look for, unless it is there. It appears whole.
-    fn make_home(&self, owner: &(Arc<str>, Arc<str>)) -> Result<(), MailError> {
+    fn make_home(&self, owner: &Owner) -> Result<(), MailError> {
         let turn = lock(&self.making);
         if self.root.stat(owner.0.as_bytes())?.is_none() {
             self.root.make(owner.0.as_bytes())?;
@@ -213,7 +238,9 @@ impl Shared {
         let domain = self.root.sub(owner.0.as_bytes())?;
         if domain.stat(owner.1.as_bytes())?.is_some() {
             drop(turn);
-            return self.clean_home(&domain.sub(owner.1.as_bytes())?);
+            let home = domain.sub(owner.1.as_bytes())?;
+            renaming::undo_unfinished(&home)?;
+            return self.clean_home(&home);
         }
         // The domain's directory may have been made by a call that failed to make it durable.
         self.root.sync()?;
@@ -252,7 +279,7 @@ impl Shared {
     }
 
     /// A UIDVALIDITY that no folder of the owner has ever had: the time, or one more than the last.
-    pub(super) fn next_uid_validity(&self, owner: &(Arc<str>, Arc<str>)) -> Result<u32, MailError> {
+    pub(super) fn next_uid_validity(&self, owner: &Owner) -> Result<u32, MailError> {
         let _turn = lock(&self.validity);
         let home = self.home(owner)?;
         let last = last_uid_validity(&home)?;
@@ -378,5 +405,7 @@ async fn housekeeping(shared: Weak<Shared>) {
             }
         }
         shared.watcher.iter().for_each(Watcher::prune);
+        shared.hub.prune();
+        shared.accounts.prune();
     }
 }

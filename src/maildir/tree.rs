@@ -10,15 +10,22 @@ use super::{
     error::MailError,
     filename,
     flags::Flags,
-    folder::{Folder as Open, Spot},
-    listing::{Folder, directories, find, list},
+    folder::{Exclusive, Folder as Open, Spot},
+    hub::News,
+    listing::{self, Folder, SpecialUse, directories, find, list},
     lock::PopLock,
     path,
     pool::Pool,
-    root::{self, Limits, Shared},
+    quota::Usage,
+    renaming::{Renaming, rename_all},
+    root::{self, Limits, Owner, Shared},
     subscriptions::Subscriptions,
-    view::{Mode, View, copy_uids},
+    view::{Copying, Mode, View, copy_uids},
 };
+
+mod extras;
+
+pub(super) use extras::room;
 
 /// What STATUS tells (RFC 3501 section 6.3.10, RFC 8438, RFC 7162).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub struct Status {
     pub deleted: u32,
     /// SIZE: the sum of all sizes in wire form, in bytes.
     pub size: u64,
+    /// DELETED-STORAGE: the same of those with `\Deleted`.
+    pub deleted_size: u64,
     /// HIGHESTMODSEQ
     pub highest_modseq: u64,
 }
@@ -45,12 +54,18 @@ pub struct Status {
 #[derive(Clone)]
 pub struct Maildir {
     shared: Arc<Shared>,
-    pub(super) owner: (Arc<str>, Arc<str>),
+    pub(super) owner: Owner,
+    /// Whose doing news are: those of one session do not come back to it.
+    origin: u64,
 }
 
 impl Maildir {
-    pub(super) fn new(shared: Arc<Shared>, owner: (Arc<str>, Arc<str>)) -> Self {
-        Self { shared, owner }
+    pub(super) fn new(shared: Arc<Shared>, owner: Owner, origin: u64) -> Self {
+        Self { shared, owner, origin }
+    }
+
+    fn tell(&self, news: &News) {
+        self.shared.hub.tell(&self.owner, self.origin, news);
     }
 
     /// Runs `work` on the owner's directory, off the async threads.
@@ -92,7 +107,9 @@ impl Maildir {
         let name = path::checked(name)?;
         self.run("changing subscriptions", move |this, home| {
             let _turn = super::folder::lock(&this.shared.subscriptions);
-            Subscriptions::load(home)?.set(name, wanted)?.save(home)
+            Subscriptions::load(home)?.set(name.clone(), wanted)?.save(home)?;
+            this.tell(&News::Subscribed(name));
+            Ok(())
         })
         .await
     }
@@ -102,8 +119,17 @@ impl Maildir {
     /// # Errors
     /// `AlreadyExists`, `InvalidName`, or what the disk says.
     pub async fn create(&self, name: &str) -> Result<(), MailError> {
+        self.create_for(name, &[]).await
+    }
+
+    /// CREATE with special uses (RFC 6154 section 3), which are kept as long as the folder is.
+    ///
+    /// # Errors
+    /// As [`Maildir::create`]; `UseTaken` where another folder has one of the uses.
+    pub async fn create_for(&self, name: &str, uses: &[SpecialUse]) -> Result<(), MailError> {
         let name = path::checked(name.strip_suffix('/').unwrap_or(name))?;
         self.shared.limits.allow_name(&name)?;
+        let uses = uses.to_vec();
         let exists = MailError::AlreadyExists { name: name.clone() };
         let Some(dir) = path::folder(&name)? else { return Err(exists) };
         // Nobody puts anything into the folder before it is durable.
@@ -111,6 +137,14 @@ impl Maildir {
         let turn = folder.turn().await;
         self.run("making a folder", move |this, home| {
             let _turn = turn;
+            // Of two sessions that ask for the same use one is first.
+            let _first = (!uses.is_empty()).then(|| super::folder::lock(&this.shared.subscriptions));
+            if !uses.is_empty() {
+                let taken = listing::special_uses(home, &directories(home)?)?;
+                if let Some(special) = uses.iter().find(|special| taken.contains_key(special)) {
+                    return Err(MailError::UseTaken { attribute: special.attribute() });
+                }
+            }
             if find(home, &name)?.is_some() {
                 return Err(exists);
             }
@@ -121,10 +155,14 @@ impl Maildir {
                 .and_then(|_| home.sub(building))
                 .and_then(|folder| make_inside(&folder).map(|()| folder))
                 .and_then(|folder| folder.create(b"maildirfolder").map(|_| folder))
+                .and_then(|folder| listing::note_uses(&folder, &uses).map(|()| folder))
                 .and_then(|folder| folder.sync());
             let placed = built.and_then(|()| home.rename(building, home, &dir));
             let taken = placed.as_ref().is_err_and(is_taken);
-            let Err(error) = placed.and_then(|()| home.sync()) else { return Ok(()) };
+            let Err(error) = placed.and_then(|()| home.sync()) else {
+                this.tell(&News::Created(name));
+                return Ok(());
+            };
             if taken {
                 root::remove_tree(home, building);
                 return Err(exists);
@@ -168,7 +206,9 @@ impl Maildir {
                 drop(home.rename(doomed, home, &dir).and_then(|()| home.sync()));
                 return Err(if error.is_missing() { gone } else { error });
             }
+            this.shared.accounts.of(&this.owner).forget(&folder.spot().dir);
             this.shared.forget(&folder);
+            this.tell(&News::Deleted(name));
             root::remove_tree(home, doomed);
             Ok(())
         })
@@ -176,8 +216,7 @@ impl Maildir {
     }
 
     /// RENAME, durably, with all folders below (RFC 3501 section 6.3.5). INBOX keeps its name and folders, and gives
-    /// its messages to a new folder. Open views stay with the folder. A crash midway may leave some of the folders
-    /// below under the old name.
+    /// its messages to a new folder. Open views stay with the folder. All of the folders are renamed or none.
     ///
     /// # Errors
     /// `NoSuchFolder`, `AlreadyExists`, `InvalidName`, or what the disk says.
@@ -193,6 +232,7 @@ impl Maildir {
         if to.strip_prefix(&from).is_some_and(|rest| rest.starts_with('/')) {
             return Err(MailError::invalid(&to, "lies below the folder to be renamed"));
         }
+        let news = News::Renamed { from: from.clone(), to: to.clone() };
         let moves =
             self.run("renaming a folder", move |this, home| moves(home, &from, &to, &this.shared.limits)).await?;
         let mut turns = Vec::new();
@@ -202,19 +242,15 @@ impl Maildir {
             turns.push((folder, turn));
         }
         self.run("renaming a folder", move |this, home| {
-            let renamed =
-                moves.iter().try_for_each(|(old, new)| home.rename(old, home, new)).and_then(|()| home.sync());
-            if let Err(error) = renamed {
-                // The last one tried may have failed after it was done.
-                for (old, new) in moves.iter().rev() {
-                    drop(home.rename(new, home, old));
+            rename_all(home, &moves, |at, dir| {
+                if let Some((folder, _turn)) = turns.get(at) {
+                    let account = this.shared.accounts.of(&this.owner);
+                    account.forget(&folder.spot().dir);
+                    this.shared.rehome(folder, this.spot(Some(dir)));
+                    account.report(&folder.spot().dir, folder.usage());
                 }
-                drop(home.sync());
-                return Err(error);
-            }
-            for ((_, new), (folder, _turn)) in moves.iter().zip(&turns) {
-                this.shared.rehome(folder, this.spot(Some(new)));
-            }
+            })?;
+            this.tell(&news);
             Ok(())
         })
         .await
@@ -228,7 +264,15 @@ impl Maildir {
             ex.refresh()?;
             ex.read(|s| s.messages.iter().map(|m| m.uid).collect::<Vec<u32>>())
         });
-        let copied = copy_uids(&inbox, uids.await?, &target).await?;
+        let copied = match copy_uids(&inbox, uids.await?, &target, Copying::Moving).await {
+            Ok(copied) => copied,
+            Err(error) => {
+                // Nothing was copied; the folder for it is in nobody's way any more.
+                self.delete(to).await?;
+                return Err(error);
+            }
+        };
+        self.copy_annotations(&inbox, &target).await?;
         let uids: Vec<u32> = copied.uids.iter().map(|(here, _)| *here).collect();
         inbox.exclusively("renaming INBOX", move |ex| super::change::expunge(ex, &uids)).await
     }
@@ -239,27 +283,7 @@ impl Maildir {
     /// `NoSuchFolder`, or what the disk says.
     pub async fn status(&self, name: &str) -> Result<Status, MailError> {
         let folder = self.open(name).await?;
-        folder
-            .exclusively("counting messages", |ex| {
-                ex.refresh()?;
-                ex.read(|s| {
-                    let mut status = Status {
-                        messages: u32::try_from(s.messages.len()).unwrap_or(u32::MAX),
-                        uid_next: s.marks.uid_next,
-                        uid_validity: s.uid_validity,
-                        highest_modseq: s.marks.modseq,
-                        ..Status::default()
-                    };
-                    for message in &s.messages {
-                        status.recent += u32::from(message.uid >= s.marks.recent);
-                        status.unseen += u32::from(!message.flags.contains(Flags::SEEN));
-                        status.deleted += u32::from(message.flags.contains(Flags::DELETED));
-                        status.size += message.size;
-                    }
-                    status
-                })
-            })
-            .await
+        folder.exclusively("counting messages", status_of).await
     }
 
     /// SELECT and EXAMINE: what the session sees of the folder from here on.
@@ -291,6 +315,8 @@ impl Maildir {
     /// `TryCreate`, or what the disk says.
     pub async fn append(&self, name: &str) -> Result<Appending, MailError> {
         let folder = self.target(name).await?;
+        // A mailbox that is full already says so before the message is sent.
+        drop(room(&self.shared, &self.owner, Usage { bytes: 0, messages: 1 }).await?);
         Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes).await
     }
 
@@ -327,6 +353,29 @@ impl Maildir {
     }
 }
 
+/// Counts the messages of a folder.
+fn status_of(ex: &Exclusive) -> Result<Status, MailError> {
+    ex.refresh()?;
+    ex.read(|s| {
+        let mut status = Status {
+            messages: u32::try_from(s.messages.len()).unwrap_or(u32::MAX),
+            uid_next: s.marks.uid_next,
+            uid_validity: s.uid_validity,
+            highest_modseq: s.marks.modseq,
+            ..Status::default()
+        };
+        for message in &s.messages {
+            let deleted = message.flags.contains(Flags::DELETED);
+            status.recent += u32::from(message.uid >= s.marks.recent);
+            status.unseen += u32::from(!message.flags.contains(Flags::SEEN));
+            status.deleted += u32::from(deleted);
+            status.size += message.size;
+            status.deleted_size += if deleted { message.size } else { 0 };
+        }
+        status
+    })
+}
+
 /// Makes what each folder has, in a directory nobody else knows yet.
 pub(super) fn make_inside(dir: &Dir) -> Result<(), MailError> {
     for name in ["cur", "new", "tmp"] {
@@ -338,9 +387,6 @@ pub(super) fn make_inside(dir: &Dir) -> Result<(), MailError> {
 fn is_taken(error: &MailError) -> bool {
     matches!(error, MailError::Io { source: Errno::EXIST | Errno::NOTEMPTY, .. })
 }
-
-/// A directory, and what it is to be called.
-type Renaming = (Vec<u8>, Vec<u8>);
 
 /// Which directories a RENAME renames, to what.
 fn moves(home: &Dir, from: &str, to: &str, limits: &Limits) -> Result<Vec<Renaming>, MailError> {

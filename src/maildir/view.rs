@@ -16,7 +16,7 @@ use super::{
     flags::Flags,
     folder::{Exclusive, Folder, lock},
     lock::PopLock,
-    scan,
+    path, scan,
     state::{Message, State},
     tree::Maildir,
     wire::MessageReader,
@@ -28,8 +28,8 @@ mod inside;
 mod ranges;
 mod survey;
 
-pub(super) use edit::copy_uids;
 pub use edit::{CopyUid, Stored};
+pub(super) use edit::{Copying, copy_uids};
 pub use inside::Insight;
 pub use survey::{Files, Glance};
 
@@ -105,6 +105,8 @@ pub struct View {
     own: Vec<(u32, u64)>,
     /// UIDs that are `\Recent` here: ranges in ascending order, the end not included.
     recent: Vec<(u32, u32)>,
+    /// The session knows no `\Recent`.
+    recent_hidden: bool,
     /// Removals that could not be told yet.
     held_back: bool,
     changes: watch::Receiver<u64>,
@@ -134,6 +136,7 @@ impl View {
             removed: Vec::new(),
             own: Vec::new(),
             recent: Vec::new(),
+            recent_hidden: false,
             held_back: false,
             changes,
             told: 0,
@@ -170,6 +173,14 @@ impl View {
     /// Whether it sees none.
     pub fn is_empty(&self) -> bool {
         self.uids.is_empty()
+    }
+
+    /// What the folder is called by now; none if it is gone.
+    pub fn name(&self) -> Option<String> {
+        if self.folder.is_gone() {
+            return None;
+        }
+        self.folder.spot().dir.map_or(Some("INBOX".to_owned()), |dir| path::name(&dir))
     }
 
     /// How the folder was opened.
@@ -296,6 +307,12 @@ impl View {
         }
     }
 
+    /// From now on no message is `\Recent` here, as IMAP4rev2 has it (RFC 9051 appendix E.12).
+    pub fn hide_recent(&mut self) {
+        self.recent_hidden = true;
+        self.recent = Vec::new();
+    }
+
     fn is_recent(&self, uid: u32) -> bool {
         let at = self.recent.partition_point(|(_, end)| *end <= uid);
         self.recent.get(at).is_some_and(|(first, _)| *first <= uid)
@@ -387,6 +404,7 @@ impl View {
         self.uids.extend(state.messages.iter().skip(first_new).map(|m| m.uid));
         if let Some(first) = claimed
             && first < state.marks.uid_next
+            && !self.recent_hidden
         {
             self.add_recent(first, state.marks.uid_next);
         }
@@ -464,12 +482,7 @@ async fn leave(folder: Arc<Folder>) {
 }
 
 fn begin(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
-    let shared = ex.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-    if let Some(watcher) = &shared.watcher
-        && let Err(error) = watcher.watch(ex.folder, &ex.dir)
-    {
-        tracing::warn!(%error, "a folder is polled, not watched");
-    }
+    ex.watch();
     deliver::clean(&ex.dir.sub(b"tmp")?)?;
     let waiting = ex.read(|s| s.messages.iter().any(|m| m.place == Place::New))?;
     let news = !lock(&ex.folder.events).is_empty();
@@ -486,7 +499,7 @@ impl View {
 
     /// The next commit writes the index anew.
     pub(super) async fn compact(&self) {
-        let done = self.folder.exclusively("testing", |ex| ex.rewrite());
+        let done = self.folder.exclusively("testing", |ex| ex.compact());
         assert_eq!(done.await, Ok(()));
     }
 

@@ -200,6 +200,7 @@ impl Directory {
     pub fn put_unit(&mut self, path: &UnitPath, unit: Option<&Unit>) {
         let rules = unit.map(|unit| Rules::new(&unit.settings, &mut self.apps)).unwrap_or_default();
         let old = self.tree.put(path, unit.is_some(), rules.clone());
+        self.tree.put_quota(path, unit.map(|unit| unit.quota).unwrap_or_default());
         self.ends.swap(&old, &rules);
     }
 

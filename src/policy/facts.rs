@@ -1,7 +1,7 @@
 //! The rows policy is made of, as values: what a unit, group, user, mailbox, app or grant says. Made by
 //! `policy::file` and `store`, put into a [`super::Directory`] by [`Edit`].
 
-use super::{Cutoff, CutoffKey};
+use super::{Cutoff, CutoffKey, QuotaSettings};
 use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 
 /// What a setting allows.
@@ -77,6 +77,8 @@ impl Settings {
 pub struct Unit {
     /// Its own settings; absent ones are inherited.
     pub settings: Settings,
+    /// What each mailbox may take up; what it does not say is inherited.
+    pub quota: QuotaSettings,
 }
 
 /// A group; who belongs to it stands with the users.

@@ -15,6 +15,7 @@ mod groups;
 pub mod import;
 mod permit;
 mod preview;
+mod quota;
 mod refusal;
 mod rule;
 mod tree;
@@ -31,6 +32,7 @@ pub use facts::{
 };
 pub use permit::{Permit, decide, decide_again};
 pub use preview::{AppCount, Fall, LiveSeat, Pair, Preview, Side, Trial};
+pub use quota::{Ceiling, Quota, QuotaSettings};
 pub use refusal::Refusal;
 
 #[cfg(test)]

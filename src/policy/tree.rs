@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::rule::{Per, Rule, Rules};
+use super::{
+    Ceiling, Quota, QuotaSettings,
+    rule::{Per, Rule, Rules},
+};
 use crate::model::{Service, UnitPath, UnixTime};
 
 /// "No unit": the end of a walk upwards.
@@ -25,6 +28,8 @@ pub(super) struct Node {
     rules: Rules,
     /// Number of the nearest unit, itself or above, with a rule of its own, run out or not.
     nearest: Per<u32>,
+    /// What it says of quotas, where it says something: few do.
+    quota: Option<Box<QuotaSettings>>,
 }
 
 impl Default for Tree {
@@ -36,6 +41,7 @@ impl Default for Tree {
             children: Vec::new(),
             rules: Rules::default(),
             nearest: Per { imap: NONE, pop: NONE },
+            quota: None,
         };
         Self { nodes: vec![root], numbers: HashMap::from([(UnitPath::root(), ROOT)]) }
     }
@@ -100,6 +106,7 @@ impl Tree {
             children: Vec::new(),
             rules: Rules::default(),
             nearest,
+            quota: None,
         });
         if let Some(above) = self.nodes.get_mut(parent as usize) {
             above.children.push(number);
@@ -117,6 +124,28 @@ impl Tree {
             self.renew(number, service);
         }
         old
+    }
+
+    /// Puts what a unit says of quotas.
+    pub(super) fn put_quota(&mut self, path: &UnitPath, quota: QuotaSettings) {
+        let number = self.intern(path);
+        if let Some(node) = self.nodes.get_mut(number as usize) {
+            node.quota = (!quota.is_empty()).then(|| Box::new(quota));
+        }
+    }
+
+    /// The quota in force for a unit. A walk upwards, not deeper than `UnitPath::MAX_DEPTH`.
+    pub(super) fn quota(&self, unit: u32) -> Quota {
+        let (mut storage, mut messages) = (None, None);
+        let mut next = self.node(unit);
+        while let Some(node) = next {
+            if let Some(quota) = &node.quota {
+                storage = storage.or(quota.storage);
+                messages = messages.or(quota.messages);
+            }
+            next = self.node(node.parent);
+        }
+        Quota { bytes: storage.and_then(Ceiling::most), messages: messages.and_then(Ceiling::most) }
     }
 
     /// Finds `nearest` again for a unit and for exactly those below that inherit from or through it.

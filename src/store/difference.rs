@@ -95,7 +95,10 @@ impl Words for MailboxRow {
 
 impl Words for Unit {
     fn words(&self) -> String {
-        SettingsWords(&self.settings).to_string()
+        if self.quota.is_empty() {
+            return SettingsWords(&self.settings).to_string();
+        }
+        format!("{}, {}", SettingsWords(&self.settings), self.quota)
     }
 }
 

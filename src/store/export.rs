@@ -36,7 +36,10 @@ impl Store {
 
 async fn document(c: &mut AnyConnection) -> Result<Document, Failed> {
     let mut document = Document::default();
-    for row in sqlx::query("SELECT path, imap, imap_until, pop, pop_until FROM units").fetch_all(&mut *c).await? {
+    for row in sqlx::query("SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units")
+        .fetch_all(&mut *c)
+        .await?
+    {
         if let Edit::Unit(path, Some(unit)) = rows::unit(&row)? {
             document.units.insert(path, unit);
         }

@@ -8,8 +8,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use super::{Location, StoreError, cutoffs, feed::Touched};
 use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
-    Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, Rights, Setting, Settings, Trust,
-    Unit, User,
+    Access, App, Ceiling, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, QuotaSettings, Rights,
+    Setting, Settings, Trust, Unit, User,
 };
 
 /// Rows read at a time when all are read.
@@ -51,7 +51,12 @@ type Result<T> = std::result::Result<T, Failed>;
 pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
     let mut directory = Directory::new();
     let c = connection;
-    for row in all(c, "SELECT path, imap, imap_until, pop, pop_until FROM units ORDER BY path").await? {
+    for row in all(
+        c,
+        "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units ORDER BY path",
+    )
+    .await?
+    {
         directory.apply(unit(&row)?);
     }
     for row in all(c, "SELECT name, imap, imap_until, pop, pop_until, priority FROM user_groups").await? {
@@ -130,7 +135,8 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
     touched.mailboxes.iter().for_each(|id| put(3, Edit::Mailbox(id.clone(), None)));
     touched.users.iter().for_each(|id| put(4, Edit::User(id.clone(), None)));
 
-    let sql = "SELECT path, imap, imap_until, pop, pop_until FROM units WHERE path IN ";
+    let sql =
+        "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE path IN ";
     for row in some(c, sql, touched.units.iter().map(UnitPath::as_str)).await? {
         put(0, unit(&row)?);
     }
@@ -242,7 +248,16 @@ pub(super) fn setting_columns(setting: Option<&Setting>) -> (Option<String>, Opt
 }
 
 pub(super) fn unit(row: &AnyRow) -> Result<Edit> {
-    Ok(Edit::Unit(UnitPath::parse(row.try_get(0)?)?, Some(Unit { settings: settings(row)? })))
+    Ok(Edit::Unit(UnitPath::parse(row.try_get(0)?)?, Some(unit_value(row)?)))
+}
+
+/// Columns 1 to 6 of a unit's row: its settings, `storage_quota, message_quota`.
+pub(super) fn unit_value(row: &AnyRow) -> Result<Unit> {
+    let ceiling = |column: usize| -> Result<Option<Ceiling>> {
+        Ok(row.try_get::<Option<i64>, _>(column)?.map(Ceiling::from_number))
+    };
+    let quota = QuotaSettings { storage: ceiling(5)?, messages: ceiling(6)? };
+    Ok(Unit { settings: settings(row)?, quota })
 }
 
 pub(super) fn group(row: &AnyRow) -> Result<Edit> {

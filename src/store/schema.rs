@@ -176,6 +176,12 @@ CREATE TABLE web_sessions (
 CREATE INDEX web_sessions_by_address ON web_sessions (address, made_at);
 ";
 
+/// What mailboxes of a unit may take up, in bytes and messages: NULL inherits, -1 is no limit.
+const QUOTAS: &str = "
+ALTER TABLE units ADD COLUMN storage_quota BIGINT;
+ALTER TABLE units ADD COLUMN message_quota BIGINT;
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -189,6 +195,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (61, "notices", OUTBOX),
         (62, "versions of Thunderbird add-ons", ADD_ONS),
         (63, "sessions of the console", WEB_SESSIONS),
+        (70, "quotas of units", QUOTAS),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

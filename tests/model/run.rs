@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     Dice,
-    mailbox::{Flags, Mailbox, numbers, stored},
+    mailbox::{Flags, Mailbox, flags, numbers, stored},
     picture::{Picture, Rules, Told, code},
     support::{ANN, Gate, mail, wire::Imap},
 };
@@ -206,7 +206,9 @@ impl<'a> Run<'a> {
         match self.dice.roll(20) {
             0 | 1 => self.append(at),
             2 => self.deliver(at),
-            3..=6 => self.store(at),
+            3..=5 => self.store(at),
+            6 if self.kind(at) != Kind::Plain => self.store_if(at),
+            6 => self.store(at),
             7 => self.copy(at),
             8 => self.move_away(at),
             9 | 10 => self.expunge(at),
@@ -330,14 +332,58 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A conditional STORE that all messages pass, or none: since they came, all were changed at mod-sequence 2 or later.
+    fn store_if(&mut self, at: usize) {
+        let uid = self.dice.chance(1, 2);
+        let (set, chosen) = self.set(at, uid);
+        let (chosen, read_only) = (chosen.unwrap_or_default(), self.read_only(at));
+        if chosen.is_empty() || read_only {
+            return;
+        }
+        let passes = self.dice.chance(1, 2);
+        let since = if passes { i64::MAX } else { 1 };
+        let command = format!(
+            "{}STORE {set} (UNCHANGEDSINCE {since}) +FLAGS.SILENT (\\Answered)",
+            if uid { "UID " } else { "" }
+        );
+        let there: Vec<u32> = chosen.iter().copied().filter(|uid| self.is_there(uid)).collect();
+        let known = self.picture(at).uids();
+        let given = flags("\\Answered");
+        for uid in there.iter().filter(|_| passes) {
+            let flags = stored(&self.mailbox.messages()[uid], "+FLAGS", &given);
+            self.mailbox.set(*uid, flags);
+        }
+        let own = |picture: &mut Picture| {
+            for known in picture.known.iter_mut().filter(|known| passes && chosen.contains(&known.uid)) {
+                known.flags = known.flags.as_ref().map(|flags| stored(flags, "+FLAGS", &given));
+            }
+        };
+        let rules = Rules { expunge: uid, ..LOUD };
+        let missing = there.len() < chosen.len();
+        let expected = if missing { "NO [" } else { "OK" };
+        let (told, status) = self.ask_knowing(at, &command, expected, rules, own);
+        assert!(there.iter().all(|uid| told.fetched.iter().any(|(told, _)| told == uid)), "{command}: told of all");
+        let modified = status.split_once("[MODIFIED ").map(|(_, rest)| numbers(rest.split(']').next().unwrap()));
+        let number = |uid: &u32| known.iter().position(|known| known == uid).map_or(0, |at| at as u32 + 1);
+        let refused: Vec<u32> = there.iter().map(|message| if uid { *message } else { number(message) }).collect();
+        assert_eq!(modified.unwrap_or_default(), if passes { Vec::new() } else { refused }, "{status}");
+    }
+
     fn fetch(&mut self, at: usize) {
         let uid = self.dice.chance(1, 2);
         let (set, chosen) = self.set(at, uid);
-        let items = *self.dice.pick(&["FLAGS", "(FLAGS UID)", "(UID)"]);
+        // The last asks for a piece of the body that is not there: the message is read all the same.
+        let items = *self.dice.pick(&["FLAGS", "(FLAGS UID)", "(UID)", "(BODY.PEEK[]<9.1>)", "(BODY[]<9.1>)"]);
         let command = format!("{}FETCH {set} {items}", if uid { "UID " } else { "" });
         let rules = Rules { expunge: uid, bare: true, uid: true };
         let Some(chosen) = chosen else { return drop(self.ask(at, &command, "BAD", rules)) };
         let missing = chosen.iter().any(|uid| !self.is_there(uid));
+        if items.contains("BODY[") && !self.read_only(at) {
+            for uid in chosen.iter().copied().filter(|uid| self.is_there(uid)).collect::<Vec<_>>() {
+                let flags = stored(&self.mailbox.messages()[&uid], "+FLAGS", &flags("\\Seen"));
+                self.mailbox.set(uid, flags);
+            }
+        }
         let (told, _) = self.ask(at, &command, if missing { "NO [EXPUNGEISSUED]" } else { "OK" }, rules);
         let heard: BTreeSet<u32> = told.fetched.iter().map(|(uid, _)| *uid).collect();
         assert!(

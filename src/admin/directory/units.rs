@@ -1,4 +1,4 @@
-//! Units: the tree, and what each sets for IMAP and POP3.
+//! Units: the tree, and what each sets for IMAP and POP3 and for the size of mailboxes.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use super::{
     preview::PreviewWords,
     reach::top,
     versioned,
-    words::{Effect, Own, SettingWish, nullable, patch, unit},
+    words::{Effect, LimitWish, LimitWords, Own, QuotaWords, SettingWish, limit, nullable, patch, unit},
 };
 use crate::model::UnitPath;
-use crate::policy::Unit;
+use crate::policy::{Ceiling, Unit};
 use crate::store::{Action, Directive, Stored, UnitPatch};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
@@ -41,8 +41,16 @@ pub(super) struct UnitItem {
     path: String,
     #[serde(flatten)]
     own: Own,
+    /// Its own limit of storage for each mailbox, in bytes, or `none`; absent: it inherits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage_quota: Option<LimitWords>,
+    /// Its own limit of messages for each mailbox, or `none`; absent: it inherits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_quota: Option<LimitWords>,
     /// What is in force there, and from where.
     effective: Effect,
+    /// The limits in force there.
+    effective_quota: QuotaWords,
     /// Also told as the `ETag`.
     version: i64,
     /// `file`: the policy file keeps it, and it cannot be changed here. Otherwise `admin`.
@@ -51,13 +59,17 @@ pub(super) struct UnitItem {
 
 impl Control {
     fn unit_item(&self, row: Stored<UnitPath, Unit>) -> UnitItem {
-        let effective = self
-            .store
-            .read(|directory| Effect::of(|service| directory.effective_for_unit(&row.id, service, now())));
+        let (effective, quota) = self.store.read(|directory| {
+            let effect = Effect::of(|service| directory.effective_for_unit(&row.id, service, now()));
+            (effect, directory.quota_for_unit(&row.id))
+        });
         UnitItem {
             path: row.id.to_string(),
             own: (&row.value.settings).into(),
+            storage_quota: row.value.quota.storage.map(LimitWords::from),
+            message_quota: row.value.quota.messages.map(LimitWords::from),
             effective,
+            effective_quota: quota.into(),
             version: row.version,
             managed_by: row.managed_by,
         }
@@ -111,11 +123,24 @@ pub(super) struct UnitWish {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<SettingWish>)]
     pop: Option<Option<SettingWish>>,
+    /// The limit of storage for each mailbox: bytes, `5G`, or `none`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<LimitWish>)]
+    storage_quota: Option<Option<LimitWish>>,
+    /// The limit of messages for each mailbox: a number, or `none`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<LimitWish>)]
+    message_quota: Option<Option<LimitWish>>,
 }
 
 impl UnitWish {
     pub(super) fn patch(&self) -> Result<UnitPatch, Problem> {
-        Ok(UnitPatch { imap: patch(self.imap.as_ref())?, pop: patch(self.pop.as_ref())? })
+        Ok(UnitPatch {
+            imap: patch(self.imap.as_ref())?,
+            pop: patch(self.pop.as_ref())?,
+            storage_quota: limit(self.storage_quota.as_ref(), Ceiling::parse_storage)?,
+            message_quota: limit(self.message_quota.as_ref(), Ceiling::parse_messages)?,
+        })
     }
 }
 

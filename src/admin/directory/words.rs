@@ -7,8 +7,8 @@ use super::super::{
     problem::{Problem, ProblemKind},
     time::Time,
 };
-use crate::model::{ClientId, GroupId, Service, UnitPath, UnixTime};
-use crate::policy::{Access, Effective, Setting, Settings};
+use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime};
+use crate::policy::{Access, Ceiling, Effective, Quota, Setting, Settings};
 use crate::store::SettingPatch;
 
 /// A setting as it is written: `"off"`, `"any"`, client IDs, or an object with an end.
@@ -161,6 +161,62 @@ impl Effect {
             }
         };
         Self { imap: one(Service::Imap), pop: one(Service::Pop) }
+    }
+}
+
+/// A limit as it is written: a number, or a text as `5G` or `none`.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum LimitWish {
+    /// So many bytes or messages.
+    Number(u64),
+    /// As people write it.
+    Text(String),
+}
+
+/// What a change says of a limit.
+pub(super) fn limit(
+    wish: Option<&Option<LimitWish>>,
+    parse: fn(&str) -> Result<Ceiling, BadName>,
+) -> Result<Option<Option<Ceiling>>, Problem> {
+    let read = |wish: &LimitWish| match wish {
+        LimitWish::Number(number) => parse(&number.to_string()),
+        LimitWish::Text(text) => parse(text),
+    };
+    let read = wish.map(|wish| wish.as_ref().map(read).transpose()).transpose();
+    read.map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))
+}
+
+/// A limit: a number, or `none`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum LimitWords {
+    /// So many bytes or messages.
+    At(u64),
+    /// `none`
+    None(String),
+}
+
+impl From<Ceiling> for LimitWords {
+    fn from(ceiling: Ceiling) -> Self {
+        ceiling.most().map_or_else(|| Self::None("none".into()), Self::At)
+    }
+}
+
+/// Limits in force; absent: none.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct QuotaWords {
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage: Option<u64>,
+    /// Messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<u64>,
+}
+
+impl From<Quota> for QuotaWords {
+    fn from(quota: Quota) -> Self {
+        Self { storage: quota.bytes, messages: quota.messages }
     }
 }
 

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     Access,
-    directory::{Below, How, Resource, Seen, Verbs},
+    directory::{Below, How, Resource, Says, Seen, Verbs},
     fields,
     settings::Wishes,
 };
@@ -22,6 +22,10 @@ const UNITS: Resource = Resource {
         ("imap in force", "effective.imap"),
         ("pop", "pop"),
         ("pop in force", "effective.pop"),
+        ("storage quota", "storage_quota"),
+        ("in force", "effective_quota.storage"),
+        ("message quota", "message_quota"),
+        ("in force", "effective_quota.messages"),
         ("version", "version"),
         ("kept by", "managed_by"),
     ],
@@ -40,6 +44,7 @@ Examples:
     portcullis units add /Sales/Field --imap CLIENT-ID,CLIENT-ID --pop off
     portcullis units set /Sales --imap off --preview
     portcullis units set /Sales --imap inherit --if-match 4
+    portcullis units set / --storage-quota 5G --message-quota 200000
     portcullis units move /Sales/Field /Staff/Field
     portcullis units remove /Staff/Field --yes")]
 pub(in crate::cli) struct Arguments {
@@ -49,10 +54,36 @@ pub(in crate::cli) struct Arguments {
     what: What,
 }
 
+/// What a unit sets.
+#[derive(Debug, clap::Args)]
+struct UnitWishes {
+    #[command(flatten)]
+    wishes: Wishes,
+    /// What each mailbox may take up: bytes, 500M, 5G, none, or inherit
+    #[arg(long, value_name = "SIZE")]
+    storage_quota: Option<String>,
+    /// How many messages each mailbox may hold: a number, none, or inherit
+    #[arg(long, value_name = "COUNT")]
+    message_quota: Option<String>,
+}
+
+impl Says for UnitWishes {
+    fn set(&self) -> anyhow::Result<Map<String, Value>> {
+        let mut set = self.wishes.set()?;
+        for (key, limit) in [("storage_quota", &self.storage_quota), ("message_quota", &self.message_quota)] {
+            if let Some(limit) = limit {
+                let limit = limit.trim();
+                set.insert(key.to_owned(), if limit == "inherit" { Value::Null } else { Value::from(limit) });
+            }
+        }
+        Ok(set)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum What {
     #[command(flatten)]
-    Verb(Verbs<Below, Wishes>),
+    Verb(Verbs<Below, UnitWishes>),
     /// Move a unit with all below it, or rename it
     Move {
         /// Its path

@@ -19,7 +19,10 @@ use super::{
     grammar::{Fault, Parsed, flag_list, mailbox, nz_number, sp},
     search::month,
 };
-use crate::imap::{bad::Bad, mailbox::MailboxName};
+use crate::imap::{
+    bad::Bad,
+    mailbox::{MailboxName, Names},
+};
 use crate::model::UnixTime;
 
 /// What APPEND or REPLACE says before its first message. The session answers with `Framer::accept` or
@@ -93,7 +96,12 @@ pub(in crate::imap) type Start = (Option<Replaced>, MailboxName, Options);
 /// Reads the arguments between the verb and a literal, a space at each end:
 /// ` INBOX (\Seen) "17-Jul-1996 02:44:25 -0700" `. Nothing if that literal is no message but an argument that
 /// `frame` gathers, as of every verb but APPEND and REPLACE; `binary` says that it is written `~{n}`.
-pub(in crate::imap) fn start(verb: &Verb, arguments: &[u8], binary: bool) -> Option<Result<Start, Bad>> {
+pub(in crate::imap) fn start(
+    verb: &Verb,
+    arguments: &[u8],
+    binary: bool,
+    names: Names,
+) -> Option<Result<Start, Bad>> {
     let uid = verb.upper() == "UID";
     let rest = match verb.upper() {
         "APPEND" | "REPLACE" => arguments,
@@ -111,7 +119,7 @@ pub(in crate::imap) fn start(verb: &Verb, arguments: &[u8], binary: bool) -> Opt
         return None;
     }
     let old = |i| if replace { map(replaced(uid), Some).parse(i) } else { Ok((i, None)) };
-    let all = (old, preceded(sp, mailbox), options(binary));
+    let all = (old, preceded(sp, mailbox(names)), options(binary));
     Some(read(all, rest))
 }
 

@@ -12,7 +12,7 @@ use imap_codec::{
 };
 
 use super::{Command, Head, grammar::Fault, list::pattern};
-use crate::imap::mailbox::MailboxName;
+use crate::imap::mailbox::{MailboxName, Names};
 use crate::model::Secret;
 
 /// Most pairs of an ID that are kept (RFC 2971 section 3.3).
@@ -21,7 +21,8 @@ const MAX_ID_PAIRS: usize = 30;
 const MAX_ID_CHARS: usize = 256;
 
 /// A whole command, CRLF included.
-pub(super) fn command(bytes: &[u8]) -> Result<Command, Fault> {
+pub(super) fn command(bytes: &[u8], names: Names) -> Result<Command, Fault> {
+    let name = |mailbox: Mailbox<'_>| MailboxName::read(wire(&mailbox), names);
     let body = decode(bytes)?.body;
     Ok(match body {
         CommandBody::Capability => Command::Capability,
@@ -37,7 +38,7 @@ pub(super) fn command(bytes: &[u8]) -> Result<Command, Fault> {
         CommandBody::Subscribe { mailbox } => Command::Subscribe(name(mailbox)?),
         CommandBody::Unsubscribe { mailbox } => Command::Unsubscribe(name(mailbox)?),
         CommandBody::Lsub { reference, mailbox_wildcard } => {
-            Command::Lsub(pattern(wire(&reference), wildcard(&mailbox_wildcard))?)
+            Command::Lsub(pattern(wire(&reference), wildcard(&mailbox_wildcard), names)?)
         }
         CommandBody::Namespace => Command::Namespace,
         CommandBody::Idle => Command::Idle,
@@ -76,10 +77,6 @@ fn decode(bytes: &[u8]) -> Result<Theirs<'_>, Fault> {
         Ok(([], command)) => Ok(command),
         _ => Err(Fault::syntax("Arguments are not as this command needs them")),
     }
-}
-
-fn name(mailbox: Mailbox<'_>) -> Result<MailboxName, Fault> {
-    Ok(MailboxName::decode(wire(&mailbox))?)
 }
 
 fn wire<'a>(mailbox: &'a Mailbox<'_>) -> &'a [u8] {

@@ -191,7 +191,7 @@ fn item_or_macro(i: &[u8]) -> Parsed<'_, Vec<FetchItem>> {
     }
 }
 
-fn item(i: &[u8]) -> Parsed<'_, FetchItem> {
+pub(super) fn item(i: &[u8]) -> Parsed<'_, FetchItem> {
     let (rest, name) = word(i)?;
     let item = match name.as_str() {
         "UID" => FetchItem::Uid,

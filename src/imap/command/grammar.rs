@@ -23,7 +23,7 @@ use nom::{
 
 use crate::imap::{
     bad::Bad,
-    mailbox::{BadMailbox, MailboxName},
+    mailbox::{BadMailbox, MailboxName, Names},
     set::MessageSet,
     write::{Code, Status},
 };
@@ -206,9 +206,11 @@ fn literal(i: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 /// `mailbox`.
-pub(super) fn mailbox(i: &[u8]) -> Parsed<'_, MailboxName> {
-    let (rest, wire) = astring(i)?;
-    Ok((rest, MailboxName::decode(&wire).map_err(|problem| nom::Err::Failure(problem.into()))?))
+pub(super) fn mailbox<'a>(names: Names) -> impl Parser<&'a [u8], Output = MailboxName, Error = Fault> {
+    move |i: &'a [u8]| {
+        let (rest, wire) = astring(i)?;
+        Ok((rest, MailboxName::read(&wire, names).map_err(|problem| nom::Err::Failure(problem.into()))?))
+    }
 }
 
 /// Longest keyword that is ever read, in bytes. What is kept is the mail store's to say.

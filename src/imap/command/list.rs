@@ -17,15 +17,14 @@ use super::{
     messages::status_items,
 };
 use crate::imap::{
-    mailbox::{MailboxName, Pattern},
-    mutf7,
+    mailbox::{MailboxName, Names, Pattern},
     write::Code,
 };
 
 /// A LIST command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
-    /// What fits any of these is listed, once. At least one.
+    /// What fits any of these is listed, once. None where no mailbox can be called what was asked for.
     pub patterns: Vec<Pattern>,
     /// Which mailboxes are looked at.
     pub select: ListSelect,
@@ -64,7 +63,7 @@ pub struct ListReturn {
 /// Most patterns in one LIST: each is held against each name.
 const MAX_PATTERNS: usize = 32;
 
-pub(super) fn list(arguments: &[u8]) -> Result<Command, Fault> {
+pub(super) fn list(arguments: &[u8], names: Names) -> Result<Command, Fault> {
     let select = opt(preceded(sp, list0(word)));
     let patterns =
         alt((map(list1(list_mailbox), |list| (list, true)), map(list_mailbox, |one| (vec![one], false))));
@@ -77,7 +76,8 @@ pub(super) fn list(arguments: &[u8]) -> Result<Command, Fault> {
         return Err(Fault::no(Code::Limit, "At most 32 patterns in one LIST"));
     }
     let separator = !extended && patterns.iter().all(|pattern| pattern.is_empty());
-    let patterns = patterns.iter().map(|p| pattern(&reference, p)).collect::<Result<_, _>>()?;
+    // What no mailbox can be called finds none (RFC 9051 section 6.3.9: "MUST be silently ignored").
+    let patterns = patterns.iter().filter_map(|p| pattern(&reference, p, names).ok()).collect();
     let select = selection(&select.unwrap_or_default())?;
     let mut told =
         ListReturn { subscribed: select.subscribed, special_use: select.special_use, ..Default::default() };
@@ -93,14 +93,14 @@ pub(super) fn list(arguments: &[u8]) -> Result<Command, Fault> {
 }
 
 /// A reference and a pattern as sent, to a pattern over UTF-8 names. Fails on what no mailbox can be called.
-pub(super) fn pattern(reference: &[u8], pattern: &[u8]) -> Result<Pattern, Fault> {
+pub(super) fn pattern(reference: &[u8], pattern: &[u8], names: Names) -> Result<Pattern, Fault> {
     const WRONG: Fault = Fault::no(Code::Cannot, "No mailbox can have such a name");
     if reference.len() + pattern.len() > MailboxName::MAX_BYTES {
         return Err(WRONG);
     }
     // A wildcard never stands inside a shifted run: neither `*` nor `%` is a digit of it.
-    let reference = mutf7::decode(reference).map_err(|_| WRONG)?;
-    let pattern = mutf7::decode(pattern).map_err(|_| WRONG)?;
+    let reference = names.read(reference).map_err(|_| WRONG)?;
+    let pattern = names.read(pattern).map_err(|_| WRONG)?;
     Ok(Pattern::new(&reference, &pattern))
 }
 

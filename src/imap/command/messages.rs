@@ -1,4 +1,5 @@
-//! STATUS, CREATE, STORE, COPY, MOVE and UID EXPUNGE (RFC 3501 sections 6.3 and 6.4, RFC 4315, 6851, 8438).
+//! STATUS, CREATE, STORE, COPY, MOVE and UID EXPUNGE (RFC 3501 sections 6.3 and 6.4, RFC 4315, 6154, 6851, 7162, 8438,
+//! 8474, 9208).
 
 use imap_codec::imap_types::flag::StoreType;
 use nom::{
@@ -6,17 +7,18 @@ use nom::{
     branch::alt,
     bytes::complete::tag_no_case,
     character::complete::char,
-    combinator::{map, opt, value},
+    combinator::{map, opt, recognize, value},
     sequence::{delimited, preceded},
 };
 
 use super::{
     Command,
     grammar::{
-        Fault, Parsed, astring, bare_flags, flag_list, list1, mailbox, message_set, number64, sp, whole, word,
+        Fault, Parsed, astring, atom, bare_flags, flag_list, list0, list1, mailbox, message_set, number64, sp,
+        whole, word,
     },
 };
-use crate::imap::mailbox::MailboxName;
+use crate::imap::mailbox::{MailboxName, Names};
 
 /// One question of STATUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +37,18 @@ pub enum StatusItem {
     Size,
     /// APPENDLIMIT (RFC 7889), in octets.
     AppendLimit,
+    /// DELETED (RFC 9051 section 6.3.11, RFC 9208): messages with `\Deleted`.
+    Deleted,
+    /// DELETED-STORAGE (RFC 9208 section 4.1.4): what their removal would free, in octets.
+    DeletedStorage,
+    /// HIGHESTMODSEQ (RFC 7162 section 3.1.7).
+    HighestModseq,
+    /// MAILBOXID (RFC 8474 section 4.3): the UIDVALIDITY, which no other mailbox of the owner has or had.
+    MailboxId,
 }
 
 impl StatusItem {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 11] = [
         Self::Messages,
         Self::Recent,
         Self::UidNext,
@@ -46,6 +56,10 @@ impl StatusItem {
         Self::Unseen,
         Self::Size,
         Self::AppendLimit,
+        Self::Deleted,
+        Self::DeletedStorage,
+        Self::HighestModseq,
+        Self::MailboxId,
     ];
 
     /// The word on the wire.
@@ -58,12 +72,16 @@ impl StatusItem {
             Self::Unseen => "UNSEEN",
             Self::Size => "SIZE",
             Self::AppendLimit => "APPENDLIMIT",
+            Self::Deleted => "DELETED",
+            Self::DeletedStorage => "DELETED-STORAGE",
+            Self::HighestModseq => "HIGHESTMODSEQ",
+            Self::MailboxId => "MAILBOXID",
         }
     }
 }
 
-pub(super) fn status(arguments: &[u8]) -> Result<Command, Fault> {
-    let (mailbox, items) = whole((preceded(sp, mailbox), preceded(sp, status_items)), arguments)?;
+pub(super) fn status(arguments: &[u8], names: Names) -> Result<Command, Fault> {
+    let (mailbox, items) = whole((preceded(sp, mailbox(names)), preceded(sp, status_items)), arguments)?;
     Ok(Command::Status { mailbox, items })
 }
 
@@ -81,9 +99,18 @@ pub(super) fn status_items(i: &[u8]) -> Parsed<'_, Vec<StatusItem>> {
     Ok((rest, items))
 }
 
-pub(super) fn create(arguments: &[u8]) -> Result<Command, Fault> {
-    let wire = whole(preceded(sp, astring), arguments)?;
-    Ok(Command::Create(MailboxName::decode_new(&wire)?))
+pub(super) fn create(arguments: &[u8], names: Names) -> Result<Command, Fault> {
+    let r#use = preceded((tag_no_case("USE"), sp), list0(recognize(preceded(opt(char('\\')), atom))));
+    let (wire, parameters) =
+        whole((preceded(sp, astring), opt(preceded(sp, delimited(char('('), r#use, char(')'))))), arguments)?;
+    let mut uses: Vec<String> = Vec::new();
+    for attribute in parameters.unwrap_or_default() {
+        let attribute = String::from_utf8_lossy(attribute).into_owned();
+        if !uses.iter().any(|known| known.eq_ignore_ascii_case(&attribute)) {
+            uses.push(attribute);
+        }
+    }
+    Ok(Command::Create { mailbox: MailboxName::read_new(&wire, names)?, uses })
 }
 
 pub(super) fn store(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
@@ -107,13 +134,13 @@ fn unchanged_since(i: &[u8]) -> Parsed<'_, u64> {
         .map_err(|_| nom::Err::Failure(unknown))
 }
 
-pub(super) fn copy(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
-    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox)), arguments)?;
+pub(super) fn copy(arguments: &[u8], names: Names, uid: bool) -> Result<Command, Fault> {
+    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox(names))), arguments)?;
     Ok(Command::Copy { set, mailbox, uid })
 }
 
-pub(super) fn r#move(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
-    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox)), arguments)?;
+pub(super) fn r#move(arguments: &[u8], names: Names, uid: bool) -> Result<Command, Fault> {
+    let (set, mailbox) = whole((preceded(sp, message_set), preceded(sp, mailbox(names))), arguments)?;
     Ok(Command::Move { set, mailbox, uid })
 }
 

@@ -11,6 +11,9 @@ mod grammar;
 mod list;
 pub(super) mod login;
 mod messages;
+mod metadata;
+mod notify;
+mod quota;
 mod search;
 mod select;
 mod sort;
@@ -20,13 +23,19 @@ pub use fetch::{FetchItem, Section, SectionText, Since};
 pub use imap_codec::imap_types::{flag::Flag, flag::StoreType, sequence::SequenceSet};
 pub use list::{List, ListReturn, ListSelect};
 pub use messages::StatusItem;
+pub use metadata::{Depth, GetMetadata, MetadataValue};
+pub use notify::{EventKind, NotifyGroup, NotifyMailboxes, NotifySelected, NotifySet};
 pub use search::{Returns, Search, SearchKey, SearchLimits};
 pub use select::Resync;
 pub use sort::{Sort, SortBy, SortKey, Thread, ThreadBy};
 
 pub(super) use append::{Options as MessageOptions, Start, next as next_message, start as first_message};
 
-use super::{bad::Bad, mailbox::MailboxName, mailbox::Pattern, set::MessageSet};
+use super::{
+    bad::Bad,
+    mailbox::{MailboxName, Names, Pattern},
+    set::MessageSet,
+};
 use crate::model::Secret;
 use grammar::Fault;
 
@@ -80,7 +89,12 @@ pub enum Command {
         resync: Option<Resync>,
     },
     /// CREATE
-    Create(MailboxName),
+    Create {
+        /// The mailbox.
+        mailbox: MailboxName,
+        /// What it is to be for (RFC 6154 section 3): attributes as they were sent, `\Drafts`, each once.
+        uses: Vec<String>,
+    },
     /// DELETE
     Delete(MailboxName),
     /// RENAME
@@ -107,6 +121,26 @@ pub enum Command {
         /// What is asked, each once, at least one.
         items: Vec<StatusItem>,
     },
+    /// GETQUOTA
+    GetQuota {
+        /// The quota root.
+        root: String,
+    },
+    /// GETQUOTAROOT
+    GetQuotaRoot(MailboxName),
+    /// SETQUOTA: only that it was tried. Limits are set by administrators.
+    SetQuota,
+    /// GETMETADATA
+    GetMetadata(GetMetadata),
+    /// SETMETADATA
+    SetMetadata {
+        /// The mailbox; none: the mail as a whole.
+        mailbox: Option<MailboxName>,
+        /// What is set, at least one.
+        values: Vec<MetadataValue>,
+    },
+    /// NOTIFY; nothing for NONE.
+    Notify(Option<NotifySet>),
     /// IDLE: ends with the line DONE, see `Framer::next_line`.
     Idle,
     /// CHECK
@@ -183,7 +217,7 @@ impl Command {
             Self::Authenticate { .. } => "AUTHENTICATE",
             Self::Select { read_only: false, .. } => "SELECT",
             Self::Select { read_only: true, .. } => "EXAMINE",
-            Self::Create(_) => "CREATE",
+            Self::Create { .. } => "CREATE",
             Self::Delete(_) => "DELETE",
             Self::Rename { .. } => "RENAME",
             Self::Subscribe(_) => "SUBSCRIBE",
@@ -192,6 +226,12 @@ impl Command {
             Self::Lsub(_) => "LSUB",
             Self::Namespace => "NAMESPACE",
             Self::Status { .. } => "STATUS",
+            Self::GetQuota { .. } => "GETQUOTA",
+            Self::GetQuotaRoot(_) => "GETQUOTAROOT",
+            Self::SetQuota => "SETQUOTA",
+            Self::GetMetadata(_) => "GETMETADATA",
+            Self::SetMetadata { .. } => "SETMETADATA",
+            Self::Notify(_) => "NOTIFY",
             Self::Idle => "IDLE",
             Self::Check => "CHECK",
             Self::Close => "CLOSE",
@@ -223,35 +263,41 @@ pub(super) const MAX_TAG: usize = 256;
 ///
 /// APPEND and REPLACE never come here: their messages are streams, see [`first_message`]. Errors bear the tag where
 /// there is one.
-pub(super) fn parse(bytes: &[u8], limits: SearchLimits) -> Result<Tagged, Bad> {
+pub(super) fn parse(bytes: &[u8], limits: SearchLimits, names: Names) -> Result<Tagged, Bad> {
     let head = Head::read(bytes).ok_or_else(|| Bad::syntax("A command is a tag, a space and a verb"))?;
-    let command = dispatch(&head, bytes, limits).map_err(|fault| fault.bad().to(head.tag))?;
+    let command = dispatch(&head, bytes, limits, names).map_err(|fault| fault.bad().to(head.tag))?;
     Ok(Tagged { tag: head.tag.to_owned(), command })
 }
 
-fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
+fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits, names: Names) -> Result<Command, Fault> {
     let arguments = head.arguments;
     match head.verb.upper() {
-        "LIST" => list::list(arguments),
-        "SELECT" => select::select(arguments, false),
-        "EXAMINE" => select::select(arguments, true),
-        "STATUS" => messages::status(arguments),
-        "CREATE" => messages::create(arguments),
+        "LIST" => list::list(arguments, names),
+        "SELECT" => select::select(arguments, names, false),
+        "EXAMINE" => select::select(arguments, names, true),
+        "STATUS" => messages::status(arguments, names),
+        "CREATE" => messages::create(arguments, names),
+        "GETQUOTA" => quota::get(arguments),
+        "GETQUOTAROOT" => quota::get_root(arguments, names),
+        "SETQUOTA" => quota::set(arguments),
+        "GETMETADATA" => metadata::get(arguments, names),
+        "SETMETADATA" => metadata::set(arguments, names),
+        "NOTIFY" => notify::notify(arguments, names),
         "SEARCH" => search::search(arguments, false, limits),
         "SORT" => sort::sort(arguments, false, limits),
         "THREAD" => sort::thread(arguments, false, limits),
         "FETCH" => fetch::fetch(arguments, false),
         "STORE" => messages::store(arguments, false),
-        "COPY" => messages::copy(arguments, false),
-        "MOVE" => messages::r#move(arguments, false),
-        "UID" => uid(arguments, limits),
+        "COPY" => messages::copy(arguments, names, false),
+        "MOVE" => messages::r#move(arguments, names, false),
+        "UID" => uid(arguments, limits, names),
         "AUTHENTICATE" => codec::authenticate(bytes),
         "LOGIN" => Ok(Command::Login { user: login::user(arguments) }),
         "APPEND" => Err(Fault::syntax("APPEND needs a mailbox and a message")),
         "REPLACE" => Err(REPLACE),
         "CAPABILITY" | "NOOP" | "LOGOUT" | "ID" | "ENABLE" | "COMPRESS" | "DELETE" | "RENAME" | "SUBSCRIBE"
         | "UNSUBSCRIBE" | "LSUB" | "NAMESPACE" | "IDLE" | "CLOSE" | "UNSELECT" | "CHECK" | "EXPUNGE" => {
-            codec::command(bytes)
+            codec::command(bytes, names)
         }
         _ => Err(Fault::syntax("Unknown command")),
     }
@@ -260,7 +306,7 @@ fn dispatch(head: &Head<'_>, bytes: &[u8], limits: SearchLimits) -> Result<Comma
 /// REPLACE without its message.
 const REPLACE: Fault = Fault::syntax("REPLACE needs a message number, a mailbox and a message");
 
-fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
+fn uid(arguments: &[u8], limits: SearchLimits, names: Names) -> Result<Command, Fault> {
     let rest = arguments.strip_prefix(b" ").ok_or(Fault::syntax("UID needs a command"))?;
     let (verb, arguments) = Verb::read(rest).ok_or(Fault::syntax("UID needs a command"))?;
     match verb.upper() {
@@ -269,8 +315,8 @@ fn uid(arguments: &[u8], limits: SearchLimits) -> Result<Command, Fault> {
         "THREAD" => sort::thread(arguments, true, limits),
         "FETCH" => fetch::fetch(arguments, true),
         "STORE" => messages::store(arguments, true),
-        "COPY" => messages::copy(arguments, true),
-        "MOVE" => messages::r#move(arguments, true),
+        "COPY" => messages::copy(arguments, names, true),
+        "MOVE" => messages::r#move(arguments, names, true),
         "EXPUNGE" => messages::uid_expunge(arguments),
         "REPLACE" => Err(REPLACE),
         _ => Err(Fault::syntax("Unknown UID command")),
@@ -355,6 +401,12 @@ impl Verb {
                 | "UNSUBSCRIBE"
                 | "LSUB"
                 | "NAMESPACE"
+                | "GETQUOTA"
+                | "GETQUOTAROOT"
+                | "SETQUOTA"
+                | "GETMETADATA"
+                | "SETMETADATA"
+                | "NOTIFY"
                 | "IDLE"
                 | "CLOSE"
                 | "UNSELECT"

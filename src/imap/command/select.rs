@@ -13,7 +13,7 @@ use super::{
     Command,
     grammar::{Fault, Parsed, list1, mailbox, nz_number, nz_number64, sequence_set, sp, whole, word},
 };
-use crate::imap::set::Ranges;
+use crate::imap::{mailbox::Names, set::Ranges};
 
 /// What a program that was here before knows of the mailbox, to be told only what changed since (RFC 7162 section 3.2.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ enum Parameter {
     Qresync(Resync),
 }
 
-pub(super) fn select(arguments: &[u8], read_only: bool) -> Result<Command, Fault> {
-    let rule = (preceded(sp, mailbox), opt(preceded(sp, list1(parameter))));
+pub(super) fn select(arguments: &[u8], names: Names, read_only: bool) -> Result<Command, Fault> {
+    let rule = (preceded(sp, mailbox(names)), opt(preceded(sp, list1(parameter))));
     let (mailbox, parameters) = whole(rule, arguments)?;
     let (mut condstore, mut resync) = (false, None);
     for parameter in parameters.unwrap_or_default() {

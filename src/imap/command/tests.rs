@@ -4,13 +4,13 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::imap::write::Status;
+use crate::imap::{mailbox::Names, write::Status};
 use crate::model::UnixTime;
 
 mod search;
 
 fn command(line: &str) -> Command {
-    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()) {
+    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7) {
         Ok(tagged) => {
             assert_eq!(tagged.tag, "a1");
             tagged.command
@@ -20,7 +20,7 @@ fn command(line: &str) -> Command {
 }
 
 fn refused(line: &str) -> Bad {
-    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()) {
+    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7) {
         Ok(tagged) => panic!("{line}: {:?}", tagged.command),
         Err(bad) => bad,
     }
@@ -50,7 +50,7 @@ fn verbs_have_no_case_and_no_spare_spaces() {
     for line in
         ["NOOP ", " NOOP", "NOOP\n", "NOO\rP", "SELECT  INBOX", "FETCH 1  FLAGS", "STORE 1 +FLAGS  (\\Seen)", ""]
     {
-        let bad = parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()).unwrap_err();
+        let bad = parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7).unwrap_err();
         assert_eq!(bad.status, Status::Bad, "{line:?}");
     }
 }
@@ -81,7 +81,6 @@ fn verbs_without_arguments_take_none() {
         "ENABLE",
         "SELECT INBOX (FROB)",
         "STARTTLS",
-        "GETQUOTA \"\"",
         "COMPRESS",
         "COMPRESS LZ4",
         "COMPRESS DEFLATE 9",
@@ -109,11 +108,15 @@ fn a_tag_is_repeated_only_where_it_is_one() {
         (b"\xc3\xa9 NOOP\r\n", None),
     ];
     for (bytes, tag) in cases {
-        assert_eq!(parse(bytes, SearchLimits::default()).unwrap_err().tag.as_deref(), tag, "{bytes:?}");
+        assert_eq!(
+            parse(bytes, SearchLimits::default(), Names::Mutf7).unwrap_err().tag.as_deref(),
+            tag,
+            "{bytes:?}"
+        );
     }
     let long = "x".repeat(MAX_TAG);
-    assert!(parse(format!("{long} NOOP\r\n").as_bytes(), SearchLimits::default()).is_ok());
-    assert!(parse(format!("{long}x NOOP\r\n").as_bytes(), SearchLimits::default()).is_err());
+    assert!(parse(format!("{long} NOOP\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7).is_ok());
+    assert!(parse(format!("{long}x NOOP\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7).is_err());
 }
 
 #[test]
@@ -151,7 +154,10 @@ fn what_a_program_says_about_itself_is_bounded() {
 #[test]
 fn mailboxes_are_decoded_on_every_path() {
     assert_eq!(command("EXAMINE Entw&APw-rfe"), opened("Entwürfe", true));
-    assert_eq!(command("CREATE \"Ann's mail/\""), Command::Create(name("Ann's mail")));
+    assert_eq!(
+        command("CREATE \"Ann's mail/\""),
+        Command::Create { mailbox: name("Ann's mail"), uses: Vec::new() }
+    );
     assert_eq!(command("DELETE {5}\r\na b/c"), Command::Delete(name("a b/c")));
     assert_eq!(command("RENAME a iNbOx/b"), Command::Rename { from: name("a"), to: name("INBOX/b") });
     assert_eq!(command("SUBSCRIBE a"), Command::Subscribe(name("a")));
@@ -388,7 +394,15 @@ fn status_asks_each_thing_once() {
             ]
         }
     );
-    for line in ["STATUS x ()", "STATUS x UNSEEN", "STATUS x (HIGHESTMODSEQ)", "STATUS x", "STATUS (UNSEEN)"] {
+    let Command::Status { items, .. } = command("STATUS x (DELETED DELETED-STORAGE HIGHESTMODSEQ MAILBOXID)")
+    else {
+        panic!();
+    };
+    assert_eq!(
+        items.iter().map(|item| item.word()).collect::<Vec<_>>(),
+        ["DELETED", "DELETED-STORAGE", "HIGHESTMODSEQ", "MAILBOXID"]
+    );
+    for line in ["STATUS x ()", "STATUS x UNSEEN", "STATUS x (NOSUCH)", "STATUS x", "STATUS (UNSEEN)"] {
         assert_eq!(refused(line).status, Status::Bad, "{line}");
     }
 }
@@ -437,7 +451,9 @@ fn search_keys_become_a_small_tree() {
         assert_eq!(key(line), expected, "{line}");
     }
     let latin =
-        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default()).unwrap().command;
+        parse(b"a1 UID SEARCH CHARSET \"ISO-8859-1\" TO \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7)
+            .unwrap()
+            .command;
     assert_eq!(
         latin,
         Command::Search(Search { key: header("TO", "übel"), uid: true, charset: true, returns: None })
@@ -466,7 +482,7 @@ fn search_keys_become_a_small_tree() {
     let unknown = refused("SEARCH CHARSET X-KLINGON ALL");
     assert_eq!((unknown.status, unknown.code), (Status::No, Some(crate::imap::write::Code::BadCharset)));
     assert_eq!(
-        parse(b"a1 SEARCH SUBJECT \"\xfcbel\"\r\n", SearchLimits::default()).unwrap_err().status,
+        parse(b"a1 SEARCH SUBJECT \"\xfcbel\"\r\n", SearchLimits::default(), Names::Mutf7).unwrap_err().status,
         Status::Bad
     );
 }
@@ -482,6 +498,62 @@ fn search_is_bounded_in_depth_and_in_keys() {
     let keys = |count: usize| format!("SEARCH {}", vec!["ALL"; count].join(" "));
     assert!(matches!(command(&keys(1000)), Command::Search(_)));
     assert_eq!(refused(&keys(1001)).status, Status::No);
+}
+
+#[test]
+fn create_may_say_what_a_mailbox_is_for() {
+    let created = |line: &str| match command(line) {
+        Command::Create { mailbox, uses } => (mailbox.to_string(), uses),
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(
+        created("CREATE a (USE (\\Drafts \\Sent \\DRAFTS))"),
+        ("a".into(), vec!["\\Drafts".into(), "\\Sent".into()])
+    );
+    assert_eq!(created("create a/ (use ())"), ("a".into(), vec![]));
+    for line in [
+        "CREATE a (USE)",
+        "CREATE a (USE \\Sent)",
+        "CREATE a ()",
+        "CREATE a (USE (\\Sent)) x",
+        "CREATE a (OTHER (x))",
+    ] {
+        assert_eq!(refused(line).status, Status::Bad, "{line}");
+    }
+}
+
+#[test]
+fn quotas_are_asked_for_by_root_and_by_mailbox_and_never_set() {
+    assert_eq!(command("GETQUOTA \"\""), Command::GetQuota { root: String::new() });
+    assert_eq!(command("getquota {3}\r\n# a"), Command::GetQuota { root: "# a".into() });
+    assert_eq!(command("GETQUOTAROOT inbox"), Command::GetQuotaRoot(name("INBOX")));
+    assert_eq!(command("SETQUOTA \"\" (STORAGE 512 MESSAGE 9)"), Command::SetQuota);
+    assert_eq!(command("SETQUOTA x ()"), Command::SetQuota);
+    for line in [
+        "GETQUOTA",
+        "GETQUOTA a b",
+        "GETQUOTAROOT",
+        "SETQUOTA x",
+        "SETQUOTA x (STORAGE)",
+        "SETQUOTA x (STORAGE -1)",
+    ] {
+        assert_eq!(refused(line).status, Status::Bad, "{line}");
+    }
+}
+
+#[test]
+fn a_session_that_speaks_utf_8_names_mailboxes_in_it() {
+    let read = |line: &str| parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Utf8);
+    let of = |line: &str| read(line).map(|tagged| tagged.command).map_err(|bad| bad.status);
+    let named = name("Entwürfe");
+    assert_eq!(of("EXAMINE \"Entwürfe\""), Ok(opened("Entwürfe", true)));
+    assert_eq!(of("DELETE {9}\r\nEntwürfe"), Ok(Command::Delete(named.clone())));
+    assert_eq!(of("COPY 1 \"Entwürfe\""), Ok(Command::Copy { set: set("1"), mailbox: named, uid: false }));
+    assert_eq!(of("SUBSCRIBE R&D"), Ok(Command::Subscribe(name("R&D"))));
+    let Ok(Command::Lsub(pattern)) = of("LSUB \"\" \"Entwü%\"") else { panic!() };
+    assert!(pattern.matches("Entwürfe"));
+    let Ok(Command::List(list)) = of("LIST \"Entwü\" \"*\"") else { panic!() };
+    assert!(list.patterns[0].matches("Entwürfe"));
 }
 
 #[test]
@@ -507,7 +579,7 @@ fn an_append_head_is_read_up_to_its_message() {
     ];
     for (arguments, expected) in cases {
         let (verb, _) = Verb::read(b"append").unwrap();
-        let got = first_message(&verb, arguments.as_bytes(), false).unwrap();
+        let got = first_message(&verb, arguments.as_bytes(), false, Names::Mutf7).unwrap();
         let got = got.map(|(old, mailbox, options)| {
             assert_eq!((old, options.form), (None, Form::Literal));
             (mailbox, options.flags.len(), options.date)
@@ -543,7 +615,7 @@ fn which_literal_of_a_command_is_a_message_and_in_what_form() {
     ];
     for (verb, arguments, binary, expected) in cases {
         let (word, _) = Verb::read(verb.as_bytes()).unwrap();
-        let got = first_message(&word, arguments.as_bytes(), binary);
+        let got = first_message(&word, arguments.as_bytes(), binary, Names::Mutf7);
         let got = got.map(|start| start.map(|(old, _, options)| (old, options.form)).map_err(|bad| bad.status));
         assert_eq!(got, expected, "{verb}{arguments:?}");
     }

@@ -18,12 +18,22 @@ use self::{announce::Announced, input::Input, message::Upload};
 use super::{
     bad::Bad,
     command::{self, Command, Head, Tagged, login},
-    write::Code,
+    mailbox::Names,
+    write::{Code, Status},
 };
 use crate::model::Secret;
 
 /// Largest literal that may come without being asked for (RFC 7888 section 5, LITERAL-).
 const MAX_NON_SYNC: u64 = 4096;
+/// The answer to 8-bit bytes that are no UTF-8, in a session that speaks it (RFC 6855 section 3).
+const NOT_UTF8: Bad = Bad {
+    tag: None,
+    status: Status::Bad,
+    code: None,
+    text: "The line is not in UTF-8",
+    fatal: false,
+    unsaves: false,
+};
 
 /// The input side of one connection.
 #[derive(Debug)]
@@ -31,6 +41,8 @@ pub struct Framer {
     input: Input,
     limits: Limits,
     signed_in: bool,
+    /// How mailbox names are written.
+    names: Names,
     state: State,
     /// Bytes of the current command that are complete lines and literals.
     gathered: usize,
@@ -72,6 +84,7 @@ impl Framer {
             input: Input::default(),
             limits,
             signed_in: false,
+            names: Names::Mutf7,
             state: State::Command,
             gathered: 0,
             literals: 0,
@@ -83,6 +96,11 @@ impl Framer {
     /// From now on the limits of a signed-in session hold.
     pub fn signed_in(&mut self) {
         self.signed_in = true;
+    }
+
+    /// From now on mailbox names come in UTF-8, and so does every line.
+    pub fn speaks_utf8(&mut self) {
+        self.names = Names::Utf8;
     }
 
     /// Where the socket's bytes go, with room for some. Holds about 1 KiB while nothing is pending, and never more than
@@ -174,10 +192,20 @@ impl Framer {
             return Some(Step::Read);
         };
         let bytes = self.input.rest().get(..end).unwrap_or_default();
-        if let Some(announced) = Announced::at_end_of(bytes.get(self.gathered..).unwrap_or_default()) {
+        let last = bytes.get(self.gathered..).unwrap_or_default();
+        let readable = self.names == Names::Mutf7 || str::from_utf8(last).is_ok();
+        if let Some(announced) = Announced::at_end_of(last) {
+            if !readable {
+                return self.refuse(self.tagged(NOT_UTF8), &announced, end);
+            }
             return self.announced(&announced, end);
         }
-        let step = match command::parse(bytes, self.limits.search) {
+        if !readable {
+            let bad = self.tagged(NOT_UTF8);
+            self.forget(end);
+            return Some(Step::Bad(bad));
+        }
+        let step = match command::parse(bytes, self.limits.search, self.names) {
             Ok(tagged) => {
                 self.stray_password = false;
                 Step::Command(tagged)
@@ -203,7 +231,7 @@ impl Framer {
             return Some(self.drop_with(login, literal, end));
         }
         let before = head.arguments.get(..head.arguments.len().saturating_sub(literal.length)).unwrap_or_default();
-        let message = command::first_message(&head.verb, before, literal.binary);
+        let message = command::first_message(&head.verb, before, literal.binary, self.names);
         let replaces = head.verb.upper() != "APPEND";
         if let Some(bad) = self.unwanted(head.verb.upper(), head.verb.is_known(), literal, message.is_some()) {
             let password = head.verb.upper() == "AUTHENTICATE" && literal.waits;

@@ -52,6 +52,8 @@ pub enum Code<'a> {
     AuthorizationFailed,
     /// SEARCH in a charset we cannot read; names those we can.
     BadCharset,
+    /// The events NOTIFY may ask for, all of them (RFC 5465 section 8).
+    BadEvent,
     /// Never possible, whatever is tried.
     Cannot,
     /// COMPRESS for the second time (RFC 4978 section 3).
@@ -97,12 +99,22 @@ pub enum Code<'a> {
     InUse,
     /// A limit of ours.
     Limit,
+    /// The mailbox's identity, told as its UIDVALIDITY (RFC 8474 section 4.1).
+    MailboxId(u32),
+    /// The largest annotation that MAXSIZE left out, in octets (RFC 5464 section 4.2.1).
+    MetadataLongEntries(u64),
+    /// The largest annotation that is kept, in octets (RFC 5464 section 4.3).
+    MetadataMaxSize(u64),
+    /// No more annotations here (RFC 5464 section 4.3).
+    MetadataTooMany,
     /// Messages that a conditional STORE left alone, as numbers or UIDs (RFC 7162 section 3.1.3). Not empty.
     Modified(Ranges),
     /// No such mailbox.
     NonExistent,
     /// Not allowed.
     NoPerm,
+    /// No more notifications: more happened than could be told (RFC 5465 section 5.8).
+    NotificationOverflow,
     /// No room left.
     OverQuota,
     /// A message that could not be parsed.
@@ -145,14 +157,15 @@ pub enum Code<'a> {
 pub fn capabilities(append: Option<u64>) -> Cow<'static, str> {
     match append {
         Some(most) => format!(
-            "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE \
-             LIST-EXTENDED LIST-STATUS STATUS=SIZE \
+            "IMAP4rev1 IMAP4rev2 SASL-IR LITERAL- ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN \
+             SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE \
+             QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE METADATA NOTIFY UTF8=ACCEPT \
              ESEARCH ESORT SEARCHRES WITHIN SORT SORT=DISPLAY THREAD=ORDEREDSUBJECT THREAD=REFERENCES INPROGRESS \
              CONDSTORE QRESYNC SAVEDATE \
              BINARY MULTIAPPEND REPLACE PREVIEW COMPRESS=DEFLATE APPENDLIMIT={most}"
         )
         .into(),
-        None => "IMAP4rev1 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
+        None => "IMAP4rev1 IMAP4rev2 SASL-IR LITERAL- ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER LOGINDISABLED".into(),
     }
 }
 
@@ -233,6 +246,14 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
         Code::UidNext(uid) => return put(out, format_args!("UIDNEXT {uid}")),
         Code::UidValidity(value) => return put(out, format_args!("UIDVALIDITY {value}")),
         Code::Unseen(number) => return put(out, format_args!("UNSEEN {number}")),
+        Code::MailboxId(value) => return put(out, format_args!("MAILBOXID (F{value})")),
+        Code::MetadataLongEntries(octets) => return put(out, format_args!("METADATA LONGENTRIES {octets}")),
+        Code::MetadataMaxSize(octets) => return put(out, format_args!("METADATA MAXSIZE {octets}")),
+        Code::BadEvent => {
+            return put(out, format_args!("BADEVENT ({})", crate::imap::command::EventKind::every_name()));
+        }
+        Code::MetadataTooMany => "METADATA TOOMANY",
+        Code::NotificationOverflow => "NOTIFICATIONOVERFLOW",
         Code::Alert => "ALERT",
         Code::AlreadyExists => "ALREADYEXISTS",
         Code::AuthenticationFailed => "AUTHENTICATIONFAILED",

@@ -1,9 +1,11 @@
 //! Strings on the wire: quoted where they can be, literals where they must (RFC 3501 section 4.3).
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 
 use super::put;
-use crate::imap::mutf7;
+use crate::imap::{mailbox::Names, mutf7};
 
 /// Longest string that is quoted, in bytes; longer ones go as literals, which need no scan for quotes.
 const MAX_QUOTED: usize = 1024;
@@ -19,18 +21,7 @@ pub fn nstring(out: &mut BytesMut, value: Option<&[u8]>) {
 /// A string: quoted if it is short printable ASCII, else a literal. NUL goes out as `?`.
 pub fn string(out: &mut BytesMut, value: &[u8]) {
     if value.len() <= MAX_QUOTED && value.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) {
-        out.extend_from_slice(b"\"");
-        for piece in value.split_inclusive(|b| matches!(b, b'"' | b'\\')) {
-            match piece.split_last() {
-                Some((special @ (b'"' | b'\\'), before)) => {
-                    out.extend_from_slice(before);
-                    out.extend_from_slice(&[b'\\', *special]);
-                }
-                _ => out.extend_from_slice(piece),
-            }
-        }
-        out.extend_from_slice(b"\"");
-        return;
+        return quoted(out, value);
     }
     literal_head(out, value.len() as u64);
     octets(out, value);
@@ -64,15 +55,34 @@ pub fn binary_head(out: &mut BytesMut, octets: u64) {
     put(out, format_args!("~{{{octets}}}\r\n"));
 }
 
-/// A mailbox name, given in UTF-8: modified UTF-7, bare where that is plainly safe, else quoted.
-pub fn mailbox(out: &mut BytesMut, name: &str) {
-    let wire = mutf7::encode(name);
+/// A mailbox name, given in UTF-8: bare where that is plainly safe, else quoted.
+pub fn mailbox(out: &mut BytesMut, name: &str, names: Names) {
+    let wire = match names {
+        Names::Mutf7 => Cow::Owned(mutf7::encode(name)),
+        Names::Utf8 => Cow::Borrowed(name),
+    };
     let bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b'&' | b'+' | b',');
     if !wire.is_empty() && wire.bytes().all(bare) && !wire.eq_ignore_ascii_case("NIL") {
         out.extend_from_slice(wire.as_bytes());
-    } else {
+    } else if wire.chars().any(char::is_control) {
         string(out, wire.as_bytes());
+    } else {
+        quoted(out, wire.as_bytes());
     }
+}
+
+fn quoted(out: &mut BytesMut, value: &[u8]) {
+    out.extend_from_slice(b"\"");
+    for piece in value.split_inclusive(|b| matches!(b, b'"' | b'\\')) {
+        match piece.split_last() {
+            Some((special @ (b'"' | b'\\'), before)) => {
+                out.extend_from_slice(before);
+                out.extend_from_slice(&[b'\\', *special]);
+            }
+            _ => out.extend_from_slice(piece),
+        }
+    }
+    out.extend_from_slice(b"\"");
 }
 
 #[cfg(test)]
@@ -114,7 +124,12 @@ mod tests {
         ];
         for (name, wire) in cases {
             let mut out = BytesMut::new();
-            mailbox(&mut out, name);
+            mailbox(&mut out, name, Names::Mutf7);
+            assert_eq!(out, wire.as_bytes(), "{name}");
+        }
+        for (name, wire) in [("R&D", "R&D"), ("Entwürfe", "\"Entwürfe\""), ("\"ö\\", "\"\\\"ö\\\\\"")] {
+            let mut out = BytesMut::new();
+            mailbox(&mut out, name, Names::Utf8);
             assert_eq!(out, wire.as_bytes(), "{name}");
         }
     }

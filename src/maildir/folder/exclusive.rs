@@ -17,6 +17,7 @@ use crate::maildir::{
     error::MailError,
     filename::Place,
     index::Index,
+    quota::Usage,
     record::{Marks, Record, Stamps},
     scan,
     state::State,
@@ -107,6 +108,16 @@ impl<'a> Exclusive<'a> {
         Ok(())
     }
 
+    /// Watches the folder, if that can be done; else it is polled.
+    pub(in crate::maildir) fn watch(&self) {
+        let shared = self.folder.shared.upgrade();
+        if let Some(watcher) = shared.as_ref().and_then(|shared| shared.watcher.as_ref())
+            && let Err(error) = watcher.watch(self.folder, &self.dir)
+        {
+            tracing::warn!(%error, "a folder is polled, not watched");
+        }
+    }
+
     /// Asks the state, which is loaded while this lives.
     pub(in crate::maildir) fn read<T>(&self, question: impl FnOnce(&State) -> T) -> Result<T, MailError> {
         let core = lock(&self.folder.core);
@@ -153,9 +164,13 @@ impl<'a> Exclusive<'a> {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            merge(&mut loaded.state, marks, records);
-            loaded.index = index;
+        {
+            let core = &mut *lock(&self.folder.core);
+            if let Some(loaded) = &mut core.loaded {
+                core.usage = usage_after(core.usage, &loaded.state, &records);
+                merge(&mut loaded.state, marks, records);
+                loaded.index = index;
+            }
         }
         self.folder.announce();
         Ok(())
@@ -167,7 +182,7 @@ impl<'a> Exclusive<'a> {
         if old.needs_rewrite() {
             self.sync([Place::New, Place::Cur])?;
         }
-        Index::create(&self.dir, state)
+        Ok(Index::create(&self.dir, state)?.after(old))
     }
 
     /// Syncs directories of messages. `cur` first: a message that was moved there must not be forgotten in `new` alone.
@@ -224,22 +239,16 @@ impl<'a> Exclusive<'a> {
     /// Takes over what the disk shows although it could not be recorded (a full disk must not stop reading). The index
     /// is written anew before the next commit.
     pub(in crate::maildir) fn adopt(&self, records: Vec<Record>) {
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            let marks = next_marks(loaded, &records);
-            merge(&mut loaded.state, marks, records);
-            loaded.index.distrust();
+        {
+            let core = &mut *lock(&self.folder.core);
+            if let Some(loaded) = &mut core.loaded {
+                let marks = next_marks(loaded, &records);
+                core.usage = usage_after(core.usage, &loaded.state, &records);
+                merge(&mut loaded.state, marks, records);
+                loaded.index.distrust();
+            }
         }
         self.folder.announce();
-    }
-
-    /// Writes the index anew, to its compacted form.
-    #[cfg(test)]
-    pub(in crate::maildir) fn rewrite(&self) -> Result<(), MailError> {
-        let index = Index::create(&self.dir, &self.read(State::clone)?)?;
-        if let Some(loaded) = &mut lock(&self.folder.core).loaded {
-            loaded.index = index;
-        }
-        Ok(())
     }
 
     /// When `new` and `cur` changed last.
@@ -333,6 +342,17 @@ fn next_marks(Loaded { index, state, .. }: &Loaded, records: &[Record]) -> Marks
     };
     let uid_next = records.iter().filter_map(taken).max().unwrap_or(0).max(state.marks.uid_next);
     Marks { modseq: index.next_modseq(state), uid_next, recent: state.marks.recent }
+}
+
+/// What messages take up once the records are applied.
+fn usage_after(before: Usage, state: &State, records: &[Record]) -> Usage {
+    let size = |record: &Record| if let Record::Message { size, .. } = record { Some(*size) } else { None };
+    let gone = |record: &Record| match record {
+        Record::Expunged { uid } => state.find(*uid).map(|message| message.size),
+        _ => None,
+    };
+    let added = Usage::of(records.iter().filter_map(size));
+    before.plus(added).minus(Usage::of(records.iter().filter_map(gone)))
 }
 
 /// After a commit of more records than this the state gives back what it holds in reserve: a folder that was only just

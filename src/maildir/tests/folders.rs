@@ -8,7 +8,8 @@ async fn names(world: &World) -> Vec<String> {
 async fn a_new_mailbox_has_the_folders_mail_programs_look_for() {
     let world = World::new().await;
     let list = world.mail.list().await.unwrap();
-    let shown: Vec<_> = list.iter().map(|f| (f.name.as_str(), f.special_use.map(SpecialUse::attribute))).collect();
+    let shown: Vec<_> =
+        list.iter().map(|f| (f.name.as_str(), f.special_uses.first().map(|u| u.attribute()))).collect();
     let expected = [
         ("INBOX", None),
         ("Archive", Some("\\Archive")),
@@ -39,7 +40,7 @@ async fn folders_of_other_programs_are_shown_and_opened() {
     assert!(matches!(world.mail.view("Link", Mode::ReadOnly).await, Err(MailError::NoSuchFolder { .. })));
     assert!(matches!(world.mail.view("A", Mode::ReadOnly).await, Err(MailError::NoSuchFolder { .. })));
     let uses = world.mail.list().await.unwrap();
-    let trash: Vec<_> = uses.iter().filter(|f| f.special_use == Some(SpecialUse::Trash)).map(|f| &f.name).collect();
+    let trash: Vec<_> = uses.iter().filter(|f| f.special_uses == [SpecialUse::Trash]).map(|f| &f.name).collect();
     assert_eq!(trash, ["Trash"], "one folder a use");
 }
 

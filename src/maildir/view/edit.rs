@@ -145,7 +145,7 @@ impl View {
     pub async fn copy(&self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
         let target = self.maildir.target(to).await?;
         let uids = self.uids_of(seqs);
-        copy_uids(&self.folder, uids, &target).await
+        copy_uids(&self.folder, uids, &target, Copying::More).await
     }
 
     /// MOVE (RFC 6851): copies, durably, then removes. Cut in half it leaves messages in both folders, never in
@@ -155,10 +155,20 @@ impl View {
     /// As [`View::copy`], and `ReadOnly`.
     pub async fn move_to(&mut self, seqs: &[u32], to: &str) -> Result<CopyUid, MailError> {
         self.writable()?;
-        let copied = self.copy(seqs, to).await?;
+        let target = self.maildir.target(to).await?;
+        let copied = copy_uids(&self.folder, self.uids_of(seqs), &target, Copying::Moving).await?;
         self.remove_uids(copied.uids.iter().map(|(here, _)| *here).collect()).await?;
         Ok(copied)
     }
+}
+
+/// Whether there will be more messages than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::maildir) enum Copying {
+    /// Yes: the quota has to have room for them.
+    More,
+    /// No: those copied are removed next.
+    Moving,
 }
 
 /// Copies messages of one folder into another, all or none: what they have become there.
@@ -166,6 +176,7 @@ pub(in crate::maildir) async fn copy_uids(
     from: &Arc<Folder>,
     uids: Vec<u32>,
     target: &Arc<Folder>,
+    copying: Copying,
 ) -> Result<CopyUid, MailError> {
     if uids.is_empty() {
         return Ok(CopyUid { uid_validity: 0, uids: Vec::new() });
@@ -178,7 +189,10 @@ pub(in crate::maildir) async fn copy_uids(
             list.iter().map(|uid| copy_one(ex, *uid, &tmp)).collect::<Result<Vec<Ready>, _>>()
         })
         .await?;
-    let (uid_validity, there) = deliver::deliver(target, ready).await?;
+    let (uid_validity, there) = match copying {
+        Copying::More => deliver::deliver(target, ready).await?,
+        Copying::Moving => deliver::bring(target, ready).await?,
+    };
     Ok(CopyUid { uid_validity, uids: uids.into_iter().zip(there).collect() })
 }
 

@@ -10,7 +10,7 @@ use toml::{
 
 use super::{Problem, problem::Text};
 use crate::model::{BadName, ClientId, UnixTime};
-use crate::policy::{Access, Setting, Settings};
+use crate::policy::{Access, Ceiling, QuotaSettings, Setting, Settings};
 
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -117,6 +117,23 @@ impl<'t> Reader<'t> {
     pub(super) fn settings(&mut self, table: &DeTable<'t>) -> Settings {
         let mut of = |key: &str| table.get(key).and_then(|value| self.setting(value, key));
         Settings { imap: of("imap"), pop: of("pop") }
+    }
+
+    /// `storage_quota = "5G"` and `message_quota = 100000`, each a number, or a text as people write it.
+    pub(super) fn quota(&mut self, table: &DeTable<'t>) -> QuotaSettings {
+        let mut of = |key: &str, parse: fn(&str) -> Result<Ceiling, BadName>| {
+            let value = table.get(key)?;
+            let text = match value.get_ref() {
+                DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+                DeValue::String(text) => text,
+                _ => return self.wrong_type(value, key, "a whole number, or a text as \"5G\" or \"none\""),
+            };
+            parse(text).map_err(|bad| self.bad_name::<()>(value.span(), &bad)).ok()
+        };
+        QuotaSettings {
+            storage: of("storage_quota", Ceiling::parse_storage),
+            messages: of("message_quota", Ceiling::parse_messages),
+        }
     }
 
     /// `"off"`, `"any"`, a list of client IDs, or `{ apps = .., until = .. }`.

@@ -108,14 +108,18 @@ impl<'t> Sections<'t> {
     }
 
     fn unit(&mut self, path: UnitPath, value: &Value<'t>) {
-        let Some(table) = self.reader.table(value, "a unit", &["imap", "pop"]) else { return };
+        let Some(table) = self.reader.table(value, "a unit", &["imap", "pop", "storage_quota", "message_quota"])
+        else {
+            return;
+        };
         let settings = self.reader.settings(table);
+        let quota = self.reader.quota(table);
         let mut above = Some(path.clone());
         while let Some(unit) = above {
             above = unit.parent();
             self.units.insert(unit);
         }
-        self.document.units.insert(path, Unit { settings });
+        self.document.units.insert(path, Unit { settings, quota });
     }
 
     fn user(&mut self, user: UserId, span: Range<usize>, value: &Value<'t>) {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 use super::*;
 use crate::model::UnixTime;
-use crate::policy::{Access, Setting, Trust};
+use crate::policy::{Access, Ceiling, QuotaSettings, Setting, Trust};
 
 const EXAMPLE: &str = include_str!("../../../config/policy.toml");
 
@@ -24,7 +24,20 @@ fn the_example_that_operators_copy_is_right_and_shows_every_key() {
     let leaver = &document.users[&user("leaver@example.com")];
     let end = leaver.settings.imap.as_ref().unwrap().until.unwrap();
     assert_eq!(end.to_string(), "2026-12-18T18:00:00Z");
-    let keys = ["imap", "pop", "suspended", "unit", "priority", "members", "name", "trust", "units", "delegation"];
+    let keys = [
+        "imap",
+        "pop",
+        "suspended",
+        "unit",
+        "priority",
+        "members",
+        "name",
+        "trust",
+        "units",
+        "delegation",
+        "storage_quota",
+        "message_quota",
+    ];
     for key in keys.iter().chain(&["apps", "until"]) {
         assert!(EXAMPLE.contains(&format!("{key} ")), "{key}");
     }
@@ -52,6 +65,34 @@ fn an_end_is_the_same_moment_in_every_offset() {
         let document = parse(&format!("unit.\"/\".pop = {{ apps = \"off\", until = {text} }}")).unwrap();
         let setting = document.units[&UnitPath::root()].settings.pop.clone().unwrap();
         assert_eq!(setting.until, Some(UnixTime::from_secs(1_797_616_800)), "{text}");
+    }
+}
+
+#[test]
+fn quotas_are_read_as_numbers_and_as_people_write_them() {
+    let quota = |lines: &str| {
+        parse(&format!("[unit.\"/\"]\n{lines}\n")).map(|document| document.units[&UnitPath::root()].quota)
+    };
+    let both = |storage, messages| QuotaSettings { storage, messages };
+    for (lines, expected) in [
+        ("", both(None, None)),
+        (
+            "storage_quota = 5_000\nmessage_quota = \"none\"",
+            both(Some(Ceiling::At(5000)), Some(Ceiling::Unlimited)),
+        ),
+        ("storage_quota = \"5G\"", both(Some(Ceiling::At(5 << 30)), None)),
+        ("message_quota = 0", both(None, Some(Ceiling::At(0)))),
+    ] {
+        assert_eq!(quota(lines).unwrap(), expected, "{lines}");
+    }
+    for (lines, word) in [
+        ("storage_quota = \"5 apples\"", "5 apples"),
+        ("storage_quota = -1", "-1"),
+        ("message_quota = \"5G\"", "5G"),
+        ("message_quota = true", "boolean"),
+    ] {
+        let error = quota(lines).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains(":2:"), "{lines}: {error}");
     }
 }
 

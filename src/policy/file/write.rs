@@ -4,13 +4,19 @@ use std::fmt::Write as _;
 
 use super::Document;
 use crate::model::{ClientId, UnitPath, UnixTime, UserId};
-use crate::policy::{Access, Setting, Settings, Trust};
+use crate::policy::{Access, Ceiling, Setting, Settings, Trust};
 
 pub(super) fn text(document: &Document) -> String {
     let mut out = Out(String::new());
     for (path, unit) in &document.units {
         out.section("unit", path.as_str());
         out.settings(&unit.settings);
+        out.optional("storage_quota", unit.quota.storage.map(Ceiling::storage_text).as_deref());
+        match unit.quota.messages {
+            None => {}
+            Some(Ceiling::Unlimited) => out.line("message_quota", "\"none\""),
+            Some(Ceiling::At(most)) => out.line("message_quota", &most.to_string()),
+        }
     }
     for (id, user) in &document.users {
         out.section("user", id.as_str());

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{file, properties::settings};
 use crate::model::{ClientId, GroupId, UnitPath, UserId};
 use crate::policy::{
-    App, Mailbox, Trust, Unit,
+    App, Ceiling, Mailbox, QuotaSettings, Trust, Unit,
     file::{Document, FileGroup, FileUser},
 };
 
@@ -25,6 +25,14 @@ fn client() -> impl Strategy<Value = ClientId> {
 
 fn name() -> impl Strategy<Value = Option<String>> {
     prop::option::of(any::<String>())
+}
+
+fn quotas() -> impl Strategy<Value = QuotaSettings> {
+    let ceiling = || {
+        let limit = prop_oneof![Just(Ceiling::Unlimited), (0..=i64::MAX as u64).prop_map(Ceiling::At)];
+        prop::option::of(limit)
+    };
+    (ceiling(), ceiling()).prop_map(|(storage, messages)| QuotaSettings { storage, messages })
 }
 
 fn document() -> impl Strategy<Value = Document> {
@@ -47,7 +55,11 @@ fn document() -> impl Strategy<Value = Document> {
             Mailbox { name, unit, members: of(true), readers: of(false) }
         });
     (
-        prop::collection::btree_map(path(), settings().prop_map(|settings| Unit { settings }), 0..6),
+        prop::collection::btree_map(
+            path(),
+            (settings(), quotas()).prop_map(|(settings, quota)| Unit { settings, quota }),
+            0..6,
+        ),
         prop::collection::btree_map(person(), user, 0..4),
         prop::collection::btree_map("[a-z\"#.]{1,9}".prop_map(|name| GroupId::parse(&name).unwrap()), group, 0..3),
         prop::collection::btree_map(

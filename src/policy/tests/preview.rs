@@ -172,6 +172,7 @@ fn lists_are_cut_and_counts_are_not() {
         unit("/"),
         Some(crate::policy::Unit {
             settings: crate::policy::Settings { imap: Some(crate::policy::Access::Any.into()), pop: None },
+            ..crate::policy::Unit::default()
         }),
     ));
     for number in 0..500 {
@@ -209,7 +210,7 @@ fn an_account_that_its_issuer_closed_gains_nothing_by_a_change_of_ours() {
         let preview = trial.preview(&before, &[], NOW);
         assert_eq!((preview.gains.user_count, preview.loses.user_count), (0, 0));
     }
-    let off = Unit { settings: Settings { imap: Some(Access::Off.into()), pop: None } };
+    let off = Unit { settings: Settings { imap: Some(Access::Off.into()), pop: None }, ..Unit::default() };
     let preview = Trial::new(&before, vec![Edit::Unit(UnitPath::root(), Some(off))]).preview(&before, &[], NOW);
     let losers: Vec<_> = preview.loses.pairs.iter().map(|pair| pair.user.as_str()).collect();
     assert_eq!(losers, ["bob@example.com"]);

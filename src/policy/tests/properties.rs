@@ -105,7 +105,7 @@ pub(super) fn edit() -> impl Strategy<Value = Edit> {
         app,
     });
     let group = (-1..3_i64, settings()).prop_map(|(priority, settings)| Group { priority, settings });
-    let unit = settings().prop_map(|settings| Unit { settings });
+    let unit = settings().prop_map(|settings| Unit { settings, ..Unit::default() });
     prop_oneof![
         4 => (path(), prop::option::weighted(kept, unit)).prop_map(|(path, unit)| Edit::Unit(path, unit)),
         3 => (person(), prop::option::weighted(kept, a_user())).prop_map(|(id, user)| Edit::User(id, user)),
@@ -289,7 +289,7 @@ proptest! {
         let mut paths: BTreeSet<UnitPath> = units.keys().cloned().collect();
         paths.insert(changed.clone());
         for (path, setting) in &units {
-            directory.put_unit(path, Some(&Unit { settings: settings(setting) }));
+            directory.put_unit(path, Some(&Unit { settings: settings(setting), ..Unit::default() }));
         }
         // One user in each unit.
         let people: Vec<(UserId, UnitPath)> =
@@ -305,7 +305,7 @@ proptest! {
         };
         let before: Vec<_> = people.iter().map(|(id, _)| (ask(&directory, id, Service::Imap), ask(&directory, id, Service::Pop))).collect();
         let pop = units.get(&changed).map(|_| Access::Any.into());
-        directory.put_unit(&changed, Some(&Unit { settings: Settings { imap: new.clone(), pop } }));
+        directory.put_unit(&changed, Some(&Unit { settings: Settings { imap: new.clone(), pop }, ..Unit::default() }));
         let there = people.iter().find(|(_, path)| *path == changed).unwrap();
         let now_there = ask(&directory, &there.0, Service::Imap);
         for ((id, path), (imap, pop)) in people.iter().zip(before) {

@@ -59,7 +59,7 @@ fn a_dropped_override_inherits_the_current_value_again() {
     directory.apply(Edit::Unit(path("/a"), Some(Unit::default())));
     assert_eq!(ask(&directory, "ann", "x", Imap), "yes");
     let off = Settings { imap: Some(Access::Off.into()), pop: None };
-    directory.apply(Edit::Unit(path("/"), Some(Unit { settings: off })));
+    directory.apply(Edit::Unit(path("/"), Some(Unit { settings: off, ..Unit::default() })));
     assert_eq!(ask(&directory, "ann", "x", Imap), "policy_service_off unit \"/\"");
     directory.apply(Edit::Unit(path("/"), None));
     assert_eq!(ask(&directory, "ann", "x", Imap), "policy_service_off built-in default");

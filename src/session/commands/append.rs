@@ -2,6 +2,7 @@
 //! as they come, and are delivered together once the command has ended well.
 
 use super::{
+    messages,
     news::{Selected, split_flags},
     reply::{Answer, Reply, refuse},
 };
@@ -15,11 +16,11 @@ use crate::session::{Ending, login::Dialog};
 
 /// APPEND of any number of messages: all of them, or none.
 pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead) -> Answer {
-    let messages = match receive(dialog, mail, head).await? {
-        Ok(messages) => messages,
+    let sealed = match receive(dialog, mail, head).await? {
+        Ok(sealed) => sealed,
         Err(reply) => return Ok(reply),
     };
-    match Sealed::deliver(messages).await {
+    match Sealed::deliver(sealed).await {
         Ok((uid_validity, uids)) => Ok(Reply::ok("APPEND done").with(Code::AppendUid { uid_validity, uids })),
         Err(error) => Ok(refuse(dialog, &error)),
     }
@@ -72,7 +73,7 @@ pub(super) async fn replace(
         Ok((uid_validity, uid)) => {
             let code = Code::AppendUid { uid_validity, uids: vec![uid] };
             write::untagged(&mut dialog.link.wire.out, Status::Ok, Some(&code), "Replacement is there");
-            Ok(Reply::ok("REPLACE done"))
+            messages::removed(dialog, selected, 1, Reply::ok("REPLACE done")).await
         }
         Err(error) => Ok(refuse(dialog, &error)),
     }

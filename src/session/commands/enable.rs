@@ -1,7 +1,7 @@
 //! ENABLE (RFC 5161): what a session asked to be told in a newer way. Kept by the dialogue, asked by whoever answers.
 
 use super::{modseq, reply::Reply};
-use crate::imap::write;
+use crate::imap::{mailbox::Names, write};
 use crate::maildir::View;
 use crate::session::login::Dialog;
 
@@ -16,12 +16,22 @@ pub(in crate::session) struct Enabled {
     pub condstore: bool,
     /// QRESYNC (RFC 7162 section 3.2), which switches CONDSTORE on too.
     pub qresync: bool,
+    /// METADATA (RFC 5464 section 4.1): annotations that others change are told.
+    pub metadata: bool,
 }
 
 impl Enabled {
+    /// How this session writes mailbox names.
+    pub(super) fn names(self) -> Names {
+        if self.rev2 || self.utf8 { Names::Utf8 } else { Names::Mutf7 }
+    }
+
     /// The switches of a word, in capital letters; none for what cannot be enabled.
     fn switch(&mut self, word: &str) -> Option<&'static str> {
         let (name, switches): (_, &mut [&mut bool]) = match word {
+            "IMAP4REV2" => ("IMAP4rev2", &mut [&mut self.rev2]),
+            "UTF8=ACCEPT" => ("UTF8=ACCEPT", &mut [&mut self.utf8]),
+            "METADATA" => ("METADATA", &mut [&mut self.metadata]),
             "CONDSTORE" => ("CONDSTORE", &mut [&mut self.condstore]),
             "QRESYNC" => ("QRESYNC", &mut [&mut self.qresync, &mut self.condstore]),
             _ => return None,
@@ -41,6 +51,9 @@ pub(super) fn enable(dialog: &mut Dialog, words: &[String], view: Option<&View>)
         dialog.enabled.switch(word);
         // New is what was off before the command: QRESYNC switches CONDSTORE on, and both may be asked for.
         fresh.extend({ before }.switch(word).filter(|name| !fresh.contains(name)));
+    }
+    if dialog.enabled.names() == Names::Utf8 {
+        dialog.framer.speaks_utf8();
     }
     write::enabled(&mut dialog.link.wire.out, fresh);
     if let Some(view) = view

@@ -1,4 +1,4 @@
-//! STATUS, and making, removing, renaming and subscribing mailboxes (RFC 3501 section 6.3, RFC 8438).
+//! STATUS, and making, removing, renaming and subscribing mailboxes (RFC 3501 section 6.3, RFC 6154, 8438, 8474).
 
 use super::reply::{Answer, Reply, refuse};
 use crate::imap::{
@@ -6,7 +6,7 @@ use crate::imap::{
     mailbox::MailboxName,
     write::{self, Code},
 };
-use crate::maildir::{MailError, Maildir};
+use crate::maildir::{MailError, Maildir, SpecialUse, Status};
 use crate::session::login::Dialog;
 
 pub(super) async fn status(
@@ -15,18 +15,18 @@ pub(super) async fn status(
     name: &MailboxName,
     items: &[StatusItem],
 ) -> Answer {
-    let put = put_status(dialog, mail, name.as_str(), items).await;
-    Ok(done(dialog, put, "STATUS done"))
+    let found = mail.status(name.as_str()).await;
+    Ok(match found {
+        Ok(found) => {
+            put_status(dialog, name.as_str(), items, &found);
+            Reply::ok("STATUS done")
+        }
+        Err(error) => refuse(dialog, &error),
+    })
 }
 
 /// Writes the STATUS response of a mailbox.
-pub(super) async fn put_status(
-    dialog: &mut Dialog,
-    mail: &Maildir,
-    name: &str,
-    items: &[StatusItem],
-) -> Result<(), MailError> {
-    let found = mail.status(name).await?;
+pub(super) fn put_status(dialog: &mut Dialog, name: &str, items: &[StatusItem], found: &Status) {
     let most = dialog.link.house.limits.frame.append;
     let value = |item: &StatusItem| match item {
         StatusItem::Messages => u64::from(found.messages),
@@ -36,17 +36,37 @@ pub(super) async fn put_status(
         StatusItem::Unseen => u64::from(found.unseen),
         StatusItem::Size => found.size,
         StatusItem::AppendLimit => most,
+        StatusItem::Deleted => u64::from(found.deleted),
+        StatusItem::DeletedStorage => found.deleted_size,
+        StatusItem::HighestModseq => found.highest_modseq,
+        StatusItem::MailboxId => u64::from(found.uid_validity),
     };
-    write::status(&mut dialog.link.wire.out, name, items.iter().map(|item| (*item, value(item))));
-    Ok(())
+    let names = dialog.enabled.names();
+    write::status(&mut dialog.link.wire.out, name, names, items.iter().map(|item| (*item, value(item))));
 }
 
-pub(super) async fn create(dialog: &mut Dialog, mail: &Maildir, name: &MailboxName) -> Answer {
+pub(super) async fn create(dialog: &mut Dialog, mail: &Maildir, name: &MailboxName, uses: &[String]) -> Answer {
     if name.is_inbox() {
         return Ok(Reply::no(Code::AlreadyExists, "INBOX always exists"));
     }
-    let made = mail.create(name.as_str()).await;
-    Ok(done(dialog, made, "CREATE done"))
+    let mut special = Vec::with_capacity(uses.len());
+    for attribute in uses {
+        match SpecialUse::from_attribute(attribute) {
+            Some(known) => special.push(known),
+            None => return Ok(Reply::no(Code::UseAttr, "No mailbox can have that use here")),
+        }
+    }
+    if let Err(error) = mail.create_for(name.as_str(), &special).await {
+        return Ok(refuse(dialog, &error));
+    }
+    Ok(match mail.uid_validity(name.as_str()).await {
+        Ok(id) => Reply::ok("CREATE done").with(Code::MailboxId(id)),
+        // It is made all the same.
+        Err(error) => {
+            dialog.link.note(&error);
+            Reply::ok("CREATE done")
+        }
+    })
 }
 
 pub(super) async fn delete(dialog: &mut Dialog, mail: &Maildir, name: &MailboxName) -> Answer {

@@ -1,6 +1,6 @@
 //! LIST and LSUB (RFC 3501 sections 6.3.8 and 6.3.9, RFC 3348, RFC 5258, RFC 5819, RFC 6154).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
     folders::put_status,
@@ -28,22 +28,25 @@ pub(super) async fn list(dialog: &mut Dialog, mail: &Maildir, list: List) -> Ans
         if !list.patterns.iter().any(|pattern| pattern.matches(name)) {
             continue;
         }
-        let subscribed = names.subscribed.contains(name);
-        let below = list.select.recursive_match && names.above.contains(name);
-        let selected = (!list.select.subscribed || subscribed)
-            && (!list.select.special_use || folder.is_some_and(|folder| folder.special_use.is_some()));
-        if !selected && !below {
+        let chosen = names.chosen(&list, name, folder);
+        let child_info = names.child_info(name, chosen);
+        if !chosen && child_info.is_empty() {
             continue;
         }
-        let mut attributes = attributes(folder, list.extended);
-        if subscribed && list.give.subscribed {
-            attributes.push("\\Subscribed");
-        }
-        let line = ListLine { name, attributes: &attributes, subscribed_below: below };
-        write::list(&mut dialog.link.wire.out, &line);
+        let mut status = None;
         if !list.give.status.is_empty() && folder.is_some_and(|folder| folder.selectable) {
             // A mailbox that cannot be looked into is listed without its numbers (RFC 5819 section 2).
-            let _ = put_status(dialog, mail, name, &list.give.status).await;
+            status = mail.status(name).await.inspect_err(|error| dialog.link.note(error)).ok();
+        }
+        let mut attributes = attributes(folder, list.extended || dialog.enabled.rev2);
+        if names.subscribed.contains(name) && list.give.subscribed {
+            attributes.push("\\Subscribed");
+        }
+        let names = dialog.enabled.names();
+        let line = ListLine { name, names, attributes: &attributes, child_info: &child_info, old_name: None };
+        write::list(&mut dialog.link.wire.out, &line);
+        if let Some(status) = status {
+            put_status(dialog, name, &list.give.status, &status);
         }
         dialog.link.wire.push().await?;
         dialog.link.may_go_on()?;
@@ -57,9 +60,11 @@ struct Names {
     folders: Vec<Folder>,
     /// Those the user subscribed to, existing or not; empty where nobody asks.
     subscribed: BTreeSet<String>,
-    /// With RECURSIVEMATCH: the names above those that the selection options select (RFC 5258 section 3.1: "it doesn't
-    /// matter whether or not the submailbox matches the canonical LIST pattern").
-    above: HashSet<String>,
+    /// With RECURSIVEMATCH: the names above those that are chosen, whether the pattern shows these or not (RFC 5258
+    /// section 3.1), and whether it leaves one of them out.
+    above: HashMap<String, bool>,
+    /// The selection options, as CHILDINFO names them.
+    options: Vec<&'static str>,
 }
 
 impl Names {
@@ -69,32 +74,59 @@ impl Names {
         if list.select.subscribed || list.give.subscribed {
             subscribed.extend(mail.subscribed().await?);
         }
-        let mut above = HashSet::new();
-        // No mailbox with a special use lies below another, so only subscriptions select anything down there.
-        if list.select.recursive_match && list.select.subscribed && !list.select.special_use {
-            for name in &subscribed {
-                above.extend(ancestors(name).map(str::to_owned));
+        let mut options = Vec::new();
+        options.extend(list.select.subscribed.then_some("SUBSCRIBED"));
+        options.extend(list.select.special_use.then_some("SPECIAL-USE"));
+        let mut names = Self { folders, subscribed, above: HashMap::new(), options };
+        if list.select.recursive_match {
+            let mut above = HashMap::new();
+            for (name, _) in names.all().filter(|(name, folder)| names.chosen(list, name, *folder)) {
+                tokio::task::consume_budget().await;
+                let left_out = !list.patterns.iter().any(|pattern| pattern.matches(name));
+                for parent in ancestors(name) {
+                    *above.entry(parent.to_owned()).or_default() |= left_out;
+                }
             }
+            names.above = above;
         }
-        Ok(Self { folders, subscribed, above })
+        Ok(names)
     }
 
     /// Existing names in their order, then those that only subscriptions keep.
     fn all(&self) -> impl Iterator<Item = (&str, Option<&Folder>)> {
         let known: HashSet<&str> = self.folders.iter().map(|folder| folder.name.as_str()).collect();
-        let others: BTreeSet<&str> = self.subscribed.iter().chain(&self.above).map(String::as_str).collect();
+        let others: BTreeSet<&str> = self.subscribed.iter().chain(self.above.keys()).map(String::as_str).collect();
         let others = others.into_iter().filter(move |name| !known.contains(name)).map(|name| (name, None));
         self.folders.iter().map(|folder| (folder.name.as_str(), Some(folder))).chain(others)
+    }
+
+    /// Whether the selection options choose a name.
+    fn chosen(&self, list: &List, name: &str, folder: Option<&Folder>) -> bool {
+        let special = folder.is_some_and(|folder| !folder.special_uses.is_empty());
+        let asked = folder.is_some() || list.select.subscribed;
+        asked
+            && (!list.select.subscribed || self.subscribed.contains(name))
+            && (!list.select.special_use || special)
+    }
+
+    /// What CHILDINFO says. A name that is not chosen itself is shown for what the pattern leaves out below it, and not
+    /// for what is shown anyway (RFC 9051 section 6.3.9.6).
+    fn child_info(&self, name: &str, chosen: bool) -> Vec<&'static str> {
+        match self.above.get(name) {
+            Some(left_out) if chosen || *left_out => self.options.clone(),
+            _ => Vec::new(),
+        }
     }
 }
 
 /// The names above, nearest first: for `a/b/c`, `a/b` and `a`.
-fn ancestors(name: &str) -> impl Iterator<Item = &str> {
+pub(super) fn ancestors(name: &str) -> impl Iterator<Item = &str> {
     name.rmatch_indices('/').filter_map(|(at, _)| name.get(..at))
 }
 
-/// What is said of a name without being asked. Programs that asked in the extended form know `\NonExistent`.
-fn attributes(folder: Option<&Folder>, extended: bool) -> Vec<&'static str> {
+/// What is said of a name without being asked. Programs that asked in the extended form, or speak IMAP4rev2, know
+/// `\NonExistent`.
+pub(super) fn attributes(folder: Option<&Folder>, extended: bool) -> Vec<&'static str> {
     let mut attributes = Vec::with_capacity(4);
     if folder.is_none_or(|folder| !folder.selectable) {
         attributes.extend(extended.then_some("\\NonExistent"));
@@ -102,7 +134,7 @@ fn attributes(folder: Option<&Folder>, extended: bool) -> Vec<&'static str> {
     }
     let Some(folder) = folder else { return attributes };
     attributes.push(if folder.has_children { "\\HasChildren" } else { "\\HasNoChildren" });
-    attributes.extend(folder.special_use.map(|r#use| r#use.attribute()));
+    attributes.extend(folder.special_uses.iter().map(|special| special.attribute()));
     attributes
 }
 
@@ -126,7 +158,8 @@ pub(super) async fn lsub(dialog: &mut Dialog, mail: &Maildir, pattern: &Pattern)
     }
     for (name, subscribed) in lines {
         let attributes: &[&str] = if subscribed { &[] } else { &["\\Noselect"] };
-        write::lsub(&mut dialog.link.wire.out, &ListLine { name, attributes, subscribed_below: false });
+        let line = ListLine { name, names: dialog.enabled.names(), attributes, ..ListLine::default() };
+        write::lsub(&mut dialog.link.wire.out, &line);
         dialog.link.wire.push().await?;
     }
     Ok(Reply::ok("LSUB done"))

@@ -2,7 +2,7 @@
 
 use super::{
     long::Long,
-    news::{Selected, flag_names, split_flags},
+    news::{Selected, Wish, flag_names, split_flags},
     reply::{Answer, Copied, Reply, refuse},
 };
 use crate::imap::{
@@ -102,12 +102,12 @@ pub(super) async fn expunge(dialog: &mut Dialog, selected: &mut Selected, set: O
 }
 
 /// The answer of a command that removed messages: they are told first, so that the mod-sequence of their removal may be
-/// told with it (RFC 7162 section 3.2.7, RFC 6851 section 4.4).
-async fn removed(dialog: &mut Dialog, selected: &mut Selected, count: usize, reply: Reply) -> Answer {
+/// told with it (RFC 7162 section 3.2.7, RFC 6851 section 4.4, RFC 8508 section 4.5).
+pub(super) async fn removed(dialog: &mut Dialog, selected: &mut Selected, count: usize, reply: Reply) -> Answer {
     if count == 0 || !dialog.enabled.condstore {
         return Ok(reply);
     }
-    selected.tell_news(dialog, true).await?;
+    selected.tell_news(dialog, true, Wish::AsEver, &[]).await?;
     Ok(reply.with(Code::HighestModseq(selected.view.told_modseq())))
 }
 

@@ -14,9 +14,12 @@ mod idle;
 mod list;
 mod long;
 mod messages;
+mod metadata;
 mod modseq;
 mod news;
+mod notify;
 mod preview;
+mod quota;
 mod reply;
 mod search;
 mod select;
@@ -25,17 +28,21 @@ mod source;
 mod structure;
 mod thread;
 
+use std::sync::Arc;
+
 use super::{Ending, login::Dialog};
 use crate::imap::{
-    command::{AppendHead, Command, Replaced, Search, SearchKey, Tagged},
+    command::{AppendHead, Command, Replaced, Search, SearchKey, StatusItem, Tagged},
     frame::Step,
     set::Ranges,
     write::{self, Code, Status},
 };
 use crate::maildir::{MailError, Maildir};
+use crate::model::UserId;
 use crate::policy::{Permit, Rights};
 pub(super) use enable::Enabled;
-use news::{Selected, mailbox_gone};
+use news::{Selected, Wish, mailbox_gone};
+use notify::Ears;
 use reply::{Reply, refuse};
 
 /// Where a signed-in session stands (RFC 3501 section 3).
@@ -46,12 +53,28 @@ enum Stage {
     Open(Box<Selected>),
 }
 
+impl Stage {
+    /// The name of the open mailbox.
+    fn open_name(&self) -> Option<String> {
+        match self {
+            Self::Admitted => None,
+            Self::Open(selected) => selected.view.name(),
+        }
+    }
+}
+
 /// A signed-in session.
 struct Stay<'d> {
     dialog: &'d mut Dialog,
     mail: Maildir,
     rights: Rights,
+    /// Who signed in.
+    user: Arc<str>,
+    /// Whose mail it is.
+    owner: UserId,
     stage: Stage,
+    /// For those who ask to hear of more than the open mailbox.
+    ears: Option<Box<Ears>>,
 }
 
 /// Serves one signed-in session until it ends.
@@ -65,7 +88,9 @@ pub(super) async fn serve(dialog: &mut Dialog, permit: Permit) -> Ending {
             return Ending::Told("mailbox cannot be opened");
         }
     };
-    let mut stay = Stay { dialog, mail, rights: permit.rights(), stage: Stage::Admitted };
+    let user = Arc::from(permit.user().to_string());
+    let (owner, rights) = (permit.owner().clone(), permit.rights());
+    let mut stay = Stay { dialog, mail, rights, user, owner, stage: Stage::Admitted, ears: None };
     loop {
         if let Err(ending) = stay.next().await {
             return ending;
@@ -77,7 +102,13 @@ impl Stay<'_> {
     /// Reads and answers one command.
     async fn next(&mut self) -> Result<(), Ending> {
         match self.dialog.framer.next() {
-            Step::Read => return self.dialog.hear(self.dialog.link.house.limits.imap_idle).await,
+            Step::Read => {
+                let Self { dialog, mail, stage, ears, .. } = self;
+                return match ears {
+                    Some(ears) => Box::pin(idle::hear(dialog, mail, stage, ears)).await,
+                    None => dialog.hear(dialog.link.house.limits.imap_idle).await,
+                };
+            }
             Step::Continue => write::continuation(&mut self.dialog.link.wire.out, "Ready"),
             Step::Bad(bad) => {
                 if let Stage::Open(selected) = &mut self.stage
@@ -103,6 +134,13 @@ impl Stay<'_> {
         Ok(self.dialog.link.wire.push().await?)
     }
 
+    /// The quota follows the policy as it stands now: what an administrator changed holds for sessions that are open too.
+    fn renew_quota(&self) {
+        let house = &self.dialog.link.house;
+        let quota = house.gate.store().read(|directory| directory.quota_of(&self.owner));
+        house.mail.limit(&self.owner, quota);
+    }
+
     /// APPEND and REPLACE.
     async fn append(&mut self, head: AppendHead) -> Result<(), Ending> {
         let tag = head.tag.clone();
@@ -114,8 +152,9 @@ impl Stay<'_> {
         self.dialog.link.note_command(word);
         if self.rights == Rights::Read {
             self.dialog.framer.reject();
-            return self.answer(&tag, only_reading(), true).await;
+            return self.answer(&tag, only_reading(), Telling::ALL).await;
         }
+        self.renew_quota();
         let reply = match head.replaces {
             None => append::append(self.dialog, &self.mail, head).await?,
             Some(old) => {
@@ -126,16 +165,16 @@ impl Stay<'_> {
                 append::replace(self.dialog, &self.mail, selected, old, head).await?
             }
         };
-        self.answer(&tag, reply, true).await
+        self.answer(&tag, reply, Telling::ALL).await
     }
 
     async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
-        let may_expunge = may_expunge(&command);
+        let telling = Telling::after(&command);
         if let Some(reply) = modseq::lacks_qresync(self.dialog, &command) {
-            return self.answer(tag, reply, may_expunge).await;
+            return self.answer(tag, reply, telling).await;
         }
         if self.rights == Rights::Read && !only_reads(&command) {
-            return self.answer(tag, only_reading(), may_expunge).await;
+            return self.answer(tag, only_reading(), telling).await;
         }
         if let Stage::Open(selected) = &mut self.stage
             && is_about_messages(&command)
@@ -154,18 +193,26 @@ impl Stay<'_> {
             }
             if is_by_uid(&command) {
                 // UIDs that another session removed are passed over in silence, if they are known to be gone.
-                selected.tell_news(self.dialog, true).await?;
+                let wish = Wish::of(self.ears.as_deref().and_then(Ears::selected));
+                selected.tell_news(self.dialog, true, wish, &[]).await?;
             }
         }
+        if asks_for_modseq(&command) {
+            let view = if let Stage::Open(selected) = &self.stage { Some(&selected.view) } else { None };
+            modseq::enable(self.dialog, view);
+        }
+        if is_about_room(&command) {
+            self.renew_quota();
+        }
         match self.dispatch(tag, command).await? {
-            Some(reply) => self.answer(tag, reply, may_expunge).await,
+            Some(reply) => self.answer(tag, reply, telling).await,
             None => Ok(()),
         }
     }
 
     /// Runs one command; none if it has been answered already.
     async fn dispatch(&mut self, tag: &str, command: Command) -> Result<Option<Reply>, Ending> {
-        let Self { dialog, mail, rights, stage } = self;
+        let Self { dialog, mail, rights, user, stage, ears, .. } = self;
         let reply = match (command, stage) {
             (command @ (Command::Capability | Command::Logout | Command::Id(_)), _) => {
                 dialog.anytime(tag, command)?;
@@ -179,7 +226,22 @@ impl Stay<'_> {
             (Command::Login { .. } | Command::Authenticate { .. }, _) => Reply::bad("Already signed in"),
             (Command::Enable(words), stage) => {
                 let view = if let Stage::Open(selected) = stage { Some(&selected.view) } else { None };
-                enable::enable(dialog, &words, view)
+                let reply = enable::enable(dialog, &words, view);
+                if dialog.enabled.metadata && ears.is_none() {
+                    *ears = Some(Ears::new(mail, user));
+                }
+                reply
+            }
+            (Command::Notify(set), stage) => {
+                let ears = ears.get_or_insert_with(|| Ears::new(mail, user));
+                Box::pin(notify::notify(dialog, mail, stage, ears, set)).await?
+            }
+            (Command::GetQuota { root }, _) => Box::pin(quota::get(dialog, mail, &root)).await?,
+            (Command::GetQuotaRoot(mailbox), _) => Box::pin(quota::get_root(dialog, mail, &mailbox)).await?,
+            (Command::SetQuota, _) => quota::set(),
+            (Command::GetMetadata(asked), _) => Box::pin(metadata::get(dialog, mail, user, &asked)).await?,
+            (Command::SetMetadata { mailbox, values }, _) => {
+                Box::pin(metadata::set(dialog, mail, user, mailbox.as_ref(), values)).await?
             }
             (Command::Compress, _) => return Box::pin(compress::compress(dialog, tag)).await,
             (Command::Namespace, _) => {
@@ -188,17 +250,21 @@ impl Stay<'_> {
             }
             (Command::List(list), _) => Box::pin(list::list(dialog, mail, list)).await?,
             (Command::Lsub(pattern), _) => Box::pin(list::lsub(dialog, mail, &pattern)).await?,
-            (Command::Status { mailbox, items }, _) => folders::status(dialog, mail, &mailbox, &items).await?,
-            (Command::Create(name), _) => folders::create(dialog, mail, &name).await?,
+            (Command::Status { mailbox, items }, _) => {
+                Box::pin(folders::status(dialog, mail, &mailbox, &items)).await?
+            }
+            (Command::Create { mailbox, uses }, _) => {
+                Box::pin(folders::create(dialog, mail, &mailbox, &uses)).await?
+            }
             (Command::Delete(name), stage) => {
-                let reply = folders::delete(dialog, mail, &name).await?;
+                let reply = Box::pin(folders::delete(dialog, mail, &name)).await?;
                 // Whoever deletes the mailbox it has open stays signed in, with none open.
                 if matches!(&*stage, Stage::Open(selected) if selected.view.is_gone()) {
                     *stage = Stage::Admitted;
                 }
                 reply
             }
-            (Command::Rename { from, to }, _) => folders::rename(dialog, mail, &from, &to).await?,
+            (Command::Rename { from, to }, _) => Box::pin(folders::rename(dialog, mail, &from, &to)).await?,
             (Command::Subscribe(name), _) => folders::subscribe(dialog, mail, &name, true).await?,
             (Command::Unsubscribe(name), _) => folders::subscribe(dialog, mail, &name, false).await?,
             (Command::Select { mailbox, read_only, condstore, resync }, stage) => {
@@ -226,8 +292,7 @@ impl Stay<'_> {
                     Err(reply) => reply,
                 }
             }
-            (Command::Idle, Stage::Open(selected)) => idle::idle(dialog, Some(selected)).await?,
-            (Command::Idle, Stage::Admitted) => idle::idle(dialog, None).await?,
+            (Command::Idle, stage) => idle::idle(dialog, mail, stage, ears.as_deref_mut()).await?,
             (Command::Close, stage @ Stage::Open(_)) => match std::mem::replace(stage, Stage::Admitted) {
                 Stage::Open(mut selected) => select::close(dialog, &mut selected.view).await?,
                 Stage::Admitted => Reply::ok("CLOSE done"),
@@ -263,16 +328,41 @@ impl Stay<'_> {
     }
 
     /// Tells the news of the open mailbox, then the tagged line.
-    async fn answer(&mut self, tag: &str, reply: Reply, may_expunge: bool) -> Result<(), Ending> {
+    async fn answer(&mut self, tag: &str, reply: Reply, telling: Telling) -> Result<(), Ending> {
         let mut gone = false;
         if let Stage::Open(selected) = &mut self.stage {
             gone = selected.view.is_gone();
             if !gone {
-                selected.tell_news(self.dialog, may_expunge).await?;
+                let asked = self.ears.as_deref().and_then(Ears::selected);
+                // What the peer itself removed it has to be told in any case.
+                let wish = if telling.removed { Wish::AsEver } else { Wish::of(asked) };
+                let own = reply.own(selected.view.uid_validity());
+                Box::pin(selected.tell_news(self.dialog, telling.may_expunge, wish, own)).await?;
             }
+        }
+        if let Some(ears) = &mut self.ears {
+            Box::pin(notify::tell(self.dialog, &self.mail, &self.stage, ears)).await?;
         }
         reply.write(self.dialog, tag);
         if gone { Err(mailbox_gone(self.dialog)) } else { Ok(()) }
+    }
+}
+
+/// Which news of the open mailbox a command's answer may bring.
+#[derive(Clone, Copy)]
+struct Telling {
+    /// Message numbers may change.
+    may_expunge: bool,
+    /// The command itself removes messages.
+    removed: bool,
+}
+
+impl Telling {
+    const ALL: Self = Self { may_expunge: true, removed: false };
+
+    fn after(command: &Command) -> Self {
+        let removed = matches!(command, Command::Expunge(_) | Command::Move { .. });
+        Self { may_expunge: may_expunge(command), removed }
     }
 }
 
@@ -299,6 +389,12 @@ fn only_reads(command: &Command) -> bool {
         | Command::Namespace
         | Command::Status { .. }
         | Command::Idle
+        | Command::GetQuota { .. }
+        | Command::GetQuotaRoot(_)
+        // It is refused to everybody.
+        | Command::SetQuota
+        | Command::GetMetadata(_)
+        | Command::Notify(_)
         | Command::Check
         // Without a right to change anything there is nothing to expunge: the mailbox is open read-only.
         | Command::Close
@@ -307,11 +403,12 @@ fn only_reads(command: &Command) -> bool {
         | Command::Sort(_)
         | Command::Thread(_)
         | Command::Fetch { .. } => true,
-        Command::Create(_)
+        Command::Create { .. }
         | Command::Delete(_)
         | Command::Rename { .. }
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
+        | Command::SetMetadata { .. }
         | Command::Expunge(_)
         | Command::Store { .. }
         | Command::Copy { .. }
@@ -339,6 +436,7 @@ fn is_about_messages(command: &Command) -> bool {
         Command::Noop
             | Command::Check
             | Command::Idle
+            | Command::Notify(_)
             | Command::Expunge(_)
             | Command::Search(_)
             | Command::Sort(_)
@@ -348,6 +446,20 @@ fn is_about_messages(command: &Command) -> bool {
             | Command::Copy { .. }
             | Command::Move { .. }
     )
+}
+
+/// Whether a question about any mailbox says that the program knows mod-sequences (RFC 7162 section 3.1).
+fn asks_for_modseq(command: &Command) -> bool {
+    match command {
+        Command::Status { items, .. } => items.contains(&StatusItem::HighestModseq),
+        Command::List(list) => list.give.status.contains(&StatusItem::HighestModseq),
+        _ => false,
+    }
+}
+
+/// Whether the command asks for the quota, or may go beyond it.
+fn is_about_room(command: &Command) -> bool {
+    matches!(command, Command::GetQuota { .. } | Command::GetQuotaRoot(_) | Command::Copy { .. })
 }
 
 /// Whether the command names its messages by UID and nothing by message number.

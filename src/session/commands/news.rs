@@ -2,14 +2,36 @@
 
 use bytes::BytesMut;
 
-use super::modseq;
+use super::{fetch, modseq};
 use crate::imap::{
-    command::Flag,
+    command::{Flag, NotifySelected, SequenceSet},
     set::{self, MessageSet, Ranges},
     write::{self, Code, FetchLine, Status},
 };
 use crate::maildir::{Flags, Meta, Mode, Update, View};
 use crate::session::{Ending, login::Dialog};
+
+/// Which news of the open mailbox the peer wants.
+#[derive(Clone, Copy)]
+pub(super) enum Wish<'a> {
+    /// All, as without NOTIFY.
+    AsEver,
+    /// None.
+    Nothing,
+    /// What NOTIFY asked for.
+    Asked(&'a NotifySelected),
+}
+
+impl<'a> Wish<'a> {
+    /// By what NOTIFY said of the open mailbox; outer none: nothing yet.
+    pub(super) fn of(asked: Option<Option<&'a NotifySelected>>) -> Self {
+        match asked {
+            None => Self::AsEver,
+            Some(Some(selected)) if selected.messages => Self::Asked(selected),
+            Some(_) => Self::Nothing,
+        }
+    }
+}
 
 /// The open mailbox.
 pub(super) struct Selected {
@@ -54,8 +76,23 @@ impl Selected {
         write::untagged(out, Status::Ok, Some(&kept), "Flags that are kept");
     }
 
-    /// Writes what changed in the mailbox since the peer was last told.
-    pub(super) async fn tell_news(&mut self, dialog: &mut Dialog, may_expunge: bool) -> Result<(), Ending> {
+    /// Writes what changed in the mailbox since the peer was last told. `own`: UIDs of messages that the peer put here
+    /// itself, of which NOTIFY tells no more than that they came.
+    pub(super) async fn tell_news(
+        &mut self,
+        dialog: &mut Dialog,
+        may_expunge: bool,
+        wish: Wish<'_>,
+        own: &[u32],
+    ) -> Result<(), Ending> {
+        if matches!(wish, Wish::Nothing) {
+            return Ok(());
+        }
+        let before = self.view.uids().last().copied().unwrap_or(0);
+        let rev2 = dialog.enabled.rev2;
+        if rev2 {
+            self.view.hide_recent();
+        }
         let updates = self.view.sync(may_expunge);
         if updates.is_empty() {
             self.tell_behind(dialog);
@@ -71,15 +108,17 @@ impl Selected {
             let out = &mut dialog.link.wire.out;
             match update {
                 Update::Exists(count) => write::exists(out, count),
+                Update::Recent(_) if rev2 => {}
                 Update::Recent(count) => write::recent(out, count),
                 Update::Expunged(_) if enabled.qresync => {}
                 Update::Expunged(number) => write::expunge(out, number),
+                Update::Flags(_) if matches!(wish, Wish::Asked(asked) if !asked.flags) => {}
                 Update::Flags(number) => {
                     if let Some(meta) = self.view.message(number) {
                         let mut line = FetchLine::start(out, number);
-                        // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2. Else without the UID: mbsync takes an unasked
-                        // FETCH with one for a message it asked for.
-                        if enabled.condstore || enabled.rev2 {
+                        // RFC 7162 section 3.2.4, RFC 9051 section 7.5.2, RFC 5465 section 5.1. Else without the UID: mbsync
+                        // takes an unasked FETCH with one for a message it asked for.
+                        if enabled.condstore || rev2 || matches!(wish, Wish::Asked(_)) {
                             line.uid(out, meta.uid);
                         }
                         line.flags(out, flag_names(&meta));
@@ -93,6 +132,28 @@ impl Selected {
             dialog.link.wire.push().await?;
         }
         self.tell_behind(dialog);
+        if let Wish::Asked(asked) = wish
+            && !asked.items.is_empty()
+        {
+            self.tell_messages(dialog, before, asked, own).await?;
+        }
+        Ok(())
+    }
+
+    /// What NOTIFY wants to know of each message that came (RFC 5465 section 5.2).
+    async fn tell_messages(
+        &mut self,
+        dialog: &mut Dialog,
+        before: u32,
+        asked: &NotifySelected,
+        own: &[u32],
+    ) -> Result<(), Ending> {
+        let first = self.view.uids().partition_point(|uid| *uid <= before);
+        let new = self.view.uids().iter().skip(first).filter(|uid| !own.contains(uid));
+        let set = new.map(u32::to_string).collect::<Vec<_>>().join(",");
+        let Ok(set) = set.parse::<SequenceSet>() else { return Ok(()) };
+        // By UID, so each of them shows it (RFC 9051 section 7.5.2). One that is gone already is told to be, next.
+        Box::pin(fetch::fetch(dialog, self, &MessageSet::Named(set), &asked.items, None, true)).await?;
         Ok(())
     }
 

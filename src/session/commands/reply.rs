@@ -60,6 +60,15 @@ impl Reply {
         self
     }
 
+    /// UIDs of messages that the command put into the mailbox with this UIDVALIDITY.
+    pub(super) fn own(&self, mailbox: u32) -> &[u32] {
+        match (&self.copied, &self.code) {
+            (Some(copied), _) if copied.uid_validity == mailbox => &copied.target,
+            (_, Some(Code::AppendUid { uid_validity, uids })) if *uid_validity == mailbox => uids,
+            _ => &[],
+        }
+    }
+
     /// Writes the line that ends the command.
     pub(super) fn write(&self, dialog: &mut Dialog, tag: &str) {
         let copied = self.copied.as_ref().map(Copied::code);
@@ -89,6 +98,13 @@ fn refusal(error: &MailError) -> Reply {
         MailError::TooBig { .. } => Reply::no(Code::TooBig, "The message is too large"),
         MailError::OverQuota => Reply::no(Code::OverQuota, "The quota is used up"),
         MailError::NoSpace { .. } => Reply::no(Code::Unavailable, "No space left; try again later"),
+        MailError::UseTaken { attribute } => {
+            Reply::new(Status::No, Some(Code::UseAttr), format!("Another mailbox is used as {attribute}"))
+        }
+        MailError::AnnotationTooBig { most } => {
+            Reply::no(Code::MetadataMaxSize(*most), "The annotation is too large")
+        }
+        MailError::TooManyAnnotations { .. } => Reply::no(Code::MetadataTooMany, "No more annotations here"),
         MailError::Locked => Reply::no(Code::InUse, "The mailbox is in use"),
         MailError::ReadOnly => Reply::no(Code::ReadOnly, "The mailbox is open read-only"),
         MailError::Gone { .. } => Reply::no(Code::ExpungeIssued, "Some of the messages are gone"),

@@ -82,21 +82,21 @@ impl Work<'_> {
     }
 
     async fn units(&mut self, wanted: &BTreeMap<UnitPath, Unit>) -> Result<(), Failed> {
-        let sql = "SELECT path, imap, imap_until, pop, pop_until FROM units WHERE managed_by = 'file'";
+        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE managed_by = 'file'";
         let mut difference = Difference::new(wanted);
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
             if let Edit::Unit(path, Some(unit)) = rows::unit(&row)? {
                 difference.stored(path, unit);
             }
         }
-        let sql = "SELECT path, imap, imap_until, pop, pop_until FROM units WHERE managed_by <> 'file'";
+        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE managed_by <> 'file'";
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
             if let Edit::Unit(path, Some(unit)) = rows::unit(&row)? {
                 difference.taken_over(&path, unit);
             }
         }
         for (path, unit) in difference.puts() {
-            put::unit(self.tx, path, &unit.settings, self.mark).await?;
+            put::unit(self.tx, path, unit, self.mark).await?;
             self.touched.units.insert(path.clone());
         }
         for (path, _) in &difference.gone {

@@ -15,10 +15,10 @@ use crate::store::{
 type Found<K, V> = Result<Option<Stored<K, V>>, Failed>;
 
 pub(super) async fn unit(c: &mut AnyConnection, path: &UnitPath) -> Found<UnitPath, Unit> {
-    let sql = "SELECT path, imap, imap_until, pop, pop_until, managed_by, version FROM units WHERE path = $1";
+    let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, managed_by, version FROM units WHERE path = $1";
     let Some(row) = sqlx::query(sql).bind(path.as_str()).fetch_optional(c).await? else { return Ok(None) };
-    let value = Unit { settings: rows::settings(&row)? };
-    Ok(Some(Stored { id: path.clone(), value, managed_by: row.try_get(5)?, version: row.try_get(6)? }))
+    let value = rows::unit_value(&row)?;
+    Ok(Some(Stored { id: path.clone(), value, managed_by: row.try_get(7)?, version: row.try_get(8)? }))
 }
 
 pub(super) async fn group(c: &mut AnyConnection, name: &GroupId) -> Found<GroupId, Group> {

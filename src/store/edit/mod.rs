@@ -29,7 +29,7 @@ pub use read::{MailboxValue, Page, Stored, UserFilter};
 
 use super::{AuditEvent, Deed, Store, StoreError, apply, audit, feed::Write, outbox::Telling};
 use crate::model::{ClientId, GroupId, UnitPath, UnixTime, UserId};
-use crate::policy::{LiveSeat, Preview, Rights, Setting, Trust};
+use crate::policy::{Ceiling, LiveSeat, Preview, Rights, Setting, Trust};
 use work::Work;
 
 /// Most changes in one list.
@@ -107,6 +107,10 @@ pub struct UnitPatch {
     pub imap: SettingPatch,
     /// Its own setting for POP3.
     pub pop: SettingPatch,
+    /// What each mailbox may take up, in bytes: `None` leaves it as it is, `Some(None)` makes the unit inherit again.
+    pub storage_quota: Option<Option<Ceiling>>,
+    /// The same in messages.
+    pub message_quota: Option<Option<Ceiling>>,
 }
 
 /// What to change of a user.

@@ -4,7 +4,7 @@
 use sqlx::AnyConnection;
 
 use crate::model::{ClientId, GroupId, UnitPath, UserId};
-use crate::policy::{App, Group, Rights, Settings};
+use crate::policy::{App, Ceiling, Group, Rights, Settings, Unit};
 use crate::store::rows;
 
 /// Who keeps the row from now on, and the number of the change that writes it.
@@ -21,21 +21,18 @@ pub(in crate::store) const ADMIN: &str = "admin";
 
 type Done = Result<(), sqlx::Error>;
 
-pub(in crate::store) async fn unit(
-    c: &mut AnyConnection,
-    path: &UnitPath,
-    settings: &Settings,
-    mark: Mark,
-) -> Done {
-    let (imap, imap_until) = rows::setting_columns(settings.imap.as_ref());
-    let (pop, pop_until) = rows::setting_columns(settings.pop.as_ref());
+pub(in crate::store) async fn unit(c: &mut AnyConnection, path: &UnitPath, unit: &Unit, mark: Mark) -> Done {
+    let (imap, imap_until) = rows::setting_columns(unit.settings.imap.as_ref());
+    let (pop, pop_until) = rows::setting_columns(unit.settings.pop.as_ref());
     let query = sqlx::query(
-        "INSERT INTO units (path, imap, imap_until, pop, pop_until, managed_by, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (path) DO UPDATE SET imap = excluded.imap, \
+        "INSERT INTO units (path, imap, imap_until, pop, pop_until, storage_quota, message_quota, managed_by, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (path) DO UPDATE SET imap = excluded.imap, \
          imap_until = excluded.imap_until, pop = excluded.pop, pop_until = excluded.pop_until, \
+         storage_quota = excluded.storage_quota, message_quota = excluded.message_quota, \
          managed_by = excluded.managed_by, version = excluded.version",
     );
     let query = query.bind(path.as_str()).bind(imap).bind(imap_until).bind(pop).bind(pop_until);
+    let query = query.bind(unit.quota.storage.map(Ceiling::number)).bind(unit.quota.messages.map(Ceiling::number));
     query.bind(mark.managed_by).bind(mark.version).execute(c).await.map(drop)
 }
 

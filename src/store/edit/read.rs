@@ -81,7 +81,7 @@ impl Store {
         after: Option<&str>,
         limit: u32,
     ) -> Read<Page<Stored<UnitPath, Unit>>> {
-        let sql = "SELECT path, imap, imap_until, pop, pop_until, managed_by, version FROM units \
+        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, managed_by, version FROM units \
                    WHERE path > $1 AND (path = $2 OR substr(path, 1, CAST($3 AS INTEGER)) = $4) ORDER BY path LIMIT $5";
         let root = UnitPath::root();
         let top = below.unwrap_or(&root);
@@ -93,7 +93,7 @@ impl Store {
         let found = query.fetch_all(&mut *c).await.map_err(|error| self.unread(error.into()))?;
         self.page(&found, limit, |row| {
             let Edit::Unit(id, Some(value)) = rows::unit(row)? else { return Ok(None) };
-            Ok(Some(Stored { id, value, managed_by: row.try_get(5)?, version: row.try_get(6)? }))
+            Ok(Some(Stored { id, value, managed_by: row.try_get(7)?, version: row.try_get(8)? }))
         })
     }
 

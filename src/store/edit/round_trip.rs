@@ -47,7 +47,14 @@ fn action<P: Clone + std::fmt::Debug>(patch: impl Strategy<Value = P>) -> impl S
 fn directive() -> impl Strategy<Value = Directive> {
     let number = || 0..20_usize;
     let people = || prop::collection::vec(number().prop_map(user), 0..3);
-    let units = (setting(), setting()).prop_map(|(imap, pop)| UnitPatch { imap, pop });
+    let limit = || {
+        let limit =
+            prop_oneof![Just(None), Just(Some(Ceiling::Unlimited)), (0..9_u64).prop_map(|n| Some(Ceiling::At(n)))];
+        prop::option::of(limit)
+    };
+    let units = (setting(), setting(), limit(), limit()).prop_map(|(imap, pop, storage_quota, message_quota)| {
+        UnitPatch { imap, pop, storage_quota, message_quota }
+    });
     let users = (prop::option::of(number().prop_map(unit)), prop::option::of(any::<bool>()), setting(), setting())
         .prop_map(|(unit, suspended, imap, pop)| UserPatch { unit, suspended, imap, pop });
     let groups =

@@ -41,10 +41,13 @@ impl Work<'_> {
         {
             self.known_unit(&place, &above).await?;
         }
-        let settings = patched(&place, &before.unwrap_or_default().settings, &patch.imap, &patch.pop)?;
-        put::unit(self.tx, path, &settings, self.mark).await?;
+        let mut unit = before.unwrap_or_default();
+        unit.settings = patched(&place, &unit.settings, &patch.imap, &patch.pop)?;
+        unit.quota.storage = patch.storage_quota.unwrap_or(unit.quota.storage);
+        unit.quota.messages = patch.message_quota.unwrap_or(unit.quota.messages);
+        put::unit(self.tx, path, &unit, self.mark).await?;
         self.touched.units.insert(path.clone());
-        self.tell(event, place, words, Some(Unit { settings }.words()));
+        self.tell(event, place, words, Some(unit.words()));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use portcullis::imap::{
     command::{Command, FetchItem, List, SearchKey, Section, SequenceSet, Sort, Tagged, Thread},
     frame::{Framer, Limits, Step},
-    mailbox::{MailboxName, Pattern},
+    mailbox::{MailboxName, Names, Pattern},
     mutf7,
     set::{self, MessageSet},
     write,
@@ -99,7 +99,7 @@ fn check(command: &Command) {
         Command::Enable(words) => words.iter().for_each(|it| word(it)),
         Command::Authenticate { mechanism, .. } => word(mechanism),
         Command::Select { mailbox, .. }
-        | Command::Create(mailbox)
+        | Command::Create { mailbox, .. }
         | Command::Delete(mailbox)
         | Command::Subscribe(mailbox)
         | Command::Unsubscribe(mailbox)
@@ -147,10 +147,10 @@ fn word(text: &str) {
 fn name(mailbox: &MailboxName) {
     assert_eq!(MailboxName::decode(mutf7::encode(mailbox.as_str()).as_bytes()).as_ref(), Ok(mailbox));
     let mut out = BytesMut::from(&b"t CREATE "[..]);
-    write::mailbox(&mut out, mailbox.as_str());
+    write::mailbox(&mut out, mailbox.as_str(), Names::Mutf7);
     out.extend_from_slice(b"\r\n");
     // A long name is a literal, which the framer asks for.
-    assert_eq!(again(&out), Command::Create(mailbox.clone()));
+    assert_eq!(again(&out), Command::Create { mailbox: mailbox.clone(), uses: Vec::new() });
     assert!(mailbox.ancestors().count() < MailboxName::MAX_DEPTH);
     assert!(Pattern::new("", "*").matches(mailbox.as_str()));
     assert!(!mailbox.as_str().contains(['\0', '\r', '\n']));

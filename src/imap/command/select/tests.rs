@@ -5,19 +5,19 @@ use proptest::prelude::*;
 use super::*;
 use crate::imap::{
     command::{FetchItem, SearchKey, SearchLimits, Since, parse},
-    mailbox::MailboxName,
+    mailbox::{MailboxName, Names},
     write::Status,
 };
 
 fn command(line: &str) -> Command {
-    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()) {
+    match parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7) {
         Ok(tagged) => tagged.command,
         Err(bad) => panic!("{line}: {}", bad.text),
     }
 }
 
 fn is_bad(line: &str) -> bool {
-    let parsed = parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default());
+    let parsed = parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7);
     parsed.is_err_and(|bad| bad.status == Status::Bad && bad.tag.as_deref() == Some("a1"))
 }
 
@@ -207,7 +207,7 @@ proptest! {
     #[test]
     fn nothing_in_the_place_of_parameters_is_taken_for_what_it_is_not(text in "[A-Z0-9 ()*:,]{0,30}") {
         let line = format!("SELECT INBOX {text}");
-        if let Ok(tagged) = parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default()) {
+        if let Ok(tagged) = parse(format!("a1 {line}\r\n").as_bytes(), SearchLimits::default(), Names::Mutf7) {
             prop_assert!(matches!(tagged.command, Command::Select { .. }), "{}", line);
             prop_assert!(text.contains("CONDSTORE") || text.contains("QRESYNC"), "{}", line);
         }
