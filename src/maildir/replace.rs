@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::{
     change,
-    deliver::{Batch, Ready, Sealed},
+    deliver::{self, Batch, Ready, Sealed},
     disk::Dir,
     error::MailError,
     filename::{self, Place},
     folder::Exclusive,
+    quota::Usage,
     record::Record,
+    tree,
     view::View,
 };
 
@@ -19,20 +21,24 @@ impl View {
     /// `sync(true)` then tells of both. Where the new one belongs into another folder, it is delivered first.
     ///
     /// # Errors
-    /// `ReadOnly`; `Gone` if the old message is no more; as [`super::Appending::finish`]. The old message is then where
-    /// it was, and the new one is not there.
+    /// `ReadOnly`; `Gone` if the old message is no more; as [`super::Appending::finish`], `OverQuota` by what the new
+    /// message is larger. The old message is then where it was, and the new one is not there.
     pub async fn replace(&mut self, old: u32, new: Sealed) -> Result<(u32, u32), MailError> {
         self.writable()?;
         let uid = self.uid(old).ok_or(MailError::Gone { uid: 0 })?;
-        if Arc::ptr_eq(&new.folder, &self.folder) {
-            let ready = new.ready;
+        let size = self.message(old).ok_or(MailError::Gone { uid })?.size;
+        let Sealed { folder: target, ready } = new;
+        // Only what the new message is larger by takes up room.
+        let more = Usage::of([ready.size]).minus(Usage::of([size]));
+        let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
+        let _room = match more == Usage::default() {
+            true => None,
+            false => Some(tree::room(&shared, &self.folder.spot().owner, more).await?),
+        };
+        if Arc::ptr_eq(&target, &self.folder) {
             return self.folder.exclusively("replacing a message", move |ex| replace(ex, uid, ready)).await;
         }
-        if self.message(old).is_none() {
-            return Err(MailError::Gone { uid });
-        }
-        let target = Arc::clone(&new.folder);
-        let (uid_validity, uids) = Sealed::deliver(vec![new]).await?;
+        let (uid_validity, uids) = deliver::bring(&target, vec![ready]).await?;
         let fresh = uids.first().copied().ok_or(MailError::Fault { doing: "replacing a message" })?;
         if let Err(error) = self.folder.exclusively("replacing a message", move |ex| remove(ex, uid)).await {
             let undo = target.exclusively("undoing a replacement", move |ex| change::expunge(ex, &[fresh])).await;
@@ -57,15 +63,19 @@ fn replace(ex: &Exclusive, old: u32, mut new: Ready) -> Result<(u32, u32), MailE
     let done = aside.and_then(|aside| aside.keep_out(ex, records));
     if let Err(error) = done {
         batch.undo(0);
-        return Err(error);
+        return Err(ex.settle(Some(error.clone())).err().unwrap_or(error));
     }
     Ok((batch.uid_validity, uid.ok_or(MailError::Fault { doing: "replacing a message" })?))
 }
 
 /// Removes a message, or leaves it where it was: other removals may fail with the file gone already.
 fn remove(ex: &Exclusive, uid: u32) -> Result<(), MailError> {
-    let aside = SetAside::take(ex, uid, find(ex, uid)?)?;
-    aside.keep_out(ex, vec![Record::Expunged { uid }])
+    let aside = SetAside::take(ex, uid, find(ex, uid)?);
+    match aside.and_then(|aside| aside.keep_out(ex, vec![Record::Expunged { uid }])) {
+        Ok(()) => Ok(()),
+        // What failed may have been done all the same.
+        Err(error) => ex.settle(Some(error)),
+    }
 }
 
 /// Where a message's file is.
@@ -94,7 +104,11 @@ impl SetAside {
             Ok(()) => Ok(Self { from, name, tmp, aside }),
             // Another program renamed or removed it only just now.
             Err(error) if error.is_missing() => Err(MailError::Gone { uid }),
-            Err(error) => Err(error),
+            Err(error) => {
+                // A call that was reported as failed may have been made.
+                let _ = tmp.rename(aside.as_bytes(), &from, &name);
+                Err(error)
+            }
         }
     }
 
