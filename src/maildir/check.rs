@@ -82,8 +82,11 @@ impl Mail {
     }
 }
 
-/// The folders asked for: names and directories, nothing for INBOX's own.
-pub(super) fn chosen(home: &Dir, folder: Option<&str>) -> Result<Vec<(String, Option<Vec<u8>>)>, MailError> {
+/// A folder's name and its directory, nothing for INBOX's own.
+pub(super) type Named = (String, Option<Vec<u8>>);
+
+/// The folders asked for.
+pub(super) fn chosen(home: &Dir, folder: Option<&str>) -> Result<Vec<Named>, MailError> {
     let all = listing::directories(home)?.into_iter().map(|(name, dir)| (name, Some(dir)));
     let mut folders: Vec<_> = std::iter::once(("INBOX".to_owned(), None)).chain(all).collect();
     if let Some(wanted) = folder {

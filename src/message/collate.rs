@@ -56,6 +56,8 @@ fn with_iota_adscript(letter: char) -> char {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
     use proptest::prelude::*;
 
     use super::*;

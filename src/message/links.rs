@@ -125,6 +125,8 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
     use proptest::prelude::*;
 
     use super::*;

@@ -46,6 +46,8 @@ fn message_id(inside: &[u8]) -> (Option<Vec<u8>>, &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
     use proptest::prelude::*;
 
     use super::*;

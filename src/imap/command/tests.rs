@@ -591,7 +591,8 @@ fn an_append_head_is_read_up_to_its_message() {
 #[test]
 fn which_literal_of_a_command_is_a_message_and_in_what_form() {
     let old = |number: u32, uid| Some(Replaced { number: NonZeroU32::new(number), uid });
-    let cases: [(&str, &str, bool, Option<Result<(Option<Replaced>, Form), Status>>); 20] = [
+    type Expected = Option<Result<(Option<Replaced>, Form), Status>>;
+    let cases: [(&str, &str, bool, Expected); 20] = [
         ("APPEND", " ", false, None),
         ("APPEND", " INBOX ", true, Some(Ok((None, Form::Binary)))),
         ("APPEND", " INBOX utf8 (", true, Some(Ok((None, Form::Utf8)))),

@@ -28,7 +28,7 @@ fn failing(call: Call, nth: u32) -> Faults {
     let count = AtomicU32::new(0);
     Some(Arc::new(move |this, _| {
         let hit = this == call && count.fetch_add(1, Ordering::Relaxed) == nth;
-        hit.then_some(if nth % 2 == 0 { Errno::NOSPC } else { Errno::IO })
+        hit.then_some(if nth.is_multiple_of(2) { Errno::NOSPC } else { Errno::IO })
     }))
 }
 

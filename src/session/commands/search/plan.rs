@@ -30,6 +30,7 @@ pub(super) struct Needle {
 }
 
 /// One key. The parser bounds how deep they nest, so that functions on them may call themselves.
+#[allow(clippy::large_enum_variant, reason = "at most a thousand keys, all held for the length of one search")]
 enum Test {
     Is(bool),
     All(Vec<Test>),
