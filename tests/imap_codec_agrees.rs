@@ -43,7 +43,7 @@ fn ours(line: &[u8]) -> Result<String, String> {
             Step::Continue => {}
             Step::Command(tagged) => return Ok(format!("{:?}", tagged.command)),
             Step::Append(head) => {
-                return Ok(format!("{:?} {:?} {:?} {}", head.mailbox, head.flags, head.date, head.size));
+                return Ok(format!("{:?} {:?} {:?} {}", head.mailbox, head.message.flags, head.message.date, head.message.size));
             }
             Step::Bad(bad) => return Err(bad.text.to_owned()),
             other => return Err(format!("{other:?}")),
