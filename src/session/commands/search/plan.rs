@@ -50,7 +50,7 @@ enum Test {
     Sent(Range<NaiveDate>),
     Field {
         name: String,
-        needle: message::Needle,
+        needle: Box<message::Needle>,
     },
     /// A needle by its place in the plan.
     Text(usize),
@@ -116,7 +116,7 @@ impl Plan {
             SearchKey::Header { name, text } => {
                 let name = name.to_ascii_lowercase();
                 self.fields.push(name.clone());
-                Test::Field { name, needle: message::Needle::new(text) }
+                Test::Field { name, needle: Box::new(message::Needle::new(text)) }
             }
             SearchKey::Body(text) => self.look_for(text, false),
             SearchKey::Text(text) => self.look_for(text, true),
