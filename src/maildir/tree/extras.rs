@@ -79,6 +79,10 @@ impl Maildir {
                         let mut annotations = Annotations::load(&ex.dir, Of::Folder)?;
                         let changed = annotations.change(&user, changes)?;
                         annotations.save(&ex.dir, Of::Folder)?;
+                        if !changed.is_empty() {
+                            // RFC 7162 section 3.2: HIGHESTMODSEQ tells of this change too.
+                            ex.advance(Vec::new())?;
+                        }
                         Ok(changed)
                     })
                     .await?
