@@ -225,6 +225,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// The first of the entries, until they have this many bytes together; at least one.
+    pub(super) fn within(mut self, most: usize) -> Self {
+        let mut size = 0;
+        let enough = self.slots.iter().position(|slot| {
+            size += slot.map_or(0, |slot| slot.length as usize);
+            size >= most
+        });
+        self.slots.truncate(enough.map_or(self.slots.len(), |at| at + 1));
+        self
+    }
+
     /// The entries in the order they were asked for; none where there is none or it is damaged. Blocks on the disk.
     pub(super) fn read(&self) -> Result<Vec<Option<Bytes>>, MailError> {
         let mut order: Vec<(usize, Slot)> =
@@ -315,6 +326,9 @@ mod tests {
             assert_eq!(told, [Some("second 21".into()), Some("first 2499".into()), None, Some("first 1".into())]);
         }
         assert!(Cache::load(&dir, 8)?.is_none(), "another UIDVALIDITY");
+        for (most, count) in [(0, 1), (7, 1), (8, 2), (16, 3), (1000, 3)] {
+            assert_eq!(cache.plan(&[1, 2, 3000]).within(most).read()?.len(), count, "{most} bytes");
+        }
         Ok(())
     }
 

@@ -64,7 +64,7 @@ impl Index {
         let compact = (state.messages.len() as u64) * 128;
         // Before a crash, sessions may have been told of changes that could not be recorded (a full disk), and a file
         // may come from a backup: what was told then must not be told again of something else.
-        let least_modseq = now_ms();
+        let least_modseq = now_us();
         let length = bytes.len() as u64;
         let index = Self { head, inode: stat.st_ino, length, compact, rewrite: !whole, least_modseq };
         Ok(Some((index, state)))
@@ -156,10 +156,10 @@ impl Index {
     }
 }
 
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
+/// Microseconds since 1970: finer than any commit follows another, so that no restart is too quick for it.
+fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(0)
+    u64::try_from(now.as_micros()).unwrap_or(0)
 }
 
 /// The sum of all frames, and whether every byte was accounted for.

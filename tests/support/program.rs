@@ -302,9 +302,18 @@ impl Keyboard {
 
 impl Drop for Keyboard {
     fn drop(&mut self) {
+        // `script` gives the program a session of its own, beyond the group.
+        let below = children(self.child.id()).into_iter().flat_map(|pid| [children(pid), vec![pid]].concat());
+        below.for_each(end_group);
         end_group(self.child.id());
         let _ = self.child.wait();
     }
+}
+
+/// The processes that a process of ours started.
+fn children(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Kills the process group that a child of ours leads.

@@ -12,7 +12,8 @@ use crate::maildir::seam::{Fault, Seam};
 /// fourth, or every one too with `PORTCULLIS_SWEEP=whole`.
 fn stride(fault: Fault) -> usize {
     let same = matches!(fault, Fault::Refused(Errno::NOSPC | Errno::DQUOT));
-    if same && std::env::var("PORTCULLIS_SWEEP").is_ok_and(|how| how == "whole") || !same { 1 } else { 4 }
+    let whole = std::env::var("PORTCULLIS_SWEEP").is_ok_and(|how| how == "whole");
+    if same && !whole { 4 } else { 1 }
 }
 
 /// The changes that are tried.

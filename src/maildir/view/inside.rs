@@ -67,10 +67,9 @@ impl<I: Insight> Work<I> {
         let (mut found, mut fresh, mut size) = (Vec::with_capacity(wanted.len()), Vec::new(), 0);
         let mut cur = None;
         for (number, uid) in wanted {
-            if size >= ENOUGH {
-                break;
-            }
-            let known = kept.next().flatten().filter(|bytes| self.insight.suffices(bytes));
+            // No more is told than was read.
+            let Some(known) = kept.next().filter(|_| size < ENOUGH) else { break };
+            let known = known.filter(|bytes| self.insight.suffices(bytes));
             let bytes = match known {
                 Some(bytes) => Some(bytes),
                 None => {
@@ -88,7 +87,7 @@ impl<I: Insight> Work<I> {
         Ok(found)
     }
 
-    /// What the cache knows; a cache that cannot be read knows nothing.
+    /// What the cache knows of the first of them; a cache that cannot be read knows nothing.
     fn kept(&self, uids: &[u32]) -> Vec<Option<Bytes>> {
         let plan = {
             let mut cache = lock(&self.folder.cache);
@@ -96,7 +95,7 @@ impl<I: Insight> Work<I> {
                 let validity = self.folder.read(|s: &State| s.uid_validity).unwrap_or(0);
                 *cache = self.folder.dir().and_then(|dir| Cache::load(&dir, validity)).ok().flatten();
             }
-            cache.as_ref().map(|cache| cache.plan(uids))
+            cache.as_ref().map(|cache| cache.plan(uids).within(ENOUGH))
         };
         plan.and_then(|plan| plan.read().ok()).unwrap_or_else(|| vec![None; uids.len()])
     }
