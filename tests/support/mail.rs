@@ -146,7 +146,7 @@ fn in_folder(path: &Path, folder: &str) -> Vec<Stored> {
 
 /// The same, once it is as `good` says; panics with the last state when it does not become so in time.
 pub fn stored_when(what: &str, root: &Path, good: impl Fn(&[Stored]) -> bool) -> Vec<Stored> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let all = stored(root);
         if good(&all) {
