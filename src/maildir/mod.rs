@@ -12,6 +12,7 @@
 //!   portcullis-annotations                what programs attached to a folder: `annotations`
 //!   portcullis-server-annotations         the same for the mail as a whole
 //!   portcullis-renaming                   a RENAME of several folders that is under way: `renaming`
+//!   portcullis-renaming-lock              held by it
 //!   .Sent/ .A.B/                          folders `Sent` and `A/B`, each with cur, new, tmp and its index
 //!     portcullis-use                      what the folder was made for, where CREATE said so
 //! ```

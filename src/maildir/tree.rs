@@ -17,7 +17,7 @@ use super::{
     path,
     pool::Pool,
     quota::Usage,
-    renaming::{Renaming, rename_all},
+    renaming::Renaming,
     root::{self, Limits, Owner, Shared},
     subscriptions::Subscriptions,
     view::{Copying, Mode, View, copy_uids},
@@ -242,7 +242,7 @@ impl Maildir {
             turns.push((folder, turn));
         }
         self.run("renaming a folder", move |this, home| {
-            rename_all(home, &moves, |at, dir| {
+            this.shared.renames.rename_all(&this.owner, home, &moves, |at, dir| {
                 if let Some((folder, _turn)) = turns.get(at) {
                     let account = this.shared.accounts.of(&this.owner);
                     account.forget(&folder.spot().dir);
