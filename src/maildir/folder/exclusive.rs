@@ -266,12 +266,15 @@ impl<'a> Exclusive<'a> {
         let now = self.stamps()?;
         let quiet = now.are_settled() && self.folder.heard_all();
         let (mut index, marks) = {
-            let mut core = lock(&self.folder.core);
+            let core = &mut *lock(&self.folder.core);
+            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
+            if loaded.index.needs_rewrite() {
+                return Ok(());
+            }
             if quiet {
                 core.scanned = Some(now);
             }
-            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
-            if core.scanned != Some(now) || loaded.state.scanned == Some(now) || loaded.index.needs_rewrite() {
+            if core.scanned != Some(now) || loaded.state.scanned == Some(now) {
                 return Ok(());
             }
             (loaded.index.clone(), loaded.state.marks)
