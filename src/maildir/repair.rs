@@ -263,5 +263,9 @@ fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
     }
     let messages = state.messages.len();
     ex.start_anew(&state)?;
+    // What was taken over is here still: the next import goes on from there.
+    for (source, upto) in &old.imported {
+        state.apply(Record::Imported { source: *source, upto: *upto, next: 0 }, 1);
+    }
     Ok((Some(old.uid_validity).filter(|_| messages > 0 || old.marks.uid_next > 1), uid_validity, messages))
 }

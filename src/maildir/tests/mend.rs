@@ -152,6 +152,20 @@ async fn a_rebuilt_folder_has_a_new_uidvalidity_and_all_else_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_import_goes_on_after_a_rebuild_where_it_was() {
+    let world = World::new().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    let mut into = importer.folder("INBOX", None, "there").await.unwrap();
+    let one = vec![(stage(&into, "one").await, Incoming::default())];
+    into.take(one, 9).await.unwrap();
+    world.mail_store().rebuild(&ann(), Some("INBOX")).await.unwrap();
+    assert_eq!(importer.folder("INBOX", None, "there").await.unwrap().upto(), 9);
+    let world = world.restart().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    assert_eq!(importer.folder("INBOX", None, "there").await.unwrap().upto(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dropping_caches_changes_nothing_that_is_seen() {
     let world = World::new().await;
     world.append("INBOX", b"one", Flags::SEEN, &["k"]).await;
