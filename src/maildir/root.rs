@@ -220,6 +220,13 @@ impl Mail {
     }
 }
 
+#[cfg(test)]
+impl Mail {
+    pub(super) fn evict_accounts(&self) {
+        self.shared.accounts.evict();
+    }
+}
+
 impl Drop for Mail {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);

@@ -16,7 +16,7 @@ use super::{
     lock::PopLock,
     path,
     pool::Pool,
-    quota::Usage,
+    quota::{Account, Usage},
     renaming::Renaming,
     root::{self, Limits, Owner, Shared},
     subscriptions::Subscriptions,
@@ -55,13 +55,16 @@ pub struct Status {
 pub struct Maildir {
     shared: Arc<Shared>,
     pub(super) owner: Owner,
+    /// What the owner may take up and does, known for as long as anybody has to do with it.
+    account: Arc<Account>,
     /// Whose doing news are: those of one session do not come back to it.
     origin: u64,
 }
 
 impl Maildir {
     pub(super) fn new(shared: Arc<Shared>, owner: Owner, origin: u64) -> Self {
-        Self { shared, owner, origin }
+        let account = shared.accounts.of(&owner);
+        Self { shared, owner, account, origin }
     }
 
     fn tell(&self, news: &News) {
@@ -206,7 +209,7 @@ impl Maildir {
                 drop(home.rename(doomed, home, &dir).and_then(|()| home.sync()));
                 return Err(if error.is_missing() { gone } else { error });
             }
-            this.shared.accounts.of(&this.owner).forget(&folder.spot().dir);
+            this.account.forget(&folder.spot().dir);
             this.shared.forget(&folder);
             this.tell(&News::Deleted(name));
             root::remove_tree(home, doomed);
@@ -244,10 +247,9 @@ impl Maildir {
         self.run("renaming a folder", move |this, home| {
             this.shared.renames.rename_all(&this.owner, home, &moves, |at, dir| {
                 if let Some((folder, _turn)) = turns.get(at) {
-                    let account = this.shared.accounts.of(&this.owner);
-                    account.forget(&folder.spot().dir);
+                    this.account.forget(&folder.spot().dir);
                     this.shared.rehome(folder, this.spot(Some(dir)));
-                    account.report(&folder.spot().dir, folder.usage());
+                    this.account.report(&folder.spot().dir, folder.usage());
                 }
             })?;
             this.tell(&news);

@@ -34,7 +34,7 @@ impl Maildir {
     /// What the disk says.
     pub async fn usage(&self) -> Result<(Quota, Usage), MailError> {
         let usage = count(&self.shared, &self.owner).await?;
-        Ok((self.shared.accounts.of(&self.owner).quota(), usage))
+        Ok((self.account.quota(), usage))
     }
 
     /// Annotations that `user` may see (RFC 5464), in order of entry: a folder's, or those of the mail as a whole.
