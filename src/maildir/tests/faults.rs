@@ -180,6 +180,29 @@ async fn a_large_folder_is_noted_as_looked_through_only_if_all_of_it_is_known() 
     assert_eq!(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap().len(), 501, "after a restart");
 }
 
+/// Where time stamps are whole seconds, two deliveries of one second look like one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_stamp_of_a_whole_second_is_believed_only_later() {
+    let world = World::new().await;
+    let mut view = world.mail.view("INBOX", Mode::ReadOnly).await.unwrap();
+    view.unwatch();
+    let second = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let stamp = std::time::UNIX_EPOCH + Duration::from_secs(second);
+    let stamped = || {
+        for place in ["new", "cur"] {
+            fs::File::open(world.home().join(place)).unwrap().set_modified(stamp).unwrap();
+        }
+    };
+    // Finer stamps would be believed by now.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for count in 1..=2 {
+        world.deliver(&format!("{count}.mta"), b"x");
+        stamped();
+        view.poll().await.unwrap();
+        assert_eq!(view.sync(true).first(), Some(&Update::Exists(count)));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_index_is_made_anew_with_another_uidvalidity() {
     let world = World::new().await;
