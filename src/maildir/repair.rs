@@ -204,6 +204,8 @@ fn part_changed(ex: &Exclusive, done: &mut Vec<String>) -> Result<usize, MailErr
 fn rename_apart(ex: &Exclusive, (place, name): &(Place, Vec<u8>)) -> Result<(), MailError> {
     let dir = ex.dir.sub(place.dir().as_bytes())?;
     let fresh = filename::with_info_of(&filename::unique(), name);
+    // What has a name of ours is safe.
+    dir.sync_file(&dir.open(name, false)?.0)?;
     dir.rename(name, &dir, &fresh)
 }
 
@@ -261,11 +263,11 @@ fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
         let text = text.unwrap_or_else(|| format!("{}.{}", old.uid_validity, message.uid));
         state.apply(Record::Uidl { uid: *uid, text }, 1);
     }
-    let messages = state.messages.len();
-    ex.start_anew(&state)?;
     // What was taken over is here still: the next import goes on from there.
     for (source, upto) in &old.imported {
         state.apply(Record::Imported { source: *source, upto: *upto, next: 0 }, 1);
     }
+    let messages = state.messages.len();
+    ex.start_anew(&state)?;
     Ok((Some(old.uid_validity).filter(|_| messages > 0 || old.marks.uid_next > 1), uid_validity, messages))
 }
