@@ -65,7 +65,7 @@ pub use deliver::{Appending, Delivered, Sealed};
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use hub::{Heard, Listener, News};
-pub use import::{Importer, Incoming, Into, Staged, Staging, Taken};
+pub use import::{Importer, Incoming, Into, Numbering, Staged, Staging, Taken};
 pub use import::{dovecot, mbox};
 pub use listing::{Folder, SpecialUse};
 pub use quota::Usage;

@@ -232,7 +232,8 @@ fn same(dir: &Dir, a: &(Place, Vec<u8>), b: &(Place, Vec<u8>)) -> Result<bool, M
     }
 }
 
-fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
+/// Gives every message another UID, under a new UIDVALIDITY: that before, that from now on, and how many there are.
+pub(super) fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
     ex.refresh()?;
     let old = ex.read(State::clone)?;
     let shared = ex.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
@@ -264,8 +265,8 @@ fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
         state.apply(Record::Uidl { uid: *uid, text }, 1);
     }
     // What was taken over is here still: the next import goes on from there.
-    for (source, upto) in &old.imported {
-        state.apply(Record::Imported { source: *source, upto: *upto, next: 0 }, 1);
+    for (source, imported) in &old.imported {
+        state.apply(Record::Imported { source: *source, upto: imported.upto, next: 0, reserved: 0 }, 1);
     }
     let messages = state.messages.len();
     ex.start_anew(&state)?;

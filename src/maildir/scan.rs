@@ -178,7 +178,7 @@ impl Found {
     /// The new messages as records, in order of delivery.
     fn measure(&mut self, ex: &Exclusive) -> Result<Vec<Record>, MailError> {
         self.fresh.sort_by_cached_key(|(_, name)| (filename::order(name).0, filename::base(name).to_vec()));
-        let mut uid = ex.read(|state| state.marks.uid_next)?;
+        let mut uid = ex.read(State::next_uid)?;
         let modseq = ex.next_modseq()?;
         let mut records = Vec::new();
         let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);

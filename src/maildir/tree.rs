@@ -38,6 +38,8 @@ pub struct Status {
     pub uid_next: u32,
     /// UIDVALIDITY
     pub uid_validity: u32,
+    /// MAILBOXID (RFC 8474): no other folder of the owner has or had the same.
+    pub mailbox_id: u32,
     /// UNSEEN: how many lack `\Seen`.
     pub unseen: u32,
     /// DELETED: how many have `\Deleted`.
@@ -363,6 +365,7 @@ fn status_of(ex: &Exclusive) -> Result<Status, MailError> {
             messages: u32::try_from(s.messages.len()).unwrap_or(u32::MAX),
             uid_next: s.marks.uid_next,
             uid_validity: s.uid_validity,
+            mailbox_id: s.id(),
             highest_modseq: s.marks.modseq,
             ..Status::default()
         };

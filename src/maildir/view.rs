@@ -199,6 +199,11 @@ impl View {
         self.uid_validity
     }
 
+    /// MAILBOXID (RFC 8474): no other folder of the owner has or had the same.
+    pub fn mailbox_id(&self) -> u32 {
+        self.folder.read(|s| s.id()).unwrap_or(self.uid_validity)
+    }
+
     /// UIDNEXT: above every UID there is or was.
     pub fn uid_next(&self) -> u32 {
         self.folder.read(|s| s.marks.uid_next).unwrap_or(u32::MAX)
