@@ -75,6 +75,13 @@ impl Dir {
         Ok(Self { fd: Arc::new(fd), seam: self.seam.clone() })
     }
 
+    /// Whether both are the same directory.
+    pub(super) fn is_same(&self, other: &Self) -> Result<bool, MailError> {
+        let of = |dir: &Self| fs::fstat(&*dir.fd).map(|stat| (stat.st_dev, stat.st_ino));
+        let pair = of(self).and_then(|one| Ok((one, of(other)?)));
+        pair.map(|(one, other)| one == other).map_err(io("looking at a mail directory"))
+    }
+
     /// Makes a directory in this one; whether it was not there before. The caller syncs.
     pub(super) fn make(&self, name: &[u8]) -> Result<bool, MailError> {
         let make = || match fs::mkdirat(&*self.fd, name, Mode::RWXU) {

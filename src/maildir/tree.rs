@@ -317,7 +317,12 @@ impl Maildir {
         let folder = self.target(name).await?;
         // A mailbox that is full already says so before the message is sent.
         drop(room(&self.shared, &self.owner, Usage { bytes: 0, messages: 1 }).await?);
-        Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes).await
+        let begin = |folder| Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes);
+        match begin(folder).await {
+            // Another program put another folder in its place.
+            Err(MailError::FolderGone) => begin(self.target(name).await?).await,
+            other => other,
+        }
     }
 
     /// The folder messages are to be put into.
