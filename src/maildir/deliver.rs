@@ -26,6 +26,8 @@ use crate::model::UnixTime;
 
 /// How many bytes are gathered before a blocking thread writes them.
 const BUFFER: usize = 256 * 1024;
+/// What was written longer ago than this is on the disk, whether anybody asked for it or not, in seconds.
+const WRITTEN_BACK: i64 = 60;
 
 /// Where new messages of one delivery stand: the folder's UIDVALIDITY, and their UIDs in order.
 pub type Delivered = (u32, Vec<u32>);
@@ -286,9 +288,9 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn begin(ex: &'a Exclusive<'a>) -> Result<Self, MailError> {
         let cur = ex.dir.sub(b"cur")?;
-        let (uid_validity, marks) = ex.read(|s| (s.uid_validity, s.marks))?;
+        let (uid_validity, next) = ex.read(|s| (s.uid_validity, s.next_uid()))?;
         let keywords = ex.read(keywords::Table::of)?;
-        let (next, modseq, names) = (marks.uid_next, ex.next_modseq()?, Vec::new());
+        let (modseq, names) = (ex.next_modseq()?, Vec::new());
         Ok(Self { ex, cur, uid_validity, next, modseq, keywords, names })
     }
 
@@ -342,8 +344,9 @@ pub(super) fn reading(error: &std::io::Error) -> MailError {
 }
 
 /// Puts a message's file, under a second name that tells its `id`, into another folder's `tmp`: by a hard link, else by
-/// a copy.
-pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, tmp: &Dir) -> Result<TmpFile, MailError> {
+/// a copy. It came into its folder when `saved` says.
+pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, saved: i64, tmp: &Dir) -> Result<TmpFile, MailError> {
+    make_safe(from, name, saved)?;
     let fresh = filename::unique();
     match from.link(name, tmp, fresh.as_bytes()) {
         Ok(()) => {}
@@ -360,6 +363,18 @@ pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, tmp: &Dir) -> Result<T
         base = format!("{base},S={stored},W={wire}");
     }
     Ok(TmpFile::new(tmp.clone(), fresh, filename::with_id(&base, id)))
+}
+
+/// Syncs a message that came only just now, unless we made it, and so synced it: other programs deliver without. One of
+/// ours that came long after it had its name was put there by another program, from a backup for example.
+fn make_safe(dir: &Dir, name: &[u8], saved: i64) -> Result<(), MailError> {
+    let is_young = |at: i64| at > now_s() - WRITTEN_BACK;
+    let is_ours = filename::made_at(name).is_some_and(|made| saved.abs_diff(made) <= WRITTEN_BACK.unsigned_abs());
+    if is_ours || !is_young(saved) {
+        return Ok(());
+    }
+    let (file, stat) = dir.open(name, false)?;
+    if is_young(stat.st_ctime) { dir.sync_file(&file) } else { Ok(()) }
 }
 
 fn copy(from: &Dir, name: &[u8], tmp: &Dir, fresh: &str) -> Result<(), MailError> {

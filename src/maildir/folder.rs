@@ -33,6 +33,8 @@ pub(super) use exclusive::{Exclusive, locked};
 
 /// A directory changed less than this ago may change again without its time stamp showing it.
 const SETTLED: Duration = Duration::from_millis(50);
+/// The same where the time stamp is a whole second, as on file systems that keep no part of one, or only every other.
+const SETTLED_COARSE: Duration = Duration::from_secs(2);
 
 /// How long a directory is taken for the one that stands under its name.
 const TRUSTED: Duration = Duration::from_secs(1);
@@ -324,8 +326,8 @@ impl Stamps {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.0.iter().all(|(secs, nanos)| {
             let secs = u64::try_from(*secs).unwrap_or(0);
-            now.checked_sub(Duration::new(secs, u32::try_from(*nanos).unwrap_or(0)))
-                .is_some_and(|age| age > SETTLED)
+            let enough = if *nanos == 0 { SETTLED_COARSE } else { SETTLED };
+            now.checked_sub(Duration::new(secs, u32::try_from(*nanos).unwrap_or(0))).is_some_and(|age| age > enough)
         })
     }
 }

@@ -47,8 +47,11 @@ pub(super) enum Record {
     /// What POP3 calls the message, where it came from a server that called it otherwise than this one would.
     Uidl { uid: u32, text: String },
     /// How far the messages of another mailbox were taken over: a number for that mailbox, and a place in it. UIDs below
-    /// `next` are taken, also those of messages that the other mailbox has no more.
-    Imported { source: u64, upto: u64, next: u32 },
+    /// `next` are taken, also those of messages that the other mailbox has no more. Those below `reserved` are for its
+    /// messages alone; 0 where they do not keep their UIDs.
+    Imported { source: u64, upto: u64, next: u32, reserved: u32 },
+    /// What the folder is called for good, where its UIDVALIDITY may be another's too.
+    Identity { id: u32 },
     /// The state shows the directories as they are while these are their time stamps.
     Scanned(Stamps),
     /// What is remembered of messages that are gone, in a compacted index: removals up to `floor` in part, the others
@@ -66,6 +69,8 @@ pub(super) struct Summary {
     pub bytes: u64,
     /// The number of the first message without `\Seen`; 0 where there is none.
     pub unseen: u32,
+    /// What the folder is called for good.
+    pub id: u32,
     /// Whether messages wait in `new`.
     pub waiting: bool,
     /// The keyword table.
@@ -195,9 +200,14 @@ impl Record {
                 put_bytes(out, text.as_bytes());
                 20
             }
-            Self::Imported { source, upto, next } => {
-                [*source, *upto, u64::from(*next)].iter().for_each(|number| put(out, *number));
+            Self::Imported { source, upto, next, reserved } => {
+                let numbers = [*source, *upto, u64::from(*next), u64::from(*reserved)];
+                numbers.iter().for_each(|number| put(out, *number));
                 21
+            }
+            Self::Identity { id } => {
+                put(out, u64::from(*id));
+                22
             }
             Self::Scanned(Stamps(stamps)) => {
                 stamps.iter().flat_map(|(secs, nanos)| [*secs, *nanos]).for_each(|n| put(out, zigzag(n)));
@@ -215,9 +225,10 @@ impl Record {
                 }
                 6
             }
-            Self::Summary(Summary { messages, bytes, unseen, waiting, keywords }) => {
-                let numbers = [*messages, *bytes, u64::from(*unseen), u64::from(*waiting), keywords.len() as u64];
+            Self::Summary(Summary { messages, bytes, unseen, id, waiting, keywords }) => {
+                let numbers = [*messages, *bytes, u64::from(*unseen), u64::from(*id), u64::from(*waiting)];
                 numbers.iter().for_each(|number| put(out, *number));
+                put(out, keywords.len() as u64);
                 keywords.iter().for_each(|keyword| put_bytes(out, keyword.as_bytes()));
                 30
             }
@@ -251,7 +262,14 @@ impl Record {
                 uid: u32::try_from(take(from)?).ok()?,
                 text: String::from_utf8(take_bytes(from)?.to_vec()).ok()?,
             },
-            21 => Self::Imported { source: take(from)?, upto: take(from)?, next: u32::try_from(take(from)?).ok()? },
+            21 => Self::Imported {
+                source: take(from)?,
+                upto: take(from)?,
+                next: u32::try_from(take(from)?).ok()?,
+                // An earlier version wrote none.
+                reserved: if from.is_empty() { 0 } else { u32::try_from(take(from)?).ok()? },
+            },
+            22 => Self::Identity { id: u32::try_from(take(from)?).ok()? },
             8 => {
                 let mut pair = || Some((unzigzag(take(from)?), unzigzag(take(from)?)));
                 Self::Scanned(Stamps([pair()?, pair()?]))
@@ -261,6 +279,7 @@ impl Record {
                 messages: take(from)?,
                 bytes: take(from)?,
                 unseen: u32::try_from(take(from)?).ok()?,
+                id: u32::try_from(take(from)?).ok()?,
                 waiting: take(from)? != 0,
                 keywords: take_names(from)?,
             }),
@@ -422,13 +441,15 @@ mod tests {
             Record::Keywords { uid: u32::MAX, keywords: vec![] },
             Record::Expunged { uid: 7 },
             Record::Uidl { uid: 7, text: "0000000700000011".into() },
-            Record::Imported { source: u64::MAX, upto: 1 << 40, next: 9 },
+            Record::Imported { source: u64::MAX, upto: 1 << 40, next: 9, reserved: 300 },
+            Record::Identity { id: u32::MAX },
             Record::Scanned(Stamps([(1_700_000_000, 999_999_999), (-1, 0)])),
             Record::Summary(Summary::default()),
             Record::Summary(Summary {
                 messages: u64::MAX,
                 bytes: 1 << 40,
                 unseen: u32::MAX,
+                id: 7,
                 waiting: true,
                 keywords: vec!["$Junk".into(), String::new()],
             }),

@@ -22,7 +22,7 @@ use super::{
     listing, path,
     pool::Pool,
     quota::Accounts,
-    renaming,
+    renaming::Turns,
     seam::Seamed,
     tree::{self, Maildir},
     watch::{self, Watcher},
@@ -114,6 +114,8 @@ pub(super) struct Shared {
     validity: Mutex<()>,
     /// Held while subscriptions change.
     pub subscriptions: Mutex<()>,
+    /// RENAMEs of several folders.
+    pub renames: Turns,
     /// Held while an owner's directory is made: nobody finds one that is not durable yet.
     making: Mutex<()>,
     /// Mailboxes that were there a moment ago, so that a sign-in alone does not touch the disk.
@@ -161,6 +163,7 @@ impl Mail {
             kept: Mutex::default(),
             validity: Mutex::default(),
             subscriptions: Mutex::default(),
+            renames: Turns::default(),
             making: Mutex::default(),
             homes: Cache::builder().max_capacity(HOMES).time_to_live(HOMES_FOR).build(),
             hub: Hub::default(),
@@ -243,6 +246,13 @@ impl Mail {
     }
 }
 
+#[cfg(test)]
+impl Mail {
+    pub(super) fn evict_accounts(&self) {
+        self.shared.accounts.evict();
+    }
+}
+
 impl Drop for Mail {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
@@ -265,7 +275,7 @@ impl Shared {
         if domain.stat(owner.1.as_bytes())?.is_some() {
             drop(turn);
             let home = domain.sub(owner.1.as_bytes())?;
-            renaming::undo_unfinished(&home)?;
+            self.renames.recover(owner, &home)?;
             return self.clean_home(&home);
         }
         // The domain's directory may have been made by a call that failed to make it durable.

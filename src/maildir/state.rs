@@ -68,7 +68,9 @@ pub(super) struct State {
     /// What POP3 calls messages that came from another server, by UID.
     pub uidls: BTreeMap<u32, Box<str>>,
     /// How far other mailboxes were taken over.
-    pub imported: BTreeMap<u64, u64>,
+    pub imported: BTreeMap<u64, Imported>,
+    /// What the folder is called for good, where that is not its UIDVALIDITY.
+    identity: Option<u32>,
     /// The directories' time stamps when the state last showed them as they are.
     pub scanned: Option<Stamps>,
     /// What was removed, and when.
@@ -87,6 +89,15 @@ struct Asked {
     waiting: OnceLock<bool>,
 }
 
+/// How far another mailbox was taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Imported {
+    /// A place in it.
+    pub upto: u64,
+    /// UIDs below this one are for its messages alone; 0 where they do not keep theirs.
+    pub reserved: u32,
+}
+
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
         (self.uid_validity, self.marks) == (other.uid_validity, other.marks) && self.records().eq(other.records())
@@ -98,6 +109,18 @@ impl State {
     pub(super) fn empty(uid_validity: u32) -> Self {
         let marks = Marks { modseq: 1, uid_next: 1, recent: 1 };
         Self { uid_validity, marks, ..Self::default() }
+    }
+
+    /// The UID of the next message that is delivered: UIDNEXT, or above those reserved for messages that are being taken
+    /// over.
+    pub(super) fn next_uid(&self) -> u32 {
+        let reserved = self.imported.values().map(|imported| imported.reserved).max();
+        self.marks.uid_next.max(reserved.unwrap_or(0))
+    }
+
+    /// What the folder is called for good: no other of the owner has or had the same.
+    pub(super) fn id(&self) -> u32 {
+        self.identity.unwrap_or(self.uid_validity)
     }
 
     /// The name of a message's file, when last seen.
@@ -174,6 +197,7 @@ impl State {
             messages: self.messages.len() as u64,
             bytes,
             unseen: self.first_unseen().and_then(|uid| u32::try_from(number(uid)).ok()).unwrap_or(0),
+            id: self.id(),
             waiting: self.has_waiting(),
             keywords: self.keywords.iter().map(ToString::to_string).collect(),
         }
@@ -268,10 +292,11 @@ impl State {
                     self.uidls.insert(uid, text.into());
                 }
             }
-            Record::Imported { source, upto, next } => {
-                self.imported.insert(source, upto);
+            Record::Imported { source, upto, next, reserved } => {
+                self.imported.insert(source, Imported { upto, reserved });
                 self.marks.uid_next = self.marks.uid_next.max(next);
             }
+            Record::Identity { id } => self.identity = Some(id),
             Record::Scanned(stamps) => self.scanned = Some(stamps),
             Record::Gone { floor, ranges } => self.gone = Gone::new(floor, ranges),
             // It tells nothing new.
@@ -299,9 +324,21 @@ impl State {
         let scanned = self.scanned.map(Record::Scanned);
         let uidls = self.uidls.iter().map(|(uid, text)| Record::Uidl { uid: *uid, text: text.to_string() });
         let next = self.marks.uid_next;
-        let imported = self.imported.iter().map(move |(&source, &upto)| Record::Imported { source, upto, next });
+        let imported = self.imported.iter().map(move |(&source, &Imported { upto, reserved })| Record::Imported {
+            source,
+            upto,
+            next,
+            reserved,
+        });
+        let identity = self.identity.map(|id| Record::Identity { id });
         let messages = self.messages.iter().map(|m| self.record(m));
-        std::iter::once(gone).chain(keywords).chain(messages).chain(uidls).chain(imported).chain(scanned)
+        std::iter::once(gone)
+            .chain(identity)
+            .chain(keywords)
+            .chain(messages)
+            .chain(uidls)
+            .chain(imported)
+            .chain(scanned)
     }
 }
 

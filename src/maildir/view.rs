@@ -219,6 +219,12 @@ impl View {
         self.uid_validity
     }
 
+    /// MAILBOXID (RFC 8474): no other folder of the owner has or had the same.
+    pub fn mailbox_id(&self) -> u32 {
+        let brief = self.unread().map(|brief| brief.id);
+        brief.or_else(|| self.folder.read(State::id)).unwrap_or(self.uid_validity)
+    }
+
     /// UIDNEXT: above every UID there is or was.
     pub fn uid_next(&self) -> u32 {
         let brief = self.unread().map(|brief| brief.marks.uid_next);

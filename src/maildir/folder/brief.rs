@@ -30,6 +30,8 @@ pub(in crate::maildir) struct Brief {
     /// The number of the first message without `\\Seen`.
     pub unseen: Option<u32>,
     pub keywords: Vec<Arc<str>>,
+    /// What the folder is called for good.
+    pub id: u32,
     version: Version,
     /// The UIDs there were, once the folder is loaded.
     uids: OnceLock<Arc<[u32]>>,
@@ -43,6 +45,7 @@ impl Brief {
             messages: u32::try_from(tail.summary.messages).ok()?,
             unseen: Some(tail.summary.unseen).filter(|number| *number > 0),
             keywords: tail.summary.keywords.into_iter().map(Arc::from).collect(),
+            id: tail.summary.id,
             version: tail.version,
             uids: OnceLock::new(),
         })

@@ -74,6 +74,19 @@ async fn a_quota_holds_for_all_folders_together_and_what_is_removed_makes_room()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quota_holds_for_as_long_as_the_session_does() {
+    let world = World::new().await;
+    let (store, ann) = (world.store.as_ref().unwrap(), UserId::parse("ann@example.com").unwrap());
+    store.limit(&ann, Quota { bytes: Some(10), messages: None });
+    let mut appending = world.mail.append("INBOX").await.unwrap();
+    appending.write(&[b'x'; 11]).await.unwrap();
+    // Ten minutes later, or ten thousand others.
+    store.evict_accounts();
+    assert_eq!(appending.finish(Flags::NONE, &[], None).await, Err(MailError::OverQuota));
+    assert!(world.files("").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_program_removes_makes_room_too() {
     let world = World::new().await;
     let ann = UserId::parse("ann@example.com").unwrap();
