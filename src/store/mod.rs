@@ -270,7 +270,8 @@ impl Store {
         *self.number.borrow()
     }
 
-    /// How long ago the database last answered: past `database.grace_s` the snapshot is no ground for a yes.
+    /// How long ago the snapshot was last known to be what the database says: past `database.grace_s` it is no ground for a
+    /// yes. That the database answers something else counts for nothing: a change that cannot be read may be in it.
     pub fn silence(&self) -> Duration {
         let contact = Duration::from_millis(self.contact_ms.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(contact)
