@@ -17,7 +17,7 @@ use super::{
 use crate::issuer::Unidentified;
 use crate::model::{Secret, UnitPath, UnixTime, UserId};
 use crate::policy::{Directory, recognise};
-use crate::store::{Role, StoreError};
+use crate::store::{self, Role, StoreError};
 
 /// What API tokens begin with; everything else is an issuer's.
 const API_TOKEN: &str = "pct_";
@@ -107,6 +107,11 @@ impl Actor {
     /// The role.
     pub fn role(&self) -> &Role {
         &self.role
+    }
+
+    /// The same for the store, with the reason given: what it may change, as it stands when it is changed.
+    pub(super) fn in_store<'a>(&'a self, reason: Option<&'a str>) -> store::Actor<'a> {
+        store::Actor { by: &self.name, reason, within: self.role.unit() }
     }
 
     /// The person, where it is one and no API token.

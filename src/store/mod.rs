@@ -28,6 +28,7 @@ mod export;
 mod feed;
 mod grant_list;
 mod grants;
+mod holders;
 mod legacy;
 mod listen;
 mod location;
@@ -66,8 +67,9 @@ pub use apply::{Applied, Plan, Planned};
 pub use audit::{AuditFilter, AuditFull, AuditLog, NumberedEvent};
 pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use edit::{
-    Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, Imported, MOST_CHANGES, MailboxPatch,
-    MailboxValue, Page, Provision, ScimRecord, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+    Action, Actor, Allowed, AppPatch, Changed, Directive, EditError, GroupPatch, Imported, MOST_CHANGES,
+    MailboxPatch, MailboxValue, Page, Provision, ScimRecord, SettingPatch, Stored, UnitPatch, UserFilter,
+    UserPatch, Wish,
 };
 pub use error::StoreError;
 pub use event::AuditEvent;
