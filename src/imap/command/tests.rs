@@ -312,6 +312,19 @@ fn fetch_items_are_read_as_the_rfc_writes_them() {
 }
 
 #[test]
+fn an_item_that_is_asked_for_again_is_told_once() {
+    use FetchItem::{Flags, Size, Uid};
+    let Command::Fetch { items, .. } = command("FETCH 1 (FLAGS UID flags RFC822.SIZE UID FLAGS)") else { panic!() };
+    assert_eq!(items, [Flags, Uid, Size]);
+    let Command::Fetch { items, .. } = command(
+        "FETCH 1 (BODY[1]<0.5> BODY[1]<0.6> BODY[1] BODY[1]<0.5> BODY[HEADER.FIELDS (A)] BODY[HEADER.FIELDS (A)])",
+    ) else {
+        panic!()
+    };
+    assert_eq!(items.len(), 4, "{items:?}");
+}
+
+#[test]
 fn only_what_shows_a_body_marks_it_read() {
     let Command::Fetch { items, .. } =
         command("FETCH 1 (BODY[] BODY.PEEK[] RFC822 RFC822.HEADER RFC822.TEXT BODY BODYSTRUCTURE ENVELOPE)")

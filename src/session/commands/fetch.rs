@@ -17,6 +17,7 @@ use super::{
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
+    turn::worked,
 };
 use crate::imap::{
     command::{FetchItem, SectionText, Since},
@@ -176,8 +177,9 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
             (item, Some(source)) if needs_bytes(item) => from_inside(dialog, &mut line, item, source).await?,
             (item, _) => known(out, &mut line, item, &meta),
         }
-        // An item may be large and may be asked for again and again: what is held is one of them.
+        // What is held is one item, and many small ones may take their time too.
         dialog.link.wire.push().await?;
+        worked(0).await;
     }
     line.end(&mut dialog.link.wire.out);
     dialog.link.wire.end_long();

@@ -27,6 +27,7 @@ mod sort;
 mod source;
 mod structure;
 mod thread;
+mod turn;
 
 use std::sync::Arc;
 

@@ -7,8 +7,12 @@ use crate::imap::{
     write,
 };
 use crate::maildir::{MailError, MessageReader};
-use crate::message::{self, Keep};
-use crate::session::{Ending, commands::source::Source, login::Dialog};
+use crate::message::{HeaderFilter, Keep};
+use crate::session::{
+    Ending,
+    commands::{source::Source, turn::worked},
+    login::Dialog,
+};
 
 /// What is in memory as a whole is put into the output in pieces of this size. In bytes.
 const PIECE: usize = 16 * 1024;
@@ -28,8 +32,7 @@ pub(super) async fn body_section(
         SectionText::HeaderFieldsNot(names) => (names, Keep::Others),
         _ => return stream(dialog, &mut source.reader, clip(range, partial)).await,
     };
-    let header = source.header_bytes(range).await.map_err(Ending::Broken)?;
-    let fields = message::header_fields(&header, names, keep);
+    let fields = fields(source, range, HeaderFilter::new(names, keep)).await.map_err(Ending::Broken)?;
     let wanted = clip(0..fields.len() as u64, partial);
     let bytes = fields.get(within(wanted)).unwrap_or_default();
     write::literal_head(&mut dialog.link.wire.out, bytes.len() as u64);
@@ -38,6 +41,18 @@ pub(super) async fn body_section(
         dialog.link.wire.push().await?;
     }
     Ok(())
+}
+
+/// What a filter lets through of a header, of a very long one of its beginning.
+async fn fields(source: &mut Source, range: Range<u64>, mut filter: HeaderFilter) -> Result<Vec<u8>, MailError> {
+    let mut fields = Vec::new();
+    source.select_header(range);
+    while let Some(chunk) = source.reader.next().await? {
+        filter.feed(&chunk, &mut fields);
+        worked(chunk.len()).await;
+    }
+    filter.finish(&mut fields);
+    Ok(fields)
 }
 
 /// `<origin.count>` of a range of octets; beyond the end there are none.
