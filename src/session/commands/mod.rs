@@ -18,6 +18,7 @@ mod metadata;
 mod modseq;
 mod news;
 mod notify;
+mod portion;
 mod preview;
 mod quota;
 mod reply;

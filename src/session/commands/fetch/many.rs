@@ -18,12 +18,15 @@ use crate::session::{
     commands::{
         digest::{self, Digest, Digester, Needs},
         news::flag_names,
+        portion::{MOST, Portion, portion},
+        turn::worked,
     },
     login::Dialog,
 };
 
-/// Most messages that are answered in one go.
-const BATCH: usize = 256;
+/// Most that is gone through of one message's digest for all items together: others are answered by themselves, with
+/// pauses. In bytes.
+const MOST_WORK: usize = 128 * 1024;
 /// A message up to this size is answered among others, in bytes.
 const SMALL: u64 = 32 * 1024;
 /// No further message is read into memory beside others once so much is held. In bytes.
@@ -80,7 +83,7 @@ impl<N: Iterator<Item = u32>> Many<N> {
             if let Some(number) = self.hard.next() {
                 return Ok(Some(number));
             }
-            while self.batch.len() < BATCH
+            while self.batch.len() < MOST
                 && let Some(number) = self.left.next()
             {
                 self.batch.push(number);
@@ -91,16 +94,14 @@ impl<N: Iterator<Item = u32>> Many<N> {
             dialog.link.may_go_on()?;
             self.hard = match way {
                 Way::Digest(needs) => Box::pin(self.by_digest(dialog, view, ask, needs)).await?,
-                Way::Whole => Box::pin(self.whole(dialog, view, ask)).await,
+                Way::Whole => Box::pin(self.whole(dialog, view, ask)).await?,
             }
             .into_iter();
-            dialog.link.wire.push().await?;
-            tokio::task::consume_budget().await;
         }
     }
 
     /// Answers small messages at the front of the batch with all of their bytes; gives back the others among them.
-    async fn whole(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Vec<u32> {
+    async fn whole(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Result<Vec<u32>, Ending> {
         let wanted: Vec<(u32, u32)> =
             self.batch.iter().filter_map(|number| Some((*number, view.uid(*number)?))).collect();
         let read = view.with_files(move |files| {
@@ -118,25 +119,11 @@ impl<N: Iterator<Item = u32>> Many<N> {
         });
         let Ok(found) = read.await else {
             // One by one they will say what is wrong.
-            return std::mem::take(&mut self.batch);
+            return Ok(std::mem::take(&mut self.batch));
         };
         self.batch.drain(..found.len().min(self.batch.len()));
-        let out = &mut dialog.link.wire.out;
-        let mut next = found.iter().peekable();
-        let mut hard = Vec::new();
-        view.messages(found.iter().map(|(number, _)| *number), |number, meta| {
-            while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
-                hard.push(*gone);
-            }
-            match next.next() {
-                Some((_, Some(bytes))) if bytes.len() as u64 == meta.size => {
-                    ask.line(out, number, &meta, Known::Whole(bytes));
-                }
-                _ => hard.push(number),
-            }
-        });
-        hard.extend(next.map(|(number, _)| *number));
-        hard
+        let found = found.iter().map(|(number, bytes)| (*number, bytes.as_deref().map(Known::Whole)));
+        ask.tell(dialog, view, &found.collect::<Vec<_>>()).await
     }
 
     /// Answers messages at the front of the batch; gives back those among them that digests cannot answer.
@@ -148,19 +135,8 @@ impl<N: Iterator<Item = u32>> Many<N> {
         needs: Needs,
     ) -> Result<Vec<u32>, Ending> {
         if needs.is_nothing() {
-            let out = &mut dialog.link.wire.out;
-            let batch = std::mem::take(&mut self.batch);
-            let mut next = batch.iter().copied().peekable();
-            let mut hard = Vec::new();
-            view.messages(batch.iter().copied(), |number, meta| {
-                while let Some(gone) = next.next_if(|other| *other < number) {
-                    hard.push(gone);
-                }
-                next.next();
-                ask.line(out, number, &meta, Known::Nothing);
-            });
-            hard.extend(next);
-            return Ok(hard);
+            let found = std::mem::take(&mut self.batch).into_iter().map(|number| (number, Some(Known::Nothing)));
+            return ask.tell(dialog, view, &found.collect::<Vec<_>>()).await;
         }
         let insight = Digester { needs, limits: dialog.link.house.limits.message };
         let Ok(found) = view.inside(&self.batch, &insight).await else {
@@ -170,37 +146,66 @@ impl<N: Iterator<Item = u32>> Many<N> {
         self.batch.drain(..found.len().min(self.batch.len()));
         let digests: Vec<(u32, Option<Digest>)> =
             found.into_iter().map(|(number, bytes)| (number, bytes.map(Digest::new))).collect();
-        let mut hard = Vec::new();
-        let mut next = digests.iter().peekable();
-        let out = &mut dialog.link.wire.out;
-        view.messages(digests.iter().map(|(number, _)| *number), |number, meta| {
-            while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
-                hard.push(*gone);
-            }
-            match next.next() {
-                Some((_, Some(digest))) if ask.is_answered_by(digest) => {
-                    ask.line(out, number, &meta, Known::Digest(digest));
-                }
-                _ => hard.push(number),
-            }
+        let found = digests.iter().map(|(number, digest)| {
+            let answers = digest.as_ref().filter(|digest| ask.is_answered_by(digest));
+            (*number, answers.map(Known::Digest))
         });
-        hard.extend(next.map(|(number, _)| *number));
-        Ok(hard)
+        ask.tell(dialog, view, &found.collect::<Vec<_>>()).await
     }
 }
 
 impl Ask<'_> {
+    /// Answers about messages of which that much is known; gives back those that have to be looked at by themselves.
+    async fn tell(
+        &self,
+        dialog: &mut Dialog,
+        view: &View,
+        found: &[(u32, Option<Known<'_>>)],
+    ) -> Result<Vec<u32>, Ending> {
+        let (mut hard, mut left) = (Vec::new(), found);
+        while !left.is_empty() {
+            let (plenty, numbers) = (dialog.link.wire.plenty(), left.iter().map(|(number, _)| *number));
+            let mut next = left.iter().peekable();
+            let told = portion(view, numbers, &mut dialog.link.wire.out, plenty, |out, number, meta| {
+                while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
+                    hard.push(*gone);
+                }
+                match next.next() {
+                    Some((_, Some(inside))) if inside.is_of(&meta) => self.line(out, number, &meta, *inside),
+                    _ => {
+                        hard.push(number);
+                        0
+                    }
+                }
+            });
+            let Portion { taken, work } = told.unwrap_or(Portion { taken: left.len(), work: 0 });
+            // Those that are gone, behind the last one that is there.
+            let behind = next.len().saturating_sub(left.len() - taken);
+            hard.extend(next.take(behind).map(|(gone, _)| *gone));
+            left = left.get(taken..).unwrap_or_default();
+            dialog.link.wire.push().await?;
+            worked(work).await;
+        }
+        Ok(hard)
+    }
+
+    /// Whether a digest holds everything that is asked for, without going through it again and again.
     fn is_answered_by(&self, digest: &Digest) -> bool {
+        let mut work = 0;
         self.items.iter().all(|item| match item {
             FetchItem::Envelope => digest.envelope().is_some(),
             FetchItem::BodyStructure => digest.structure().is_some(),
-            FetchItem::Section { .. } => digest.fields().is_some(),
+            FetchItem::Section { .. } => digest.fields().is_some_and(|fields| {
+                work += fields.len();
+                work <= MOST_WORK
+            }),
             _ => true,
         })
     }
 
-    /// A whole answer about one message, from what is known of it.
-    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, inside: Known<'_>) {
+    /// A whole answer about one message, from what is known of it; how many bytes were gone through for it.
+    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, inside: Known<'_>) -> usize {
+        let mut work = 0;
         let mut line = FetchLine::start(out, number);
         if self.uid && !self.items.contains(&FetchItem::Uid) {
             line.uid(out, meta.uid);
@@ -225,7 +230,9 @@ impl Ask<'_> {
                 }
                 (FetchItem::Section { section, partial, .. }, Known::Digest(digest)) => {
                     let names = digest::fields_of(section).unwrap_or_default();
-                    let fields = message::header_fields(digest.fields().unwrap_or_default(), names, Keep::Named);
+                    let fields = digest.fields().unwrap_or_default();
+                    work += fields.len();
+                    let fields = message::header_fields(fields, names, Keep::Named);
                     let wanted = within(clip(0..fields.len() as u64, *partial));
                     let origin = partial.map(|(origin, _)| origin);
                     line.section_bytes(out, section, origin, fields.get(wanted).unwrap_or_default());
@@ -234,6 +241,7 @@ impl Ask<'_> {
             }
         }
         line.end(out);
+        work
     }
 }
 
@@ -243,6 +251,13 @@ enum Known<'m> {
     Nothing,
     Digest(&'m Digest),
     Whole(&'m [u8]),
+}
+
+impl Known<'_> {
+    /// Whether it is of the message as it is announced.
+    fn is_of(&self, meta: &Meta) -> bool {
+        if let Self::Whole(bytes) = self { bytes.len() as u64 == meta.size } else { true }
+    }
 }
 
 /// An item that needs no look inside the message.
