@@ -46,7 +46,8 @@ pub(super) async fn fetch(
     if let Some(since) = since {
         if since.vanished {
             let asked = match set {
-                MessageSet::Named(set) => set::uids(set, view.uid(view.len())),
+                // The last message may be among those that are gone, so `*` is any UID above.
+                MessageSet::Named(set) => set::uids(set, Some(u32::MAX)),
                 MessageSet::Saved => selected.saved.clone(),
             };
             let asked: Vec<_> = asked.iter().collect();
