@@ -18,7 +18,7 @@ use super::{
     folder::{Exclusive, Folder, lock, now_s},
     keywords,
     pool::Pool,
-    quota::Usage,
+    quota::{Promise, Usage},
     record::Record,
     tree,
 };
@@ -86,6 +86,8 @@ impl Drop for TmpFile {
 pub struct Sealed {
     pub(super) folder: Arc<Folder>,
     pub(super) ready: Ready,
+    /// What was promised to it before it came.
+    pub(super) room: Option<Promise>,
 }
 
 impl Sealed {
@@ -99,7 +101,17 @@ impl Sealed {
         if !messages.iter().all(|message| Arc::ptr_eq(&message.folder, &folder)) {
             return Err(MailError::FolderGone);
         }
-        deliver(&folder, messages.into_iter().map(|message| message.ready).collect()).await
+        let fits =
+            |message: &Self| message.room.as_ref().is_some_and(|room| room.covers(Usage::of([message.ready.size])));
+        let (promised, ready) = (messages.iter().all(fits), messages.into_iter().map(|it| (it.room, it.ready)));
+        let (rooms, ready): (Vec<Option<Promise>>, Vec<Ready>) = ready.unzip();
+        if !promised {
+            drop(rooms);
+            return deliver(&folder, ready).await;
+        }
+        let delivered = bring(&folder, ready).await;
+        drop(rooms);
+        delivered
     }
 }
 
@@ -112,6 +124,7 @@ pub struct Appending {
     buffer: Vec<u8>,
     size: u64,
     most: u64,
+    room: Option<Promise>,
 }
 
 struct Open {
@@ -120,8 +133,14 @@ struct Open {
 }
 
 impl Appending {
-    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long.
-    pub(super) async fn begin(folder: Arc<Folder>, pool: Pool, most: u64) -> Result<Self, MailError> {
+    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long; `room` is what was promised to this
+    /// one.
+    pub(super) async fn begin(
+        folder: Arc<Folder>,
+        pool: Pool,
+        most: u64,
+        room: Option<Promise>,
+    ) -> Result<Self, MailError> {
         let open = folder
             .exclusively("beginning a message", |ex| {
                 let (tmp, name) = (ex.dir.sub(b"tmp")?, filename::unique());
@@ -129,7 +148,7 @@ impl Appending {
                 Ok(Open { file, tmp: TmpFile::new(tmp, name.clone(), name) })
             })
             .await?;
-        Ok(Self { folder, pool, open: Some(open), buffer: Vec::new(), size: 0, most })
+        Ok(Self { folder, pool, open: Some(open), buffer: Vec::new(), size: 0, most, room })
     }
 
     /// Bytes taken in so far.
@@ -205,7 +224,7 @@ impl Appending {
             Ok(Ready { file: tmp, flags, keywords, size, bare: 0, date })
         };
         let ready = self.pool.run("saving a message", save).await?;
-        Ok(Sealed { folder: self.folder, ready })
+        Ok(Sealed { folder: self.folder, ready, room: self.room })
     }
 }
 

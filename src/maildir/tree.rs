@@ -309,15 +309,30 @@ impl Maildir {
         View::open(self.clone(), folder, Mode::Drop, Some(lock)).await
     }
 
-    /// APPEND: takes a message in, piece by piece.
+    /// APPEND of a message whose size is not known yet: takes it in, piece by piece.
     ///
     /// # Errors
-    /// `TryCreate`, or what the disk says.
+    /// `TryCreate`; `OverQuota` where there is no room for any message; or what the disk says.
     pub async fn append(&self, name: &str) -> Result<Appending, MailError> {
         let folder = self.target(name).await?;
-        // A mailbox that is full already says so before the message is sent.
         drop(room(&self.shared, &self.owner, Usage { bytes: 0, messages: 1 }).await?);
-        Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes).await
+        Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes, None).await
+    }
+
+    /// The same for a message of `size` bytes, in the place of one of `old` bytes where it is to replace one. What room it
+    /// takes up is its own until it is delivered or dropped, so that there is enough for it once it has come.
+    ///
+    /// # Errors
+    /// `TryCreate`; `OverQuota` if it does not fit; or what the disk says.
+    pub async fn append_sized(&self, name: &str, size: u64, old: Option<u64>) -> Result<Appending, MailError> {
+        let folder = self.target(name).await?;
+        let more = Usage::of([size]).minus(Usage::of(old));
+        let room = match more == Usage::default() {
+            // Not even where the mailbox is beyond its quota already.
+            true => None,
+            false => Some(room(&self.shared, &self.owner, more).await?),
+        };
+        Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes, room).await
     }
 
     /// The folder messages are to be put into.
