@@ -223,6 +223,12 @@ fn the_open_mailbox_is_told_as_it_was_asked_for() {
     assert_eq!(watching.ok("NOOP").lines(), [""; 0]);
     watching.ok("STORE 1 +FLAGS.SILENT (\\Deleted)");
     assert!(watching.ok("EXPUNGE").lines().contains(&"* 1 EXPUNGE".to_owned()));
+    for ask in ["NOTIFY SET (selected NONE)", "NOTIFY NONE"] {
+        watching.ok(ask);
+        let tag = watching.send("REPLACE 1 INBOX {5+}\r\na\r\nb\r");
+        let reply = watching.finish(&tag);
+        assert!(reply.lines().contains(&"* 1 EXPUNGE".to_owned()), "{ask}: {:?} {}", reply.lines(), reply.status);
+    }
 }
 
 /// RFC 7162 section 3.2: HIGHESTMODSEQ covers nothing that was not told, so flags that NOTIFY did not ask for are told
