@@ -226,7 +226,7 @@ impl Ask<'_> {
                 (FetchItem::Rfc822, Known::Whole(bytes)) => {
                     line.item(out, "RFC822");
                     write::literal_head(out, bytes.len() as u64);
-                    out.extend_from_slice(bytes);
+                    write::octets(out, bytes);
                 }
                 (FetchItem::Section { section, partial, .. }, Known::Digest(digest)) => {
                     let names = digest::fields_of(section).unwrap_or_default();
