@@ -194,6 +194,7 @@ impl TransferDecoder {
 }
 
 /// What each byte means in base64; 64 and more for what means nothing.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses an index out of bounds")]
 const SEXTETS: [u8; 256] = {
     let mut values = [u8::MAX; 256];
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
