@@ -117,12 +117,17 @@ pub(super) async fn header(reader: &mut MessageReader, most: usize) -> Result<Ve
 
 /// Where the first empty line ends, by CRLF or by LF alone as `message` sees it; `seen` bytes were looked at before.
 pub(super) fn header_end(bytes: &[u8], seen: usize) -> Option<usize> {
-    // An empty line is one that starts the message or follows a line end.
-    let starts = |at: usize| at == 0 || bytes.get(at - 1) == Some(&b'\n');
-    memchr::memchr_iter(b'\n', bytes.get(seen..)?).map(|at| seen + at).find_map(|at| {
-        let line = if at > 0 && bytes.get(at - 1) == Some(&b'\r') { at - 1 } else { at };
-        starts(line).then_some(at + 1)
-    })
+    match bytes {
+        [b'\n', ..] => return Some(1),
+        [b'\r', b'\n', ..] => return Some(2),
+        _ => {}
+    }
+    // An empty line may have begun in what was looked at.
+    let from = seen.saturating_sub(2);
+    let rest = bytes.get(from..)?;
+    let bare = memchr::memmem::find(rest, b"\n\n").map(|at| at + 2);
+    let rest = rest.get(..bare.unwrap_or(rest.len()))?;
+    memchr::memmem::find(rest, b"\n\r\n").map(|at| at + 3).or(bare).map(|end| from + end)
 }
 
 #[cfg(test)]
