@@ -18,7 +18,7 @@ use super::{
     folder::{Exclusive, Folder, lock, now_s},
     keywords,
     pool::Pool,
-    quota::Usage,
+    quota::{Promise, Usage},
     record::Record,
     tree,
 };
@@ -88,6 +88,8 @@ impl Drop for TmpFile {
 pub struct Sealed {
     pub(super) folder: Arc<Folder>,
     pub(super) ready: Ready,
+    /// What was promised to it before it came.
+    pub(super) room: Option<Promise>,
 }
 
 impl Sealed {
@@ -101,7 +103,17 @@ impl Sealed {
         if !messages.iter().all(|message| Arc::ptr_eq(&message.folder, &folder)) {
             return Err(MailError::FolderGone);
         }
-        deliver(&folder, messages.into_iter().map(|message| message.ready).collect()).await
+        let fits =
+            |message: &Self| message.room.as_ref().is_some_and(|room| room.covers(Usage::of([message.ready.size])));
+        let (promised, ready) = (messages.iter().all(fits), messages.into_iter().map(|it| (it.room, it.ready)));
+        let (rooms, ready): (Vec<Option<Promise>>, Vec<Ready>) = ready.unzip();
+        if !promised {
+            drop(rooms);
+            return deliver(&folder, ready).await;
+        }
+        let delivered = bring(&folder, ready).await;
+        drop(rooms);
+        delivered
     }
 }
 
@@ -114,6 +126,7 @@ pub struct Appending {
     buffer: Vec<u8>,
     size: u64,
     most: u64,
+    room: Option<Promise>,
 }
 
 struct Open {
@@ -122,7 +135,8 @@ struct Open {
 }
 
 impl Appending {
-    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long.
+    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long; `room` is what was promised to this
+    /// one.
     pub(super) async fn begin(folder: Arc<Folder>, pool: Pool, most: u64) -> Result<Self, MailError> {
         let open = folder
             .exclusively("beginning a message", |ex| {
@@ -131,7 +145,12 @@ impl Appending {
                 Ok(Open { file, tmp: TmpFile::new(tmp, name.clone(), name) })
             })
             .await?;
-        Ok(Self { folder, pool, open: Some(open), buffer: Vec::new(), size: 0, most })
+        Ok(Self { folder, pool, open: Some(open), buffer: Vec::new(), size: 0, most, room: None })
+    }
+
+    /// The same, holding the room it takes up.
+    pub(super) fn within(self, room: Option<Promise>) -> Self {
+        Self { room, ..self }
     }
 
     /// Bytes taken in so far.
@@ -207,7 +226,7 @@ impl Appending {
             Ok(Ready { file: tmp, flags, keywords, size, bare: 0, date })
         };
         let ready = self.pool.run("saving a message", save).await?;
-        Ok(Sealed { folder: self.folder, ready })
+        Ok(Sealed { folder: self.folder, ready, room: self.room })
     }
 }
 

@@ -131,6 +131,13 @@ pub(super) struct Promise {
     more: Usage,
 }
 
+impl Promise {
+    /// Whether there is room for that much in it.
+    pub(super) fn covers(&self, more: Usage) -> bool {
+        self.more.bytes >= more.bytes && self.more.messages >= more.messages
+    }
+}
+
 impl Drop for Promise {
     fn drop(&mut self) {
         let mut books = lock(&self.account.0);

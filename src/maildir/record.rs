@@ -57,6 +57,24 @@ pub(super) enum Record {
     /// What is remembered of messages that are gone, in a compacted index: removals up to `floor` in part, the others
     /// in order of their mod-sequences.
     Gone { floor: u64, ranges: Vec<Range> },
+    /// What the commits up to here come to, for whoever need not know more.
+    Summary(Summary),
+}
+
+/// What is told of a folder when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// How many messages there are, and their bytes in wire form.
+    pub messages: u64,
+    pub bytes: u64,
+    /// The number of the first message without `\Seen`; 0 where there is none.
+    pub unseen: u32,
+    /// What the folder is called for good.
+    pub id: u32,
+    /// Whether messages wait in `new`.
+    pub waiting: bool,
+    /// The keyword table.
+    pub keywords: Vec<String>,
 }
 
 /// When `new` and `cur` last changed: seconds and nanoseconds.
@@ -207,6 +225,13 @@ impl Record {
                 }
                 6
             }
+            Self::Summary(Summary { messages, bytes, unseen, id, waiting, keywords }) => {
+                let numbers = [*messages, *bytes, u64::from(*unseen), u64::from(*id), u64::from(*waiting)];
+                numbers.iter().for_each(|number| put(out, *number));
+                put(out, keywords.len() as u64);
+                keywords.iter().for_each(|keyword| put_bytes(out, keyword.as_bytes()));
+                30
+            }
         }
     }
 
@@ -250,6 +275,14 @@ impl Record {
                 Self::Scanned(Stamps([pair()?, pair()?]))
             }
             6 => Self::Gone { floor: take(from)?, ranges: take_ranges(from)? },
+            30 => Self::Summary(Summary {
+                messages: take(from)?,
+                bytes: take(from)?,
+                unseen: u32::try_from(take(from)?).ok()?,
+                id: u32::try_from(take(from)?).ok()?,
+                waiting: take(from)? != 0,
+                keywords: take_names(from)?,
+            }),
             _ => return Some(None),
         }))
     }
@@ -300,6 +333,11 @@ fn put_ids(out: &mut Vec<u8>, ids: &[u16]) {
 fn take_ids(from: &mut &[u8]) -> Option<Vec<u16>> {
     let count = take(from)?;
     (0..count).map(|_| take(from).and_then(|id| u16::try_from(id).ok())).collect()
+}
+
+fn take_names(from: &mut &[u8]) -> Option<Vec<String>> {
+    let count = take(from)?;
+    (0..count).map(|_| String::from_utf8(take_bytes(from)?.to_vec()).ok()).collect()
 }
 
 fn take_ranges(from: &mut &[u8]) -> Option<Vec<Range>> {
@@ -406,6 +444,15 @@ mod tests {
             Record::Imported { source: u64::MAX, upto: 1 << 40, next: 9, reserved: 300 },
             Record::Identity { id: u32::MAX },
             Record::Scanned(Stamps([(1_700_000_000, 999_999_999), (-1, 0)])),
+            Record::Summary(Summary::default()),
+            Record::Summary(Summary {
+                messages: u64::MAX,
+                bytes: 1 << 40,
+                unseen: u32::MAX,
+                id: 7,
+                waiting: true,
+                keywords: vec!["$Junk".into(), String::new()],
+            }),
             Record::Gone { floor: 0, ranges: vec![] },
             Record::Gone {
                 floor: 1 << 40,

@@ -220,6 +220,32 @@ impl Mail {
     }
 }
 
+/// How long the store takes at the end, at most, to note how folders stand.
+const LAST_NOTES: Duration = Duration::from_secs(2);
+/// Time for the last changes to be told from any later one by the directories' time stamps.
+const SETTLING: Duration = Duration::from_millis(60);
+
+impl Mail {
+    /// Notes how folders stand that are in memory, so that they need not be looked through after a restart. Nothing is
+    /// lost without it.
+    pub async fn close(&self) {
+        let open: Vec<Arc<Folder>> = lock(&self.shared.folders).values().filter_map(Weak::upgrade).collect();
+        let noted: Vec<_> = open.into_iter().filter(|folder| folder.is_worth_noting()).collect();
+        if noted.is_empty() {
+            return;
+        }
+        tokio::time::sleep(SETTLING).await;
+        let all = async {
+            for folder in noted {
+                folder.note().await;
+            }
+        };
+        if tokio::time::timeout(LAST_NOTES, all).await.is_err() {
+            tracing::debug!("some folders will be looked through again");
+        }
+    }
+}
+
 #[cfg(test)]
 impl Mail {
     pub(super) fn evict_accounts(&self) {

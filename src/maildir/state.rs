@@ -1,12 +1,15 @@
 //! What is known of one folder, in memory: the sum of its index's records. Pure; `index` loads and saves it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     filename::{self, Place},
     flags::Flags,
     gone::Gone,
-    record::{Marks, Record, Stamps},
+    record::{Marks, Record, Stamps, Summary},
 };
 
 /// One message of a folder. There may be millions, so it is kept small: its name lies in [`State::names`].
@@ -75,6 +78,15 @@ pub(super) struct State {
     /// The files' names, one after another, and how many bytes of them no message refers to any more.
     names: Vec<u8>,
     unused: usize,
+    asked: Asked,
+}
+
+/// What every session asks of a folder when it opens it, kept until it changes.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    uids: OnceLock<Arc<[u32]>>,
+    first_unseen: OnceLock<Option<u32>>,
+    waiting: OnceLock<bool>,
 }
 
 /// How far another mailbox was taken over.
@@ -162,6 +174,35 @@ impl State {
         self.gone.pack();
     }
 
+    /// The UIDs in ascending order, shared by whoever asks.
+    pub(super) fn uids(&self) -> Arc<[u32]> {
+        Arc::clone(self.asked.uids.get_or_init(|| self.messages.iter().map(|m| m.uid).collect()))
+    }
+
+    /// The UID of the first message without `\Seen`.
+    pub(super) fn first_unseen(&self) -> Option<u32> {
+        let first = || self.messages.iter().find(|m| !m.flags.contains(Flags::SEEN)).map(|m| m.uid);
+        *self.asked.first_unseen.get_or_init(first)
+    }
+
+    /// Whether there are messages in `new`.
+    pub(super) fn has_waiting(&self) -> bool {
+        *self.asked.waiting.get_or_init(|| self.messages.iter().any(|m| m.place == Place::New))
+    }
+
+    /// What it comes to.
+    pub(super) fn summary(&self, bytes: u64) -> Summary {
+        let number = |uid| self.messages.binary_search_by_key(&uid, |m| m.uid).map_or(0, |at| at + 1);
+        Summary {
+            messages: self.messages.len() as u64,
+            bytes,
+            unseen: self.first_unseen().and_then(|uid| u32::try_from(number(uid)).ok()).unwrap_or(0),
+            id: self.id(),
+            waiting: self.has_waiting(),
+            keywords: self.keywords.iter().map(ToString::to_string).collect(),
+        }
+    }
+
     pub(super) fn find(&self, uid: u32) -> Option<&Message> {
         let at = self.messages.binary_search_by_key(&uid, |m| m.uid).ok()?;
         self.messages.get(at).filter(|m| !m.dead)
@@ -198,6 +239,7 @@ impl State {
                 if self.messages.last().is_some_and(|last| last.uid >= uid) {
                     return;
                 }
+                self.asked = Asked::default();
                 let flags = filename::flags(filename::info(&name));
                 let id = filename::id(&name, size, date);
                 let Some(name) = self.keep(&name) else { return };
@@ -223,6 +265,7 @@ impl State {
                     return;
                 }
                 let Some(name) = self.keep(&name) else { return };
+                (self.asked.first_unseen, self.asked.waiting) = Default::default();
                 let Some(message) = self.find_mut(uid) else { return };
                 if flags != message.flags {
                     message.modseq = modseq;
@@ -256,11 +299,14 @@ impl State {
             Record::Identity { id } => self.identity = Some(id),
             Record::Scanned(stamps) => self.scanned = Some(stamps),
             Record::Gone { floor, ranges } => self.gone = Gone::new(floor, ranges),
+            // It tells nothing new.
+            Record::Summary(_) => {}
         }
     }
 
     /// Drops the messages that were expunged.
     pub(super) fn sweep(&mut self) {
+        self.asked = Asked::default();
         let (unused, uidls) = (&mut self.unused, &mut self.uidls);
         self.messages.retain(|m| {
             *unused += if m.dead { usize::from(m.name.length) } else { 0 };

@@ -16,7 +16,7 @@ use super::{
     lock::PopLock,
     path,
     pool::Pool,
-    quota::{Account, Usage},
+    quota::{Account, Promise, Usage},
     renaming::Renaming,
     root::{self, Limits, Owner, Shared},
     subscriptions::Subscriptions,
@@ -313,15 +313,40 @@ impl Maildir {
         View::open(self.clone(), folder, Mode::Drop, Some(lock)).await
     }
 
-    /// APPEND: takes a message in, piece by piece.
+    /// APPEND of a message whose size is not known yet: takes it in, piece by piece.
     ///
     /// # Errors
-    /// `TryCreate`, or what the disk says.
+    /// `TryCreate`; `OverQuota` where there is no room for any message; or what the disk says.
     pub async fn append(&self, name: &str) -> Result<Appending, MailError> {
         let folder = self.target(name).await?;
-        // A mailbox that is full already says so before the message is sent.
         drop(room(&self.shared, &self.owner, Usage { bytes: 0, messages: 1 }).await?);
-        Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes).await
+        self.begin(name, folder, None).await
+    }
+
+    /// The same for a message of `size` bytes, in the place of one of `old` bytes where it is to replace one. What room it
+    /// takes up is its own until it is delivered or dropped, so that there is enough for it once it has come.
+    ///
+    /// # Errors
+    /// `TryCreate`; `OverQuota` if it does not fit; or what the disk says.
+    pub async fn append_sized(&self, name: &str, size: u64, old: Option<u64>) -> Result<Appending, MailError> {
+        let folder = self.target(name).await?;
+        let more = Usage::of([size]).minus(Usage::of(old));
+        let room = match more == Usage::default() {
+            // Not even where the mailbox is beyond its quota already.
+            true => None,
+            false => Some(room(&self.shared, &self.owner, more).await?),
+        };
+        self.begin(name, folder, room).await
+    }
+
+    async fn begin(&self, name: &str, at: Arc<Open>, room: Option<Promise>) -> Result<Appending, MailError> {
+        let begin = |folder| Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes);
+        let begun = match begin(at).await {
+            // Another program put another folder in its place.
+            Err(MailError::FolderGone) => begin(self.target(name).await?).await?,
+            other => other?,
+        };
+        Ok(begun.within(room))
     }
 
     /// The folder messages are to be put into.

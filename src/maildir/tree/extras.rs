@@ -154,7 +154,7 @@ impl Maildir {
             let held = listener.hold(&folder);
             match folder
                 .exclusively("watching a folder", |ex| {
-                    ex.watch();
+                    ex.folder.watch(&ex.dir);
                     status_of(ex)
                 })
                 .await
