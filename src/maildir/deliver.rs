@@ -135,8 +135,7 @@ struct Open {
 }
 
 impl Appending {
-    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long; `room` is what was promised to this
-    /// one.
+    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long.
     pub(super) async fn begin(folder: Arc<Folder>, pool: Pool, most: u64) -> Result<Self, MailError> {
         let open = folder
             .exclusively("beginning a message", |ex| {
