@@ -218,6 +218,14 @@ impl Insight for Length {
         true
     }
 
+    fn start(&self) -> usize {
+        0
+    }
+
+    fn look_at_start(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
     fn look(&self, message: &mut MessageReader) -> Result<Vec<u8>, MailError> {
         Ok(message.size().to_le_bytes().to_vec())
     }
