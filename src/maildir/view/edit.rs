@@ -209,7 +209,7 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
     let mut tries = 0;
     let file = loop {
         let dir = ex.dir.sub(place.dir().as_bytes())?;
-        match deliver::duplicate(&dir, &name, message.id, tmp) {
+        match deliver::duplicate(&dir, &name, message.id, message.saved, tmp) {
             Ok(file) => break file,
             Err(error) if error.is_missing() && tries < 3 => {
                 (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
