@@ -101,8 +101,8 @@ impl<I: Insight> Work<I> {
     }
 
     fn look(&self, uid: u32, cur: &mut Option<crate::maildir::disk::Dir>) -> Result<Option<Vec<u8>>, MailError> {
-        let known = self.folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.size, m.bare)));
-        let Some((place, name, size, bare)) = known.ok_or(MailError::FolderGone)? else { return Ok(None) };
+        let known = self.folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.sizes())));
+        let Some((place, name, sizes)) = known.ok_or(MailError::FolderGone)? else { return Ok(None) };
         let dir = match (place, &*cur) {
             (Place::Cur, Some(dir)) => dir.clone(),
             _ => self.folder.dir()?.sub(place.dir().as_bytes())?,
@@ -110,7 +110,8 @@ impl<I: Insight> Work<I> {
         if place == Place::Cur {
             *cur = Some(dir.clone());
         }
-        let made = MessageReader::open(&dir, &name, &self.pool, uid, size, bare)
+        let made = MessageReader::open(&dir, &name, &self.pool, uid, sizes)
+            .inspect(|opened| self.folder.opened(opened))
             .and_then(|mut message| self.insight.look(&mut message));
         match made {
             Ok(bytes) => Ok(Some(bytes)),

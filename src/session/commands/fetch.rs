@@ -64,6 +64,7 @@ pub(super) async fn fetch(
         uid,
         look: items.iter().map(look).max().unwrap_or(Look::Nowhere),
         reads: items.iter().any(needs_bytes),
+        measures: items.iter().any(is_measured),
         condstore: dialog.enabled.condstore,
         sees: view.mode() == Mode::ReadWrite && items.iter().any(FetchItem::sets_seen),
         lazy: items.contains(&FetchItem::Preview { lazy: true }),
@@ -190,7 +191,7 @@ impl<N: Iterator<Item = u32>> Many<N> {
                 hard.push(*gone);
             }
             match next.next() {
-                Some((_, Some(bytes))) if bytes.len() as u64 == meta.size => {
+                Some((_, Some(bytes))) if bytes.len() as u64 == meta.size && ask.may_tell(&meta) => {
                     ask.line(out, number, &meta, Known::Whole(bytes));
                 }
                 _ => hard.push(number),
@@ -209,16 +210,21 @@ impl<N: Iterator<Item = u32>> Many<N> {
         needs: Needs,
     ) -> Result<Vec<u32>, Ending> {
         if needs.is_nothing() {
-            let out = &mut dialog.link.wire.out;
             let batch = std::mem::take(&mut self.batch);
+            if ask.measures && view.measure(&batch).await.is_err() {
+                return Ok(batch);
+            }
+            let out = &mut dialog.link.wire.out;
             let mut next = batch.iter().copied().peekable();
             let mut hard = Vec::new();
             view.messages(batch.iter().copied(), |number, meta| {
                 while let Some(gone) = next.next_if(|other| *other < number) {
                     hard.push(gone);
                 }
-                next.next();
-                ask.line(out, number, &meta, Known::Nothing);
+                match next.next() {
+                    Some(_) if ask.may_tell(&meta) => ask.line(out, number, &meta, Known::Nothing),
+                    _ => hard.push(number),
+                }
             });
             hard.extend(next);
             return Ok(hard);
@@ -231,6 +237,13 @@ impl<N: Iterator<Item = u32>> Many<N> {
         self.batch.drain(..found.len().min(self.batch.len()));
         let digests: Vec<(u32, Option<Digest>)> =
             found.into_iter().map(|(number, bytes)| (number, bytes.map(Digest::new))).collect();
+        // Most of those that were not measured are by now: they were opened for their digests.
+        if ask.measures {
+            let numbers: Vec<u32> = digests.iter().map(|(number, _)| *number).collect();
+            if view.measure(&numbers).await.is_err() {
+                return Ok(numbers);
+            }
+        }
         let mut hard = Vec::new();
         let mut next = digests.iter().peekable();
         let out = &mut dialog.link.wire.out;
@@ -239,7 +252,7 @@ impl<N: Iterator<Item = u32>> Many<N> {
                 hard.push(*gone);
             }
             match next.next() {
-                Some((_, Some(digest))) if ask.is_answered_by(digest) => {
+                Some((_, Some(digest))) if ask.is_answered_by(digest) && ask.may_tell(&meta) => {
                     ask.line(out, number, &meta, Known::Digest(digest));
                 }
                 _ => hard.push(number),
@@ -251,6 +264,11 @@ impl<N: Iterator<Item = u32>> Many<N> {
 }
 
 impl Ask<'_> {
+    /// Whether what is asked about a message is known, as far as it has to be measured for it.
+    fn may_tell(&self, meta: &Meta) -> bool {
+        meta.measured || !self.measures
+    }
+
     fn is_answered_by(&self, digest: &Digest) -> bool {
         self.items.iter().all(|item| match item {
             FetchItem::Envelope => digest.envelope().is_some(),
@@ -306,6 +324,11 @@ enum Known<'m> {
     Whole(&'m [u8]),
 }
 
+/// Whether an item tells what only the message's file tells.
+fn is_measured(item: &FetchItem) -> bool {
+    matches!(item, FetchItem::InternalDate | FetchItem::Size | FetchItem::EmailId)
+}
+
 /// An item that needs no look inside the message.
 fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta) {
     match item {
@@ -343,6 +366,8 @@ struct Ask<'a> {
     look: Look,
     /// The message's file has to be opened.
     reads: bool,
+    /// The message has to be measured.
+    measures: bool,
     condstore: bool,
     /// The message counts as read after it.
     sees: bool,
@@ -377,7 +402,13 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
     {
         return Ok(Told::Unknown);
     }
-    let Some(mut meta) = view.message(number) else {
+    if view.message(number).is_some_and(|meta| !ask.may_tell(&meta))
+        // Opening it measures it, or says why that can not be.
+        && let Err(error) = view.read(number).await
+    {
+        return Ok(Told::Nothing(error));
+    }
+    let Some(mut meta) = view.message(number).filter(|meta| ask.may_tell(meta)) else {
         return Ok(Told::Nothing(MailError::Gone { uid: view.uid(number).unwrap_or(0) }));
     };
     let seen = ask.sees && !meta.flags.contains(Flags::SEEN);

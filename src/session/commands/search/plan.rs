@@ -20,6 +20,14 @@ pub(super) struct Plan {
     pub(super) fields: Vec<String>,
     /// Texts looked for inside messages.
     pub(super) needles: Vec<Needle>,
+    /// Whether messages have to be measured.
+    pub(super) measures: bool,
+}
+
+/// Whether a key asks for what only a message's file tells.
+fn is_measured(key: &SearchKey) -> bool {
+    use SearchKey::{Before, EmailId, Larger, Older, On, Since, Smaller, Younger};
+    matches!(key, Larger(_) | Smaller(_) | Before(_) | On(_) | Since(_) | Older(_) | Younger(_) | EmailId(_))
 }
 
 /// A text of BODY or TEXT.
@@ -69,7 +77,8 @@ pub(super) struct Facts<'m> {
 impl Plan {
     /// `saved` are the UIDs that `$` means; `now` is in seconds since 1970.
     pub(super) fn new(key: &SearchKey, view: &View, saved: &Ranges, now: i64) -> Self {
-        let mut plan = Self { test: Test::Is(true), fields: Vec::new(), needles: Vec::new() };
+        let mut plan = Self { test: Test::Is(true), fields: Vec::new(), needles: Vec::new(), measures: false };
+        plan.measures = key.any(&is_measured);
         plan.test = plan.prepare(key, &Ground { view, saved, now });
         plan.fields.sort_unstable();
         plan.fields.dedup();
