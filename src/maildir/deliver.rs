@@ -18,7 +18,7 @@ use super::{
     folder::{Exclusive, Folder, lock, now_s},
     keywords,
     pool::Pool,
-    quota::Usage,
+    quota::{Promise, Usage},
     record::Record,
     tree,
 };
@@ -26,6 +26,8 @@ use crate::model::UnixTime;
 
 /// How many bytes are gathered before a blocking thread writes them.
 const BUFFER: usize = 256 * 1024;
+/// What was written longer ago than this is on the disk, whether anybody asked for it or not, in seconds.
+const WRITTEN_BACK: i64 = 60;
 
 /// Where new messages of one delivery stand: the folder's UIDVALIDITY, and their UIDs in order.
 pub type Delivered = (u32, Vec<u32>);
@@ -86,6 +88,8 @@ impl Drop for TmpFile {
 pub struct Sealed {
     pub(super) folder: Arc<Folder>,
     pub(super) ready: Ready,
+    /// What was promised to it before it came.
+    pub(super) room: Option<Promise>,
 }
 
 impl Sealed {
@@ -99,7 +103,17 @@ impl Sealed {
         if !messages.iter().all(|message| Arc::ptr_eq(&message.folder, &folder)) {
             return Err(MailError::FolderGone);
         }
-        deliver(&folder, messages.into_iter().map(|message| message.ready).collect()).await
+        let fits =
+            |message: &Self| message.room.as_ref().is_some_and(|room| room.covers(Usage::of([message.ready.size])));
+        let (promised, ready) = (messages.iter().all(fits), messages.into_iter().map(|it| (it.room, it.ready)));
+        let (rooms, ready): (Vec<Option<Promise>>, Vec<Ready>) = ready.unzip();
+        if !promised {
+            drop(rooms);
+            return deliver(&folder, ready).await;
+        }
+        let delivered = bring(&folder, ready).await;
+        drop(rooms);
+        delivered
     }
 }
 
@@ -112,6 +126,7 @@ pub struct Appending {
     buffer: Vec<u8>,
     size: u64,
     most: u64,
+    room: Option<Promise>,
 }
 
 struct Open {
@@ -120,7 +135,8 @@ struct Open {
 }
 
 impl Appending {
-    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long.
+    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long; `room` is what was promised to this
+    /// one.
     pub(super) async fn begin(folder: Arc<Folder>, pool: Pool, most: u64) -> Result<Self, MailError> {
         let open = folder
             .exclusively("beginning a message", |ex| {
@@ -129,7 +145,12 @@ impl Appending {
                 Ok(Open { file, tmp: TmpFile::new(tmp, name.clone(), name) })
             })
             .await?;
-        Ok(Self { folder, pool, open: Some(open), buffer: Vec::new(), size: 0, most })
+        Ok(Self { folder, pool, open: Some(open), buffer: Vec::new(), size: 0, most, room: None })
+    }
+
+    /// The same, holding the room it takes up.
+    pub(super) fn within(self, room: Option<Promise>) -> Self {
+        Self { room, ..self }
     }
 
     /// Bytes taken in so far.
@@ -205,7 +226,7 @@ impl Appending {
             Ok(Ready { file: tmp, flags, keywords, size, bare: 0, date })
         };
         let ready = self.pool.run("saving a message", save).await?;
-        Ok(Sealed { folder: self.folder, ready })
+        Ok(Sealed { folder: self.folder, ready, room: self.room })
     }
 }
 
@@ -286,9 +307,9 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn begin(ex: &'a Exclusive<'a>) -> Result<Self, MailError> {
         let cur = ex.dir.sub(b"cur")?;
-        let (uid_validity, marks) = ex.read(|s| (s.uid_validity, s.marks))?;
+        let (uid_validity, next) = ex.read(|s| (s.uid_validity, s.next_uid()))?;
         let keywords = ex.read(keywords::Table::of)?;
-        let (next, modseq, names) = (marks.uid_next, ex.next_modseq()?, Vec::new());
+        let (modseq, names) = (ex.next_modseq()?, Vec::new());
         Ok(Self { ex, cur, uid_validity, next, modseq, keywords, names })
     }
 
@@ -342,8 +363,9 @@ pub(super) fn reading(error: &std::io::Error) -> MailError {
 }
 
 /// Puts a message's file, under a second name that tells its `id`, into another folder's `tmp`: by a hard link, else by
-/// a copy.
-pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, tmp: &Dir) -> Result<TmpFile, MailError> {
+/// a copy. It came into its folder when `saved` says.
+pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, saved: i64, tmp: &Dir) -> Result<TmpFile, MailError> {
+    make_safe(from, name, saved)?;
     let fresh = filename::unique();
     match from.link(name, tmp, fresh.as_bytes()) {
         Ok(()) => {}
@@ -360,6 +382,18 @@ pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, tmp: &Dir) -> Result<T
         base = format!("{base},S={stored},W={wire}");
     }
     Ok(TmpFile::new(tmp.clone(), fresh, filename::with_id(&base, id)))
+}
+
+/// Syncs a message that came only just now, unless we made it, and so synced it: other programs deliver without. One of
+/// ours that came long after it had its name was put there by another program, from a backup for example.
+fn make_safe(dir: &Dir, name: &[u8], saved: i64) -> Result<(), MailError> {
+    let is_young = |at: i64| at > now_s() - WRITTEN_BACK;
+    let is_ours = filename::made_at(name).is_some_and(|made| saved.abs_diff(made) <= WRITTEN_BACK.unsigned_abs());
+    if is_ours || !is_young(saved) {
+        return Ok(());
+    }
+    let (file, stat) = dir.open(name, false)?;
+    if is_young(stat.st_ctime) { dir.sync_file(&file) } else { Ok(()) }
 }
 
 fn copy(from: &Dir, name: &[u8], tmp: &Dir, fresh: &str) -> Result<(), MailError> {

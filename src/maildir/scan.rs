@@ -8,9 +8,9 @@ use super::{
     error::MailError,
     filename::{self, Place},
     files::Files,
-    folder::{self, Exclusive, now_s},
+    folder::{self, Exclusive, lock, now_s},
     measure::{self, Measured},
-    record::Record,
+    record::{Record, Stamps},
     state::{Message, State},
 };
 
@@ -38,7 +38,7 @@ pub(super) fn all(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
         }
     }
     let whole = found.commit(ex, settle)?;
-    ex.scanned(Some(before).filter(|_| whole));
+    looked(ex, before, whole);
     Ok(())
 }
 
@@ -49,33 +49,36 @@ pub(super) fn first(dir: &Dir, uid_validity: u32) -> Result<State, MailError> {
     let mut state = State::empty(uid_validity);
     state.messages.reserve_exact(files.len());
     let (new, cur) = (dir.sub(b"new")?, dir.sub(b"cur")?);
-    let saved = now_s();
+    let (saved, mut whole) = (now_s(), true);
     for (place, name) in files.iter() {
         let uid = state.marks.uid_next;
         if state.list(uid, place, name, saved) {
             continue;
         }
-        if let Some(Measured { size, bare, date }) = measured(if place == Place::New { &new } else { &cur }, name) {
+        let measured = measured(if place == Place::New { &new } else { &cur }, name);
+        whole &= measured.is_ok();
+        if let Ok(Some(Measured { size, bare, date })) = measured {
             let (modseq, name, keywords) = (state.marks.modseq, name.to_vec(), Vec::new());
             let record = Record::Message { uid, modseq, place, name, size, bare, date, saved, keywords };
             state.apply(record, modseq);
         }
     }
     state.pack();
-    state.scanned = Some(stamps).filter(|stamps| stamps.are_settled());
+    state.scanned = Some(stamps).filter(|stamps| whole && stamps.are_settled());
     Ok(state)
 }
 
-/// What a file tells. Nothing if it is gone or renamed meanwhile: the next look finds it. Nor if it can not be read: that
-/// is no message.
-fn measured(dir: &Dir, name: &[u8]) -> Option<Measured> {
-    let measured = measure::file(dir, name);
-    if let Err(error) = &measured
-        && !error.is_missing()
-    {
-        tracing::warn!(%error, "a message file can not be read");
+/// What a file tells. Nothing if it is gone or renamed meanwhile: the next look finds it. An error if it can not be read
+/// now: perhaps then.
+fn measured(dir: &Dir, name: &[u8]) -> Result<Option<Measured>, MailError> {
+    match measure::file(dir, name) {
+        Ok(measured) => Ok(Some(measured)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => {
+            tracing::warn!(%error, "a message file can not be read");
+            Err(error)
+        }
     }
-    measured.ok()
 }
 
 /// A file that came or went, as inotify told it.
@@ -130,13 +133,23 @@ pub(super) fn named(ex: &Exclusive, events: &[Event]) -> Result<(), MailError> {
     found.fresh = listing.into_values().collect();
     found.fresh.sort_by(|(_, a), (_, b)| filename::order(a).cmp(&filename::order(b)));
     let whole = found.commit(ex, false)?;
-    ex.scanned(Some(before).filter(|_| whole));
+    looked(ex, before, whole);
     Ok(())
+}
+
+/// Remembers what a look took in: all that was there, or something is left for the next one.
+fn looked(ex: &Exclusive, before: Stamps, whole: bool) {
+    ex.scanned(Some(before).filter(|_| whole));
+    if !whole {
+        lock(&ex.folder.events).look_again();
+    }
 }
 
 /// What differs between the files and what is known.
 #[derive(Default)]
 pub(super) struct Found {
+    /// A file could not be looked at.
+    partial: bool,
     /// UID, and where the file is now.
     pub renamed: Vec<(u32, Place, Vec<u8>)>,
     /// UID and last known name.
@@ -194,12 +207,12 @@ impl Found {
             }
             return Ok(false);
         }
-        Ok(true)
+        Ok(!self.partial)
     }
 
     /// The new messages as records, in order of delivery.
     fn measure(&mut self, ex: &Exclusive) -> Result<Vec<Record>, MailError> {
-        let mut uid = ex.read(|state| state.marks.uid_next)?;
+        let mut uid = ex.read(State::next_uid)?;
         let modseq = ex.next_modseq()?;
         let mut records = Vec::new();
         let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
@@ -212,7 +225,9 @@ impl Found {
                 continue;
             }
             let dir = if place == Place::New { &new } else { &cur };
-            let Some(Measured { size, bare, date }) = measured(dir, &name) else { continue };
+            let measured = measured(dir, &name);
+            self.partial |= measured.is_err();
+            let Ok(Some(Measured { size, bare, date })) = measured else { continue };
             records.push(Record::Message { uid, modseq, place, name, size, bare, date, saved, keywords });
             uid = next;
         }

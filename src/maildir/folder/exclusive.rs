@@ -38,6 +38,10 @@ impl<'a> Exclusive<'a> {
             return Err(MailError::FolderGone);
         }
         let dir = folder.dir()?;
+        if !folder.is_in_place(&dir)? {
+            folder.end();
+            return Err(MailError::FolderGone);
+        }
         lock_dir(&dir)?;
         let ex = Self { folder, dir };
         ex.catch_up(&folder.spot())?;
@@ -106,16 +110,6 @@ impl<'a> Exclusive<'a> {
         drop(core);
         self.folder.announce();
         Ok(())
-    }
-
-    /// Watches the folder, if that can be done; else it is polled.
-    pub(in crate::maildir) fn watch(&self) {
-        let shared = self.folder.shared.upgrade();
-        if let Some(watcher) = shared.as_ref().and_then(|shared| shared.watcher.as_ref())
-            && let Err(error) = watcher.watch(self.folder, &self.dir)
-        {
-            tracing::warn!(%error, "a folder is polled, not watched");
-        }
     }
 
     /// Asks the state, which is loaded while this lives.
@@ -263,26 +257,39 @@ impl<'a> Exclusive<'a> {
         lock(&self.folder.core).scanned = stamps.filter(|s| s.are_settled());
     }
 
-    /// Records that the state shows the directories as they are, if it does: after a restart they need no look then. And
-    /// what was found out about messages.
-    pub(in crate::maildir) fn note_scanned(&self) -> Result<(), MailError> {
+    /// Records what all of it comes to, and that the state shows the directories as they are, if it does: after a restart
+    /// the folder can be opened without being looked through or loaded. And what was found out about messages.
+    pub(in crate::maildir) fn note(&self) -> Result<(), MailError> {
         let now = self.stamps()?;
         let quiet = now.are_settled() && self.folder.heard_all();
-        let (mut index, marks, records, noted) = {
+        let (mut index, marks, found, summary) = {
             let mut core = lock(&self.folder.core);
+            let (bytes, recent) = (core.usage.bytes, core.recent);
+            let core = &mut *core;
+            let loaded = core.loaded.as_mut().ok_or(MailError::FolderGone)?;
+            if loaded.index.needs_rewrite() {
+                return Ok(());
+            }
             if quiet {
                 core.scanned = Some(now);
             }
-            let mut records = core.take_unrecorded();
+            loaded.state.marks.recent = loaded.state.marks.recent.max(recent);
+            let marks = loaded.state.marks;
+            let found = core.take_unrecorded();
             let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
-            let noted = core.scanned == Some(now) && loaded.state.scanned != Some(now);
-            records.extend(noted.then_some(Record::Scanned(now)));
-            if records.is_empty() || loaded.index.needs_rewrite() {
+            let noted = loaded.state.scanned == Some(now) && loaded.index.is_noted(marks) && found.is_empty();
+            let stands = core.scanned == Some(now) && !noted;
+            if !stands && found.is_empty() {
                 return Ok(());
             }
-            (loaded.index.clone(), loaded.state.marks, records, noted)
+            (loaded.index.clone(), marks, found, stands.then(|| loaded.state.summary(bytes)))
         };
-        let done = index.commit(&self.dir, marks, &records);
+        let noted = summary.is_some();
+        let found = if found.is_empty() { Ok(()) } else { index.commit(&self.dir, marks, &found) };
+        let done = found.and_then(|()| match summary {
+            Some(summary) => index.note(&self.dir, marks, now, summary),
+            None => Ok(()),
+        });
         if let Some(loaded) = &mut lock(&self.folder.core).loaded {
             loaded.index = index;
             loaded.state.scanned = Some(now).filter(|_| noted && done.is_ok()).or(loaded.state.scanned);

@@ -211,7 +211,7 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
         let dir = ex.dir.sub(place.dir().as_bytes())?;
         // The copy's name tells the id, which only the file tells.
         let known = if message.measured { Ok(()) } else { measured(ex, &dir, &name, &mut message) };
-        match known.and_then(|()| deliver::duplicate(&dir, &name, message.id, tmp)) {
+        match known.and_then(|()| deliver::duplicate(&dir, &name, message.id, message.saved, tmp)) {
             Ok(file) => break file,
             Err(error) if error.is_missing() && tries < 3 => {
                 (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
