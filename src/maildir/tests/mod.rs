@@ -17,6 +17,7 @@ mod crowd;
 mod extras;
 mod faults;
 mod folders;
+mod measure;
 mod mend;
 mod picture;
 mod power;

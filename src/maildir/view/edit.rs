@@ -10,7 +10,7 @@ use crate::maildir::{
     error::MailError,
     flags::{FlagOp, Flags},
     folder::{Exclusive, Folder},
-    keywords,
+    keywords, measure,
     state::Message,
     view::{Meta, Mode},
 };
@@ -198,7 +198,7 @@ pub(in crate::maildir) async fn copy_uids(
 
 fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
     let gone = MailError::Gone { uid };
-    let (message, keywords, mut name) = ex
+    let (mut message, keywords, mut name) = ex
         .read(|s| {
             let message = s.find(uid)?;
             let keywords = message.keywords().iter().filter_map(|k| s.keywords.get(usize::from(*k)).cloned());
@@ -209,7 +209,9 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
     let mut tries = 0;
     let file = loop {
         let dir = ex.dir.sub(place.dir().as_bytes())?;
-        match deliver::duplicate(&dir, &name, message.id, message.saved, tmp) {
+        // The copy's name tells the id, which only the file tells.
+        let known = if message.measured { Ok(()) } else { measured(ex, &dir, &name, &mut message) };
+        match known.and_then(|()| deliver::duplicate(&dir, &name, message.id, message.saved, tmp)) {
             Ok(file) => break file,
             Err(error) if error.is_missing() && tries < 3 => {
                 (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
@@ -220,4 +222,10 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
     };
     let Message { flags, size, bare, date, .. } = message;
     Ok(Ready { file, flags, keywords, size, bare, date })
+}
+
+fn measured(ex: &Exclusive, dir: &Dir, name: &[u8], message: &mut Message) -> Result<(), MailError> {
+    ex.folder.found_out(&[(message.uid, measure::file(dir, name)?)]);
+    *message = ex.read(|s| s.find(message.uid).cloned())?.ok_or(MailError::Gone { uid: message.uid })?;
+    Ok(())
 }
