@@ -100,7 +100,7 @@ impl Files {
     pub(super) fn compare(&self, state: &State) -> Found {
         let mut known: Vec<_> = state.messages.iter().map(|m| (filename::order(state.name(m)), m)).collect();
         // Next to nothing to do: UIDs are given in this order.
-        known.sort_by(|(a, _), (b, _)| a.cmp(b));
+        known.sort_by_key(|(order, _)| *order);
         let mut found = Found::default();
         let mut files = self.all.iter().peekable();
         let fresh = |file: &Entry| (file.place, file.name(&self.names).to_vec());
