@@ -25,6 +25,7 @@ use super::{
     watch::Events,
 };
 
+mod at_hand;
 mod exclusive;
 
 pub(super) use exclusive::{Exclusive, locked};
@@ -223,14 +224,33 @@ impl Folder {
         doing: &'static str,
         work: impl FnOnce(&Exclusive) -> Result<T, MailError> + Send + 'static,
     ) -> Result<T, MailError> {
-        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
         let turn = self.turn().await;
+        self.exclusively_in(turn, doing, work).await
+    }
+
+    /// The same for whoever has the turn.
+    pub(super) async fn exclusively_in<T: Send + 'static>(
+        self: &Arc<Self>,
+        turn: tokio::sync::OwnedMutexGuard<()>,
+        doing: &'static str,
+        work: impl FnOnce(&Exclusive) -> Result<T, MailError> + Send + 'static,
+    ) -> Result<T, MailError> {
+        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
         let folder = Arc::clone(self);
         let run = move || {
             let _turn = turn;
             work(&Exclusive::begin(&folder)?)
         };
         shared.pool.run(doing, run).await
+    }
+
+    /// The same on the blocking thread that calls; none if somebody else has the turn.
+    pub(super) fn at_once<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Exclusive) -> Result<T, MailError>,
+    ) -> Option<Result<T, MailError>> {
+        let _turn = self.writer.try_lock().ok()?;
+        Some(Exclusive::begin(self).and_then(|ex| work(&ex)))
     }
 
     /// The folder's directory.

@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::io::Errno;
+use rustix::{fs::Stat, io::Errno};
 
 use super::{
     disk::Dir,
@@ -109,8 +109,16 @@ impl Index {
 
     /// Whether the file is still the one this process knows, to the byte: no other process added to it.
     pub(super) fn is_current(&self, dir: &Dir) -> Result<bool, MailError> {
-        let found = dir.stat(NAME)?;
-        Ok(found.is_some_and(|s| s.st_ino == self.inode && u64::try_from(s.st_size) == Ok(self.length)))
+        Ok(dir.stat(NAME)?.is_some_and(|found| self.is(&found)))
+    }
+
+    /// The same where that can be told without waiting for the disk; else false.
+    pub(super) fn is_current_at_hand(&self, dir: &Dir) -> bool {
+        dir.peek(NAME).is_some_and(|found| self.is(&found))
+    }
+
+    fn is(&self, found: &Stat) -> bool {
+        found.st_ino == self.inode && u64::try_from(found.st_size) == Ok(self.length)
     }
 
     /// Adds one commit, durably. After a failure the commit does not count, now or after a restart, and the next one

@@ -13,6 +13,7 @@ use crate::model::{UnixTime, UserId};
 
 mod basics;
 mod crowd;
+mod deeds;
 mod extras;
 mod faults;
 mod folders;
