@@ -193,6 +193,51 @@ fn the_open_mailbox_is_told_as_it_was_asked_for() {
     assert!(watching.ok("EXPUNGE").lines().contains(&"* 1 EXPUNGE".to_owned()));
 }
 
+/// RFC 7162 section 3.2: HIGHESTMODSEQ covers nothing that was not told, so flags that NOTIFY did not ask for are told
+/// on the next connection.
+#[test]
+fn flags_that_were_not_asked_for_are_not_covered_by_the_mod_sequence() {
+    let gate = Gate::start();
+    let (mut watching, mut other) = (gate.imap(ANN, APP), gate.imap(ANN, APP));
+    for _ in 0..3 {
+        other.append("INBOX", "", b"Subject: one\r\n\r\na\r\n");
+    }
+    other.ok("SELECT INBOX");
+    watching.ok("ENABLE QRESYNC");
+    watching.ok("NOTIFY SET (selected (MessageNew MessageExpunge))");
+    let selected = watching.ok("SELECT INBOX").lines().join("\n");
+    let number = |text: &str, name: &str| -> u64 {
+        let (_, after) = text.rsplit_once(&format!("[{name} ")).expect(name);
+        after.split_once(']').unwrap().0.parse().unwrap()
+    };
+    let validity = number(&selected, "UIDVALIDITY");
+    let start = number(&selected, "HIGHESTMODSEQ");
+
+    other.ok("STORE 1 +FLAGS (\\Flagged)");
+    other.ok("STORE 2 +FLAGS (\\Deleted)");
+    other.ok("EXPUNGE");
+    assert_eq!(soon(&mut watching), "* VANISHED 2");
+    assert_eq!(number(&soon(&mut watching), "HIGHESTMODSEQ"), start, "the flag above it was not told");
+    // Its own change has a higher one, which it must not remember either.
+    let own = watching.ok("STORE 2 +FLAGS (\\Seen)").lines().join("\n");
+    assert_eq!(number(&own, "HIGHESTMODSEQ"), start);
+    let mut again = gate.imap(ANN, APP);
+    again.ok("ENABLE QRESYNC");
+    let told = again.ok(&format!("SELECT INBOX (QRESYNC ({validity} {start}))")).lines().join("\n");
+    assert!(told.contains("* VANISHED (EARLIER) 2"), "{told}");
+    assert!(told.contains("* 1 FETCH (UID 1 FLAGS (\\Flagged)"), "{told}");
+    assert!(told.contains("* 2 FETCH (UID 3 FLAGS (\\Seen)"), "{told}");
+
+    // Once it asks for flags, it is told those too, and may remember all.
+    let told = watching.ok("NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))").lines().join("\n");
+    assert!(told.contains("* 1 FETCH (UID 1 FLAGS (\\Flagged"), "{told}");
+    assert_eq!(
+        number(&told, "HIGHESTMODSEQ"),
+        number(&again.ok("SELECT INBOX").lines().join("\n"), "HIGHESTMODSEQ")
+    );
+    assert!(!watching.ok("NOOP").lines().join("\n").contains("HIGHESTMODSEQ"));
+}
+
 #[test]
 fn subscriptions_and_annotations_are_told_to_who_asked_for_them() {
     let gate = Gate::start();

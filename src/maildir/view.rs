@@ -108,6 +108,10 @@ pub struct View {
     recent_hidden: bool,
     /// Removals that could not be told yet.
     held_back: bool,
+    /// Changes of flags are not to be told.
+    quiet: bool,
+    /// Some were therefore not told.
+    flags_held_back: bool,
     changes: watch::Receiver<u64>,
     /// The folder's version at the last `sync`.
     told: u64,
@@ -137,6 +141,8 @@ impl View {
             recent: Vec::new(),
             recent_hidden: false,
             held_back: false,
+            quiet: false,
+            flags_held_back: false,
             changes,
             told: 0,
             _lock: held,
@@ -203,9 +209,14 @@ impl View {
         self.told_all
     }
 
-    /// Whether there are removals that [`View::sync`] was not allowed to tell.
+    /// Whether there are changes that [`View::sync`] was not allowed to tell.
     pub fn holds_back(&self) -> bool {
-        self.held_back
+        self.held_back || self.flags_held_back
+    }
+
+    /// From now on [`View::sync`] tells changes of flags, or leaves them for when it may tell them again.
+    pub fn tell_flags(&mut self, told: bool) {
+        self.quiet = !told;
     }
 
     /// The UIDs that the last [`View::sync`] told to be gone, ascending; handed out once.
@@ -351,10 +362,13 @@ impl View {
     /// What the session has to be told now, which then holds. Removals only with `allow_expunge`: not while FETCH,
     /// STORE or SEARCH runs (RFC 3501 section 7.4.1); they are kept for the next time.
     ///
+    /// Changes of flags neither while [`View::tell_flags`] keeps them.
+    ///
     /// Needs no disk, and next to no time if nothing changed.
     pub fn sync(&mut self, allow_expunge: bool) -> Vec<Update> {
         let version = *self.changes.borrow();
-        if version == self.told && !(self.held_back && allow_expunge) {
+        let waiting = (self.held_back && allow_expunge) || (self.flags_held_back && !self.quiet);
+        if version == self.told && !waiting {
             return Vec::new();
         }
         self.told = version;
@@ -410,15 +424,19 @@ impl View {
         if self.uids.len() > kept {
             updates.extend([Update::Exists(self.len()), Update::Recent(self.recent())]);
         }
-        for message in state.messages.iter().filter(|m| m.modseq > self.seen) {
+        let mut changed = state.messages.iter().filter(|m| m.modseq > self.seen).filter_map(|message| {
             let own = self.own.binary_search(&(message.uid, message.modseq)).is_ok();
-            let told = self.uids.binary_search(&message.uid).ok().filter(|at| *at < kept && !own);
-            updates.extend(told.and_then(|at| u32::try_from(at + 1).ok()).map(Update::Flags));
+            let known = self.uids.binary_search(&message.uid).ok().filter(|at| *at < kept && !own);
+            known.and_then(|at| u32::try_from(at + 1).ok()).map(Update::Flags)
+        });
+        self.flags_held_back = self.quiet && changed.next().is_some();
+        if !self.flags_held_back {
+            updates.extend(changed);
+            self.seen = state.marks.modseq;
         }
-        self.seen = state.marks.modseq;
         if !self.held_back {
-            self.told_all = self.seen;
             self.uid_next = state.marks.uid_next;
+            self.told_all = self.seen;
         }
         // Not kept for the next time: most sessions are idle.
         self.own = Vec::new();

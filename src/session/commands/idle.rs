@@ -79,7 +79,9 @@ async fn tell(
         if selected.view.is_gone() || matches!(selected.view.wake().await, Err(MailError::FolderGone)) {
             return Err(mailbox_gone(dialog));
         }
-        Box::pin(selected.tell_news(dialog, may_expunge, wish, &[])).await?;
+        if Box::pin(selected.tell_news(dialog, may_expunge, wish, &[])).await? {
+            selected.tell_behind(dialog);
+        }
     }
     if let Some(ears) = ears {
         Box::pin(notify::tell(dialog, mail, stage, ears)).await?;

@@ -338,6 +338,7 @@ impl Stay<'_> {
                 let wish = if telling.removed { Wish::AsEver } else { Wish::of(asked) };
                 let own = reply.own(selected.view.uid_validity());
                 Box::pin(selected.tell_news(self.dialog, telling.may_expunge, wish, own)).await?;
+                selected.tell_behind(self.dialog);
             }
         }
         if let Some(ears) = &mut self.ears {

@@ -40,7 +40,8 @@ pub(super) struct Selected {
     pub(super) saved: Ranges,
     /// How many keywords FLAGS has named.
     keywords: usize,
-    /// HIGHESTMODSEQ was told lower than the mod-sequences of messages, because removals had to wait.
+    /// HIGHESTMODSEQ was told lower than the mod-sequences of messages, because removals had to wait, or changes of
+    /// flags that NOTIFY did not ask for.
     behind: bool,
 }
 
@@ -77,26 +78,26 @@ impl Selected {
     }
 
     /// Writes what changed in the mailbox since the peer was last told. `own`: UIDs of messages that the peer put here
-    /// itself, of which NOTIFY tells no more than that they came.
+    /// itself, of which NOTIFY tells no more than that they came. Whether there was anything to tell.
     pub(super) async fn tell_news(
         &mut self,
         dialog: &mut Dialog,
         may_expunge: bool,
         wish: Wish<'_>,
         own: &[u32],
-    ) -> Result<(), Ending> {
+    ) -> Result<bool, Ending> {
         if matches!(wish, Wish::Nothing) {
-            return Ok(());
+            return Ok(false);
         }
         let before = self.view.uids().last().copied().unwrap_or(0);
         let rev2 = dialog.enabled.rev2;
         if rev2 {
             self.view.hide_recent();
         }
+        self.view.tell_flags(!matches!(wish, Wish::Asked(asked) if !asked.flags));
         let updates = self.view.sync(may_expunge);
         if updates.is_empty() {
-            self.tell_behind(dialog);
-            return Ok(());
+            return Ok(false);
         }
         self.tell_flags(&mut dialog.link.wire.out);
         let enabled = dialog.enabled;
@@ -112,7 +113,6 @@ impl Selected {
                 Update::Recent(count) => write::recent(out, count),
                 Update::Expunged(_) if enabled.qresync => {}
                 Update::Expunged(number) => write::expunge(out, number),
-                Update::Flags(_) if matches!(wish, Wish::Asked(asked) if !asked.flags) => {}
                 Update::Flags(number) => {
                     if let Some(meta) = self.view.message(number) {
                         let mut line = FetchLine::start(out, number);
@@ -131,13 +131,12 @@ impl Selected {
             }
             dialog.link.wire.push().await?;
         }
-        self.tell_behind(dialog);
         if let Wish::Asked(asked) = wish
             && !asked.items.is_empty()
         {
             self.tell_messages(dialog, before, asked, own).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What NOTIFY wants to know of each message that came (RFC 5465 section 5.2).
@@ -157,9 +156,10 @@ impl Selected {
         Ok(())
     }
 
-    /// While removals have to wait, a program must not remember mod-sequences above theirs, or it would never hear of
-    /// them should the connection break; once they are told, it may (RFC 7162 sections 3.2 and 6).
-    fn tell_behind(&mut self, dialog: &mut Dialog) {
+    /// While removals or changes of flags have to wait, a program must not remember mod-sequences above theirs, or it
+    /// would never hear of them should the connection break; once they are told, it may (RFC 7162 sections 3.2 and 6).
+    /// To be called whenever mod-sequences may have been told.
+    pub(super) fn tell_behind(&mut self, dialog: &mut Dialog) {
         let behind = self.view.holds_back();
         if dialog.enabled.condstore && (behind || self.behind) {
             modseq::tell_highest(dialog, &self.view);
