@@ -66,8 +66,8 @@ async fn what_other_programs_do_while_a_command_of_ours_runs_is_seen() {
             fs::write(&tmp, "mta").unwrap();
             fs::rename(tmp, home.join("new").join(format!("{count}.mta"))).unwrap();
             // And it takes back the flag of whatever it finds first.
-            let found = fs::read_dir(home.join("cur")).unwrap().flatten().map(|entry| entry.path());
-            if let Some(path) = found.filter(|path| path.to_string_lossy().ends_with(":2,F")).next() {
+            let mut found = fs::read_dir(home.join("cur")).unwrap().flatten().map(|entry| entry.path());
+            if let Some(path) = found.find(|path| path.to_string_lossy().ends_with(":2,F")) {
                 let plain = path.to_string_lossy().trim_end_matches('F').to_owned();
                 drop(fs::rename(&path, plain));
             }
