@@ -219,6 +219,95 @@ fn people_see_and_cut_their_own_grants_alone_and_switch_services_off_for_themsel
 }
 
 #[test]
+fn what_an_admin_disabled_its_user_neither_enables_nor_removes() {
+    let gate = gate();
+    let first = Api::first(&gate);
+    gate.imap(ANN, APP).ok("LOGOUT");
+    let ann = Api::with(&gate, &own_token(&gate, ANN));
+    let id = ann.get("/api/v1/me/grants").json()["items"][0]["id"].clone();
+    let (own, theirs) = (format!("/api/v1/me/grants/{id}"), format!("/api/v1/grants/{id}"));
+    // What she disabled herself she enables again.
+    for state in ["disabled", "active"] {
+        assert_eq!(ann.patch(&own, &json!({ "state": state })).json()["state"], state);
+    }
+    assert_eq!(ann.patch(&own, &json!({ "state": "disabled" })).status, StatusCode::OK);
+    // An admin who disables what is disabled has disabled it.
+    assert_eq!(first.patch(&theirs, &json!({ "state": "disabled" })).status, StatusCode::OK);
+    for state in ["active", "removed"] {
+        let undone = ann.patch(&own, &json!({ "state": state, "yes": true }));
+        assert_eq!(undone.problem(), "forbidden", "{state}");
+        assert!(undone.text.contains("disabled by an admin"), "{}", undone.text);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!gate.admits(ANN, APP), "a newer token changes nothing");
+    assert_eq!(first.get(&theirs).json()["state"], "disabled");
+    assert_eq!(first.patch(&theirs, &json!({ "state": "active" })).json()["state"], "active");
+    assert!(gate.admits(ANN, APP));
+}
+
+#[test]
+fn a_token_that_is_not_good_is_told_nothing_of_what_is_wrong() {
+    let gate = gate();
+    let with = |claims: serde_json::Value| Api::with(&gate, &gate.key.sign(&claims)).get("/api/v1/me");
+    let mut elsewhere = token::claims(ANN, "console", 3600);
+    elsewhere["aud"] = json!("another");
+    let mut strange = token::claims(ANN, "console", 3600);
+    strange["iss"] = json!("https://elsewhere.example.com");
+    let other_key = token::SigningKey::new("test-key-1").sign(&token::claims(ANN, "console", 3600));
+    let unknown_key = token::SigningKey::new("test-key-2").sign(&token::claims(ANN, "console", 3600));
+    let answers = [
+        with(token::claims(ANN, "console", -3600)),
+        with(elsewhere),
+        with(strange),
+        Api::with(&gate, &other_key).get("/api/v1/me"),
+        Api::with(&gate, &unknown_key).get("/api/v1/me"),
+        Api::with(&gate, "x.y.z").get("/api/v1/me"),
+    ];
+    for answer in &answers {
+        assert_eq!((answer.status, &answer.text), (StatusCode::UNAUTHORIZED, &answers[0].text));
+    }
+    gate.wait_for_log("expired");
+}
+
+#[test]
+fn a_snapshot_that_cannot_follow_lets_nobody_in_after_the_grace() {
+    let gate = Gate::with(Setup {
+        listen: LISTEN.to_owned(),
+        database: format!("{}grace_s = 5\n", Setup::default().database),
+        ..Setup::default()
+    });
+    assert!(gate.admits(ANN, APP));
+    let url = gate.database();
+    sqlx::any::install_default_drivers();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Another process commits what this one cannot read.
+    runtime.block_on(async {
+        let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+        for sql in [
+            "UPDATE units SET imap = 'x' WHERE path = '/Listed'",
+            "UPDATE counters SET number = number + 1 WHERE name = 'change'",
+            "INSERT INTO changes (number, kind, subject, at) SELECT number, 'unit', '/Listed', 0 FROM counters \
+             WHERE name = 'change'",
+        ] {
+            sqlx::query(sql).execute(&pool).await.unwrap();
+        }
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let refused = loop {
+        let mut imap = support::wire::Imap::connect(&gate);
+        let blob = support::wire::xoauth2(ANN, &gate.token(ANN, APP));
+        let status = imap.command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status;
+        if !status.starts_with("OK") {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "who is known still comes in by a snapshot that nothing renews");
+        std::thread::sleep(Duration::from_millis(250));
+    };
+    assert!(refused.starts_with("NO [UNAVAILABLE]"), "{refused}");
+    assert_eq!(Api::stranger(&gate).get("/readyz").status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[test]
 fn a_role_is_given_and_taken_and_an_admin_of_a_subtree_sees_that_alone() {
     let gate = gate();
     let first = Api::first(&gate);

@@ -138,7 +138,14 @@ fn theirs(line: &[u8]) -> Option<String> {
                 }
                 MacroOrMessageDataItemNames::MessageDataItemNames(names) if names.is_empty() => return None,
                 MacroOrMessageDataItemNames::MessageDataItemNames(names) => {
-                    names.iter().map(item).collect::<Option<Vec<_>>>()?
+                    let mut items = Vec::new();
+                    for name in &names {
+                        let item = item(name)?;
+                        if !items.contains(&item) {
+                            items.push(item);
+                        }
+                    }
+                    items
                 }
             };
             let since = match modifiers.as_slice() {

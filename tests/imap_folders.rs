@@ -49,10 +49,8 @@ fn a_unit_s_quota_is_told_kept_and_changed_under_open_sessions() {
     imap.append("Sent", "", &message);
     imap.ok("SELECT INBOX");
     // Both limits: bytes for a third, and nothing of it is left behind.
-    let tag = imap.send(&format!("APPEND Sent {{{}}}", message.len()));
-    assert!(imap.wire.line().starts_with('+'));
-    imap.wire.send_bytes(&[message.as_slice(), b"\r\n"].concat());
-    assert!(imap.finish(&tag).status.starts_with("NO [OVERQUOTA]"));
+    let refused = imap.command(&format!("APPEND Sent {{{}}}", message.len()));
+    assert!(refused.status.starts_with("NO [OVERQUOTA]") && refused.untagged.is_empty(), "{}", refused.status);
     assert!(imap.command("COPY 1 Trash").status.starts_with("NO [OVERQUOTA]"));
     imap.ok("MOVE 1 Trash");
     assert_eq!(imap.ok("GETQUOTA \"\"").lines(), ["* QUOTA \"\" (STORAGE 2 2 MESSAGE 2 3)"]);
@@ -85,6 +83,40 @@ fn a_unit_s_quota_is_told_kept_and_changed_under_open_sessions() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(imap.command("GETQUOTA \"\"").status.starts_with("NO [NONEXISTENT]"));
+}
+
+/// Once the room for all messages of a command was asked for when the last one had come.
+#[test]
+fn messages_that_do_not_fit_are_refused_before_they_are_sent() {
+    let gate = Gate::with(Setup { policy: with_quota("storage_quota = \"10K\""), ..Setup::default() });
+    let (mut imap, mut other) = (gate.imap(ANN, APP), gate.imap(ANN, APP));
+    let message = vec![b'x'; 4000];
+    let next = [message.as_slice(), b" {4000}\r\n"].concat();
+    let tag = imap.send("APPEND Sent {4000}");
+    for _ in 0..2 {
+        assert!(imap.wire.line().starts_with('+'));
+        imap.wire.send_bytes(&next);
+    }
+    let refused = imap.finish(&tag);
+    assert!(refused.status.starts_with("NO [OVERQUOTA]") && refused.untagged.is_empty(), "{}", refused.status);
+    assert!(imap.ok("STATUS Sent (MESSAGES)").lines()[0].ends_with("(MESSAGES 0)"));
+    // While a message comes its room is not given to others.
+    let tag = imap.send("APPEND Sent {8000}");
+    assert!(imap.wire.line().starts_with('+'));
+    assert!(other.command("APPEND Sent {4000}").status.starts_with("NO [OVERQUOTA]"));
+    imap.wire.send_bytes(&[message.as_slice(), &message, b"\r\n"].concat());
+    assert!(imap.finish(&tag).status.starts_with("OK"));
+    // In the place of another message it needs no room.
+    imap.ok("SELECT Sent");
+    for (size, status) in [(8000, "OK"), (10_300, "NO [OVERQUOTA]"), (4000, "OK"), (4001, "OK")] {
+        let tag = imap.send(&format!("REPLACE 1 Sent {{{size}}}"));
+        if status == "OK" {
+            assert!(imap.wire.line().starts_with('+'), "{size}");
+            imap.wire.send_bytes(&[vec![b'y'; size].as_slice(), b"\r\n"].concat());
+        }
+        let answer = imap.finish(&tag).status;
+        assert!(answer.starts_with(status), "{size}: {answer}");
+    }
 }
 
 #[test]
@@ -191,6 +223,12 @@ fn the_open_mailbox_is_told_as_it_was_asked_for() {
     assert_eq!(watching.ok("NOOP").lines(), [""; 0]);
     watching.ok("STORE 1 +FLAGS.SILENT (\\Deleted)");
     assert!(watching.ok("EXPUNGE").lines().contains(&"* 1 EXPUNGE".to_owned()));
+    for ask in ["NOTIFY SET (selected NONE)", "NOTIFY NONE"] {
+        watching.ok(ask);
+        let tag = watching.send("REPLACE 1 INBOX {5+}\r\na\r\nb\r");
+        let reply = watching.finish(&tag);
+        assert!(reply.lines().contains(&"* 1 EXPUNGE".to_owned()), "{ask}: {:?} {}", reply.lines(), reply.status);
+    }
 }
 
 /// RFC 7162 section 3.2: HIGHESTMODSEQ covers nothing that was not told, so flags that NOTIFY did not ask for are told

@@ -319,14 +319,11 @@ fn a_peer_that_asks_for_much_and_reads_nothing_holds_one_buffer() {
     // Once for whatever is made at first use.
     let one = imap.ok("FETCH 1 (BODYSTRUCTURE)").untagged.iter().map(Vec::len).sum::<usize>();
     assert!(one > 300_000, "the answer is too small to tell anything: {one}");
+    let pieces: String = (0..199).map(|at| format!(" BODY.PEEK[TEXT]<{at}.250000>")).collect();
     let before = memory(&gate);
-    let tag = imap.send(&format!("FETCH 1 (BODYSTRUCTURE{})", " BODYSTRUCTURE".repeat(199)));
-    let mut most = 0;
-    for _ in 0..20 {
-        std::thread::sleep(Duration::from_millis(100));
-        most = most.max(memory(&gate).saturating_sub(before));
-    }
-    assert!(most < 10 * 1024 * 1024, "{most} bytes are held for an answer of {} bytes", one * 200);
+    let tag = imap.send(&format!("FETCH 1 (BODYSTRUCTURE{pieces})"));
+    let most = most_held(&gate, before);
+    assert!(most < 10 * 1024 * 1024, "{most} bytes are held for an answer of 50 MB");
     // Whoever reads gets all of it.
     let (mut read, mut tail) = (0, Vec::new());
     while !tail.ends_with(format!("{tag} OK FETCH done\r\n").as_bytes()) {
@@ -336,5 +333,54 @@ fn a_peer_that_asks_for_much_and_reads_nothing_holds_one_buffer() {
         tail.extend_from_slice(&piece);
         tail.drain(..tail.len().saturating_sub(100));
     }
-    assert!(read > one * 150, "{read} bytes");
+    assert!(read > one + 199 * 250_000, "{read} bytes");
+}
+
+/// The most that the gate's memory grows by within two seconds.
+fn most_held(gate: &Gate, before: usize) -> usize {
+    let grown = (0..20).map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        memory(gate).saturating_sub(before)
+    });
+    grown.max().unwrap()
+}
+
+/// Once 256 messages or more were answered before any of it was sent.
+#[test]
+fn many_messages_that_are_answered_together_are_held_no_more_than_one() {
+    const MESSAGES: usize = 300;
+    let gate = limited("");
+    for number in 0..MESSAGES {
+        gate.deliver(ANN, format!("Subject: {number}\r\n\r\nx\r\n").as_bytes());
+    }
+    let mut imap = gate.imap(ANN, APP);
+    for _ in 0..8 {
+        imap.append("Sent", "", format!("Subject: {}\r\n\r\nx\r\n", "x".repeat(25_000)).as_bytes());
+    }
+    let selected = imap.ok("SELECT INBOX").lines().join("\n");
+    let validity = selected.split_once("[UIDVALIDITY ").unwrap().1.split_once(']').unwrap().0.to_owned();
+    let keywords: Vec<String> = (0..500).map(|number| format!("{number:0100}")).collect();
+    imap.ok(&format!("STORE 1:{MESSAGES} +FLAGS.SILENT ({})", keywords.join(" ")));
+    imap.ok("FETCH 1 FLAGS");
+    let pieces: String = (0..199).map(|at| format!(" BODY.PEEK[HEADER.FIELDS (Subject)]<{at}.20000>")).collect();
+    let resync = format!("SELECT INBOX (QRESYNC ({validity} 1))");
+    for (before, command, answers, done) in [
+        ("EXAMINE INBOX", format!("FETCH 1:{MESSAGES} FLAGS"), MESSAGES, "OK FETCH done"),
+        ("EXAMINE INBOX", format!("FETCH 1:{MESSAGES} (FLAGS ENVELOPE)"), MESSAGES, "OK FETCH done"),
+        ("EXAMINE INBOX", format!("FETCH 1:{MESSAGES} (FLAGS BODY.PEEK[])"), MESSAGES, "OK FETCH done"),
+        ("SELECT INBOX", format!("STORE 1:{MESSAGES} +FLAGS (\\Seen)"), MESSAGES, "OK STORE done"),
+        ("ENABLE QRESYNC", resync, MESSAGES, "OK [READ-WRITE]"),
+        ("EXAMINE Sent", format!("FETCH 1:8 (ENVELOPE{pieces})"), 8, "OK FETCH done"),
+    ] {
+        let mut imap = gate.imap(ANN, APP);
+        imap.ok(before);
+        let held = memory(&gate);
+        let tag = imap.send(&command);
+        let most = most_held(&gate, held);
+        assert!(most < 6 * 1024 * 1024, "{most} bytes are held for {command:.60}");
+        // Whoever reads gets all of it.
+        let reply = imap.finish(&tag);
+        let fetched = reply.lines().iter().filter(|line| line.contains(" FETCH (")).count();
+        assert_eq!((fetched, reply.status.starts_with(done)), (answers, true), "{command:.60}: {}", reply.status);
+    }
 }

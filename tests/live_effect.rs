@@ -241,6 +241,24 @@ fn a_session_in_the_middle_of_a_fetch_ends_within_a_second_of_the_change() {
     assert!(rest.len() < message.len(), "the session that took nothing was served {} octets more", rest.len());
 }
 
+/// Work that waits for nothing: once a header was gone through as often as it was asked for, and nobody had a turn.
+#[test]
+fn a_session_that_goes_through_a_long_header_again_and_again_ends_within_a_second_of_the_change() {
+    let gate = gate();
+    gate.deliver(FAY, &[b"a:\r\n".repeat(2_500_000).as_slice(), b"\r\nx\r\n"].concat());
+    let mut imap = gate.imap(FAY, APP);
+    imap.ok("SELECT INBOX");
+    let items: Vec<String> = (0..200).map(|number| format!("BODY.PEEK[HEADER.FIELDS (X{number})]")).collect();
+    imap.send(&format!("FETCH 1 ({})", items.join(" ")));
+    std::thread::sleep(Duration::from_millis(300));
+
+    let saved = Instant::now();
+    gate.set_policy(&policy("\"off\"", "\"any\"", ""));
+    let rest = imap.wire.rest();
+    assert!(saved.elapsed() < AT_MOST, "the session lasted {:?}", saved.elapsed());
+    assert!(!String::from_utf8_lossy(&rest).contains("FETCH done"), "it was over before");
+}
+
 #[test]
 fn a_session_in_the_middle_of_an_append_ends_within_a_second_and_keeps_nothing() {
     let gate = gate();

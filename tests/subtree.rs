@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{
-    Gate, Setup,
+    APP, Gate, Setup,
     api::{Answer, Api},
+    wire::{Imap, xoauth2},
 };
 
 fn gate() -> (Gate, Api) {
@@ -181,5 +182,180 @@ fn the_audit_log_of_a_subtree_goes_on_over_all_rows_page_by_page() {
     assert_eq!((exact.len(), exact[0].len()), (1, 1));
     for cursor in ["x", "-", "YQ"] {
         assert_eq!(sales.get(&format!("/api/v1/audit?cursor={cursor}")).problem(), "bad-request", "{cursor}");
+    }
+}
+
+const BEA: &str = "bea@example.com";
+const CY: &str = "cy@example.com";
+
+/// Two people of `/Sales`, and a message in the mailbox of the first.
+fn bea_and_cy(gate: &Gate, sales: &Api) {
+    for user in [BEA, CY] {
+        ok(&sales.post("/api/v1/users", &json!({ "address": user, "set": { "unit": "/Sales" } })));
+    }
+    gate.deliver(BEA, b"Subject: private\r\n\r\nprivate\r\n");
+    assert_eq!(gate.imap(BEA, APP).read_all("INBOX").len(), 1);
+}
+
+fn shared_with_cy(address: &str) -> Value {
+    json!({ "address": address, "set": { "unit": "/Sales", "members": [{ "user": CY }] } })
+}
+
+#[test]
+fn a_shared_mailbox_at_a_former_users_address_does_not_open_that_users_mail() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    bea_and_cy(&gate, &sales);
+    let both = json!({ "changes": [
+        { "kind": "user", "name": BEA, "action": "remove" },
+        { "kind": "mailbox", "name": BEA, "action": "make", "set": shared_with_cy(BEA)["set"] },
+    ] });
+    assert_eq!(sales.post("/api/v1/changes", &both).problem(), "conflict");
+    ok(&sales.if_match("*").delete(&format!("/api/v1/users/{BEA}")));
+    let made = sales.post("/api/v1/mailboxes", &shared_with_cy(BEA));
+    assert_eq!(made.problem(), "conflict");
+    assert!(made.text.contains("take_over"), "{}", made.text);
+    let mut insists = shared_with_cy(BEA);
+    insists["set"]["take_over"] = json!(true);
+    assert_eq!(sales.post("/api/v1/mailboxes", &insists).problem(), "forbidden");
+    assert_eq!(first.post("/api/v1/mailboxes", &shared_with_cy(BEA)).problem(), "conflict");
+    let enter = || {
+        let mut imap = Imap::connect(&gate);
+        let blob = xoauth2(BEA, &gate.token(CY, APP));
+        imap.command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status.starts_with("OK").then_some(imap)
+    };
+    assert!(enter().is_none(), "bea's mail is nobody's to open");
+    // The super admin's explicit way, by the command.
+    let run = first.command(&["mailboxes", "add", BEA, "--unit", "/Sales", "--member", CY, "--take-over"]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(enter().unwrap().read_all("INBOX").len(), 1);
+}
+
+#[test]
+fn an_address_that_was_outside_a_subtree_is_not_its_admins_to_make() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    ok(&first.post("/api/v1/units", &json!({ "path": "/Board" })));
+    let body = json!({ "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ceo@example.com" });
+    let ceo = ok(&scim(&first, Method::POST, "/scim/v2/Users", body));
+    ok(&first.if_match("*").patch("/api/v1/users/ceo@example.com", &json!({ "unit": "/Board" })));
+    let rename = |to: &str| {
+        json!({ "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{ "op": "replace", "path": "userName", "value": to }] })
+    };
+    let place = |id: &Value| format!("/scim/v2/Users/{}", id.as_str().unwrap());
+    ok(&scim(&first, Method::PATCH, &place(&ceo["id"]), rename("chief@example.com")));
+    for (way, answer) in [
+        (
+            "mailbox",
+            sales.post("/api/v1/mailboxes", &json!({ "address": "ceo@example.com", "set": { "unit": "/Sales" } })),
+        ),
+        (
+            "user",
+            sales.post("/api/v1/users", &json!({ "address": "ceo@example.com", "set": { "unit": "/Sales" } })),
+        ),
+    ] {
+        assert_eq!(answer.problem(), "forbidden", "{way}");
+        assert!(answer.text.contains("ask an admin of the whole organisation"), "{}", answer.text);
+    }
+    let body = json!({ "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": BEA });
+    let bea = ok(&scim(&sales, Method::POST, "/scim/v2/Users", body));
+    let taken = scim(&sales, Method::PATCH, &place(&bea["id"]), rename("ceo@example.com"));
+    assert_eq!(taken.status, StatusCode::FORBIDDEN, "{}", taken.text);
+    let listed = import(&sales, "address,unit\nceo@example.com,/Sales\n");
+    assert_eq!(listed.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", listed.text);
+    assert_eq!(first.get("/api/v1/users/ceo@example.com").problem(), "not-found");
+    // Who reaches all may.
+    ok(&first.post("/api/v1/users", &json!({ "address": "ceo@example.com", "set": { "unit": "/Sales" } })));
+}
+
+#[test]
+fn units_swapped_under_their_admins_leave_everybody_with_the_same_people() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    ok(&sales.post("/api/v1/units", &json!({ "path": "/Sales/Inner" })));
+    for (user, unit) in [(BEA, "/Sales/Field"), (CY, "/Sales/Inner")] {
+        ok(&sales.post("/api/v1/users", &json!({ "address": user, "set": { "unit": unit } })));
+    }
+    let made = ok(&first.post("/api/v1/tokens", &json!({ "name": "f", "role": "admin", "unit": "/Sales/Field" })));
+    let field = Api::with(&gate, made["token"].as_str().unwrap());
+    let seen = || {
+        let list = ok(&field.get("/api/v1/users"));
+        list["items"].as_array().unwrap().iter().map(|user| user["address"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(), [BEA]);
+    let swap =
+        [("/Sales/Field", "/Sales/Other"), ("/Sales/Inner", "/Sales/Field"), ("/Sales/Other", "/Sales/Inner")];
+    let swap = swap.map(|(from, to)| json!({ "kind": "unit", "name": from, "action": "move", "to": to }));
+    ok(&sales.post("/api/v1/changes", &json!({ "changes": swap })));
+    assert_eq!(seen(), [BEA]);
+    ok(&sales.if_match("*").delete(&format!("/api/v1/users/{BEA}")));
+    let kept = sales.if_match("*").delete("/api/v1/units/%2FSales%2FInner");
+    assert_eq!(kept.problem(), "conflict");
+    assert!(kept.text.contains("API token"), "{}", kept.text);
+}
+
+#[test]
+fn the_audit_log_of_a_subtree_has_its_own_rows_and_nobodys_history_from_elsewhere() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    // Lisa signs in where she is, and comes over afterwards.
+    gate.imap("lisa@example.com", APP).ok("LOGOUT");
+    gate.audit_with(&["--user", "lisa@example.com"], 1, |row| row["event"] == "login");
+    gate.set_policy(&support::POLICY.replace("[user.\"lisa@example.com\"]\nunit = \"/Listed\"\n", ""));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while first.get("/api/v1/users/lisa@example.com").status == StatusCode::OK {
+        assert!(std::time::Instant::now() < deadline, "the file is not applied");
+    }
+    ok(&first.post("/api/v1/users", &json!({ "address": "lisa@example.com", "set": { "unit": "/Sales" } })));
+    bea_and_cy(&gate, &sales);
+    ok(&first.post("/api/v1/mailboxes", &shared_with_cy("desk@example.com")));
+    ok(&first.if_match("*").delete("/api/v1/mailboxes/desk@example.com"));
+    ok(&first.if_match("*").delete(&format!("/api/v1/users/{BEA}")));
+    let events = |api: &Api, query: &str| {
+        let list = ok(&api.get(&format!("/api/v1/audit?limit=1000{query}")));
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["event"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let own = events(&sales, "");
+    for event in ["mailbox.made", "mailbox.removed", "user.removed", "user.made"] {
+        assert!(own.contains(&event.to_owned()), "{event} in {own:?}");
+    }
+    assert_eq!(events(&sales, "&user=lisa@example.com"), ["user.made"]);
+    assert!(events(&first, "&user=lisa@example.com").contains(&"login".to_owned()));
+}
+
+#[test]
+fn a_preview_names_nobody_who_is_out_of_reach() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    bea_and_cy(&gate, &sales);
+    let team = "team@example.com";
+    let members = json!([{ "user": "lisa@example.com" }, { "user": CY }]);
+    ok(&first
+        .post("/api/v1/mailboxes", &json!({ "address": team, "set": { "unit": "/Sales", "members": members } })));
+    let mut open = Vec::new();
+    for user in ["lisa@example.com", CY] {
+        let mut imap = Imap::connect(&gate);
+        imap.xoauth2(team, &gate.token(user, APP));
+        open.push(imap);
+    }
+    let preview = |api: &Api| ok(&api.if_match("*").delete(&format!("/api/v1/mailboxes/{team}?preview=true")));
+    let names = |list: &Value| {
+        let mut names: Vec<_> =
+            list.as_array().unwrap().iter().map(|one| one["user"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    for (api, expected) in [(&first, vec![CY, "lisa@example.com"]), (&sales, vec![CY])] {
+        let told = preview(api);
+        assert_eq!((&told["loses"]["users"], &told["sessions"]["count"]), (&json!(2), &json!(2)), "{told}");
+        assert_eq!(names(&told["loses"]["first"]), expected, "{told}");
+        assert_eq!(names(&told["sessions"]["first"]), expected, "{told}");
     }
 }

@@ -17,10 +17,15 @@ use super::{
 use crate::issuer::Unidentified;
 use crate::model::{Secret, UnitPath, UnixTime, UserId};
 use crate::policy::{Directory, recognise};
-use crate::store::{Role, StoreError};
+use crate::store::{self, Role, StoreError};
 
 /// What API tokens begin with; everything else is an issuer's.
 const API_TOKEN: &str = "pct_";
+
+/// One text for every access token that is not believed, whatever is wrong with it.
+const NOT_GOOD: &str = "this access token is not good: get a new one from your organisation's issuer; the gateway's log says what is wrong";
+/// The same where nobody can tell.
+const OUT_OF_REACH: &str = "whether this access token is good cannot be told now: try again later";
 
 /// The parts that an API token's scopes name: `grants` for all of it, `grants:read` to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +107,11 @@ impl Actor {
     /// For the audit log: an address, or `token NUMBER (NAME)`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same for the store, with the reason given: what it may change, as it stands when it is changed.
+    pub(super) fn in_store<'a>(&'a self, reason: Option<&'a str>) -> store::Actor<'a> {
+        store::Actor { by: &self.name, reason, within: self.role.unit() }
     }
 
     /// The role.
@@ -233,9 +243,13 @@ impl Control {
     }
 
     async fn person(&self, token: &Secret) -> Result<Actor, Problem> {
-        let who = self.issuers.identify(token, now()).await.map_err(|error| match error {
-            Unidentified::Unavailable { .. } => Problem::new(ProblemKind::Unavailable, error.to_string()),
-            _ => Problem::new(ProblemKind::Unauthenticated, error.to_string()),
+        let who = self.issuers.identify(token, now()).await.map_err(|error| {
+            // What exactly is wrong is for the log: whoever has no good token learns nothing.
+            info!(%error, "an access token was not believed by the API");
+            match error {
+                Unidentified::Unavailable { .. } => Problem::new(ProblemKind::Unavailable, OUT_OF_REACH),
+                Unidentified::Token(_) => Problem::new(ProblemKind::Unauthenticated, NOT_GOOD),
+            }
         })?;
         // A mail program's token is not to open this: it would let each program that an admin uses be that admin.
         if !who.scopes().iter().any(|scope| self.settings.scope.contains(scope)) {

@@ -136,8 +136,8 @@ impl From<AuditEvent> for Row {
 
 /// Read the audit log
 ///
-/// Newest first. An admin of a subtree sees the rows of users who are in it; a page of theirs looks at 5,000 rows at most, and may
-/// have few items or none while there is a `next`.
+/// Newest first. An admin of a subtree sees the rows that name it or a unit below it, and of users who are in it those that
+/// name no unit outside; a page of theirs looks at 5,000 rows at most, and may have few items or none while there is a `next`.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(Which), responses(
     (status = 200, body = Page<Row>, description = "The latest rows that match, newest first"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
@@ -204,18 +204,17 @@ impl Control {
     }
 }
 
-/// By where the user is now; a row without a user that anybody knows goes by the unit it names.
+/// By the unit that the row names, and by where its user is now: both must be within reach, as far as they are known. So a user
+/// who came from elsewhere, or whose address was somebody's elsewhere, does not bring that history along.
 pub(super) fn sees(actor: &Actor, event: &AuditEvent, directory: &Directory) -> bool {
     if actor.sees_all() {
         return true;
     }
+    let named = event.unit.as_deref().map(|unit| UnitPath::parse(unit).is_ok_and(|unit| actor.sees_unit(&unit)));
     let user = event.user.as_deref().and_then(|user| UserId::parse(user).ok());
-    match user.and_then(|user| directory.unit_of(&user)) {
-        Some(unit) => actor.sees_unit(&unit),
-        None => event
-            .unit
-            .as_deref()
-            .and_then(|unit| UnitPath::parse(unit).ok())
-            .is_some_and(|unit| actor.sees_unit(&unit)),
+    let now = user.and_then(|user| directory.unit_of(&user)).map(|unit| actor.sees_unit(&unit));
+    match (named, now) {
+        (None, None) => false,
+        (named, now) => named.unwrap_or(true) && now.unwrap_or(true),
     }
 }

@@ -12,7 +12,7 @@ use super::{
     access::address,
     actor::now,
     extract::{Asked, Given, Named},
-    page::{Page, PageQuery},
+    page::{Page, PageQuery, Sift},
     problem::{Problem, ProblemKind},
     time::Time,
 };
@@ -22,8 +22,6 @@ use crate::store::{GrantFilter, GrantRow};
 
 /// Longest reason, in characters.
 const REASON_CHARS: usize = 500;
-/// Rows looked at for one page of somebody who sees only a part.
-const LOOKED_AT: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one, change)).routes(routes!(revoke))
@@ -96,7 +94,7 @@ async fn list(
     };
     let page = PageQuery { limit: which.limit, cursor: which.cursor };
     let reaches = |user: &UserId| control.store.read(|directory| actor.sees_user(user, directory));
-    Ok(Json(control.grants(&filter, &page, reaches).await?))
+    Ok(Json(control.grants(&filter, &page, (reaches, actor.sees_all())).await?))
 }
 
 impl Control {
@@ -105,29 +103,19 @@ impl Control {
         &self,
         filter: &GrantFilter,
         page: &PageQuery,
-        reaches: impl Fn(&UserId) -> bool,
+        (reaches, sees_all): (impl Fn(&UserId) -> bool, bool),
     ) -> Result<Page<GrantItem>, Problem> {
-        let limit = page.limit()?;
-        let after = page.after()?.map(|key| key.parse().map(GrantId)).transpose();
-        let mut after =
-            after.map_err(|_| Problem::new(ProblemKind::BadRequest, "the cursor is of another list"))?;
-        let (mut found, mut looked) = (Vec::new(), 0);
-        // Somebody who sees a part only may have to look at many to see few.
-        while found.len() <= limit {
-            let rows = self.store.grants(filter, after, limit + 1).await?;
-            let last = rows.len() <= limit;
-            (after, looked) = (rows.last().map(|row| row.id), looked + rows.len());
-            found.extend(rows.into_iter().filter(|row| reaches(&row.user)));
-            if last {
+        let after = page.after()?.map(|key| key.parse()).transpose();
+        let after = after.map_err(|_| Problem::new(ProblemKind::BadRequest, "the cursor is of another list"))?;
+        let mut sift = Sift::new(page.limit()?, sees_all, after);
+        loop {
+            let (after, count) = sift.next();
+            let rows = self.store.grants(filter, after.map(GrantId), count).await?;
+            if sift.take(rows.into_iter().map(|row| (row.id.0, Some(row).filter(|row| reaches(&row.user))))) {
                 break;
             }
-            if looked >= LOOKED_AT && found.len() <= limit {
-                let next = after.map(|id| id.0.to_string());
-                let items = self.items(found);
-                return Ok(Page { items, next: next.map(|key| super::page::cursor(&key)) });
-            }
         }
-        let page = Page::cut(found, limit, |row| row.id.0.to_string());
+        let page = sift.page();
         Ok(Page { items: self.items(page.items), next: page.next })
     }
 
@@ -169,36 +157,54 @@ impl Control {
     /// A grant that exists for whoever asks.
     async fn grant_of(&self, id: i64, reaches: impl Fn(&UserId) -> bool) -> Result<GrantRow, Problem> {
         let found = self.store.grant(GrantId(id)).await?.filter(|row| reaches(&row.user));
-        found.ok_or_else(|| Problem::new(ProblemKind::NotFound, format!("there is no grant {id}")))
+        found.ok_or_else(|| no_grant(id))
     }
 
-    /// Changes a grant's state.
+    /// Changes a grant's state. Whoever changes it as `their_own` does not undo what somebody else did: a grant that another
+    /// disabled stays so.
     pub(super) async fn change_grant(
         &self,
         actor: &Actor,
         id: i64,
         change: &GrantChange,
-        reaches: impl Fn(&UserId) -> bool,
+        (reaches, their_own): (impl Fn(&UserId) -> bool, bool),
     ) -> Result<GrantItem, Problem> {
         let wanted = state(&change.state)?;
         let why = reason(change.reason.as_deref())?;
-        let row = self.grant_of(id, reaches).await?;
-        if wanted == GrantState::Removed && row.state == GrantState::Active && !change.yes {
-            let detail =
-                format!("grant {id} is active: disable it first, or say \"yes\": true to remove it at once");
-            return Err(Problem::new(ProblemKind::Conflict, detail));
-        }
-        if wanted != GrantState::Removed && row.state == GrantState::Removed {
-            let detail =
-                format!("grant {id} is removed: it comes back when {} signs in anew with this app", row.user);
-            return Err(Problem::new(ProblemKind::Conflict, detail));
-        }
-        if wanted != row.state {
-            let by = (actor.name(), why);
-            self.store.set_grant(&row.user, &row.owner, &row.app, wanted, by, now()).await?;
-        }
+        let by = (actor.name(), why);
+        let may = |row: Option<&GrantRow>| {
+            let row = row.filter(|row| reaches(&row.user)).ok_or_else(|| no_grant(id))?;
+            may_become(row, wanted, change.yes, their_own)
+        };
+        self.store.change_grant(GrantId(id), wanted, by, now(), may).await?;
         self.shown(id, |_| true).await
     }
+}
+
+/// Whether there is anything to change; a problem where the grant cannot become what is wanted.
+fn may_become(row: &GrantRow, wanted: GrantState, yes: bool, their_own: bool) -> Result<bool, Problem> {
+    let (id, by_user) = (row.id.0, row.changed_by == row.user.as_str());
+    if wanted == row.state {
+        // What its user had disabled is from now on disabled by an admin, and the user's to enable no more.
+        return Ok(wanted == GrantState::Disabled && by_user && !their_own);
+    }
+    if their_own && row.state == GrantState::Disabled && !by_user {
+        let detail = format!("grant {id} was disabled by an admin: ask them to enable it");
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    if wanted == GrantState::Removed && row.state == GrantState::Active && !yes {
+        let detail = format!("grant {id} is active: disable it first, or say \"yes\": true to remove it at once");
+        return Err(Problem::new(ProblemKind::Conflict, detail));
+    }
+    if row.state == GrantState::Removed {
+        let detail = format!("grant {id} is removed: it comes back when {} signs in anew with this app", row.user);
+        return Err(Problem::new(ProblemKind::Conflict, detail));
+    }
+    Ok(true)
+}
+
+fn no_grant(id: i64) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("there is no grant {id}"))
 }
 
 /// Look at one grant
@@ -245,7 +251,7 @@ async fn change(
 ) -> Result<Json<GrantItem>, Problem> {
     actor.may_write(Area::Grants)?;
     let reaches = |user: &UserId| control.store.read(|directory| actor.sees_user(user, directory));
-    control.change_grant(&actor, id, &change, reaches).await.map(Json)
+    control.change_grant(&actor, id, &change, (reaches, false)).await.map(Json)
 }
 
 /// Whose grants to remove: of a user, of an app, or of a user's app.

@@ -42,7 +42,9 @@ impl Rates {
         take(&self.requests, from, "this address asks too often")
     }
 
-    /// Counts a token that was not good. Whoever sends many is told to wait before any more are looked at.
+    /// Counts a token that was not good, or an answer that claims to come from an issuer. A token is counted after it was
+    /// looked at: past the limit each that is not good is answered with a time to wait, and a good one of the same address is
+    /// taken all the same. How many are looked at is bounded by [`Rates::request`]. An issuer's answer is counted before.
     pub(super) fn failure(&self, from: IpAddr) -> Result<(), Problem> {
         take(&self.failures, from, "too many sign-ins from this address, or tokens that were not good")
     }

@@ -71,10 +71,12 @@ async fn my_grants(
     Asked(page): Asked<PageQuery>,
 ) -> Result<Json<Page<GrantItem>>, Problem> {
     let filter = GrantFilter { user: Some(person(&actor)?.clone()), ..GrantFilter::default() };
-    control.grants(&filter, &page, |_| true).await.map(Json)
+    control.grants(&filter, &page, (|_: &UserId| true, true)).await.map(Json)
 }
 
 /// Disable, enable or remove a grant of mine
+///
+/// What an admin disabled is the admin's to enable or remove (403).
 #[utoipa::path(patch, path = "/api/v1/me/grants/{id}", tag = "me", request_body = GrantChange,
     params(("id" = i64, Path, description = "Its number")), responses(
     (status = 200, body = GrantItem, description = "The grant as it stands now"),
@@ -86,7 +88,7 @@ async fn change_my_grant(
     Given(change): Given<GrantChange>,
 ) -> Result<Json<GrantItem>, Problem> {
     let own = person(&actor)?;
-    control.change_grant(&actor, id, &change, |user| user == own).await.map(Json)
+    control.change_grant(&actor, id, &change, (|user: &UserId| user == own, true)).await.map(Json)
 }
 
 /// A service turned off by its user, or not.

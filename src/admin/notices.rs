@@ -13,15 +13,12 @@ use super::{
     actor::now,
     extract::{Asked, Given, Named},
     me::person,
-    page::{Page, PageQuery, cursor},
+    page::{Page, PageQuery, Sift},
     problem::{Problem, ProblemKind},
     time::Time,
 };
 use crate::model::{UnixTime, UserId};
 use crate::store::{Delivery, Lost, Notice, NoticeFilter, NoticeId, NoticeKind, NoticeState, Retried};
-
-/// Rows looked at for one page of somebody who sees only a part.
-const LOOKED_AT: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
     OpenApiRouter::new()
@@ -200,7 +197,7 @@ async fn list(
         unread: false,
     };
     let page = PageQuery { limit: which.limit, cursor: which.cursor };
-    control.notices(&filter, &page, |notice| control.in_reach(&actor, notice)).await.map(Json)
+    control.notices(&filter, &page, (|notice| control.in_reach(&actor, notice), actor.sees_all())).await.map(Json)
 }
 
 impl Control {
@@ -231,28 +228,19 @@ impl Control {
         &self,
         filter: &NoticeFilter,
         page: &PageQuery,
-        view: impl Fn(Notice) -> Option<Notice>,
+        (view, sees_all): (impl Fn(Notice) -> Option<Notice>, bool),
     ) -> Result<Page<NoticeItem>, Problem> {
-        let limit = page.limit()?;
-        let before = page.after()?.map(|key| key.parse().map(NoticeId)).transpose();
-        let mut before =
-            before.map_err(|_| Problem::new(ProblemKind::BadRequest, "the cursor is of another list"))?;
-        let (mut found, mut looked) = (Vec::new(), 0);
-        // Somebody who sees a part only may have to look at many to see few.
-        while found.len() <= limit {
-            let rows = self.store.notices(filter, before, limit + 1).await?;
-            let last = rows.len() <= limit;
-            (before, looked) = (rows.last().map(|row| row.id), looked + rows.len());
-            found.extend(rows.into_iter().filter_map(&view));
-            if last {
+        let before = page.after()?.map(|key| key.parse()).transpose();
+        let before = before.map_err(|_| Problem::new(ProblemKind::BadRequest, "the cursor is of another list"))?;
+        let mut sift = Sift::new(page.limit()?, sees_all, before);
+        loop {
+            let (before, count) = sift.next();
+            let rows = self.store.notices(filter, before.map(NoticeId), count).await?;
+            if sift.take(rows.into_iter().map(|row| (row.id.0, view(row)))) {
                 break;
             }
-            if looked >= LOOKED_AT && found.len() <= limit {
-                let next = before.map(|id| cursor(&id.to_string()));
-                return Ok(Page { items: found.into_iter().map(Into::into).collect(), next });
-            }
         }
-        let page = Page::cut(found, limit, |row| row.id.to_string());
+        let page = sift.page();
         Ok(Page { items: page.items.into_iter().map(Into::into).collect(), next: page.next })
     }
 
@@ -340,7 +328,7 @@ async fn my_notices(
     let recipient = Some(person(&actor)?.clone());
     let filter = NoticeFilter { recipient, unread: which.unread, ..NoticeFilter::default() };
     let page = PageQuery { limit: which.limit, cursor: which.cursor };
-    control.notices(&filter, &page, Some).await.map(Json)
+    control.notices(&filter, &page, (Some, true)).await.map(Json)
 }
 
 /// That a notice was read.

@@ -11,6 +11,10 @@ use super::problem::{Problem, ProblemKind};
 const USUAL: usize = 100;
 /// Most items of a page.
 const MOST: usize = 1_000;
+/// Rows looked at for one page of somebody who sees only a part.
+const LOOKED_AT: usize = 10_000;
+/// Rows read at a time for them, at least.
+const AT_ONCE: usize = 1_000;
 /// Longest cursor that is looked at, in bytes.
 const LONGEST: usize = 4_096;
 
@@ -71,6 +75,52 @@ impl<T> Page<T> {
     }
 }
 
+/// A page of a numbered list of which the asker sees all, or a part only: then many rows may have to be looked at to find few,
+/// so many are read at a time.
+pub(super) struct Sift<T> {
+    limit: usize,
+    batch: usize,
+    looked: usize,
+    /// The number of the last row looked at.
+    last: Option<i64>,
+    found: Vec<(i64, T)>,
+    is_whole: bool,
+}
+
+impl<T> Sift<T> {
+    /// A page of `limit` items after the row with this number.
+    pub(super) fn new(limit: usize, sees_all: bool, after: Option<i64>) -> Self {
+        let batch = if sees_all { limit + 1 } else { AT_ONCE.max(limit + 1) };
+        Self { limit, batch, looked: 0, last: after, found: Vec::new(), is_whole: false }
+    }
+
+    /// What to read next: so many rows, after this one.
+    pub(super) fn next(&self) -> (Option<i64>, usize) {
+        (self.last, self.batch)
+    }
+
+    /// Takes in the rows that were read, each with its number and what the asker sees of it. Says whether that is enough.
+    pub(super) fn take(&mut self, rows: impl ExactSizeIterator<Item = (i64, Option<T>)>) -> bool {
+        let count = rows.len();
+        self.looked += count;
+        self.is_whole = count < self.batch;
+        for (number, seen) in rows {
+            self.last = Some(number);
+            self.found.extend(seen.map(|seen| (number, seen)));
+        }
+        self.is_whole || self.found.len() > self.limit || self.looked >= LOOKED_AT
+    }
+
+    /// The page. Whoever has looked at enough rows goes on after the last of them, however few items there were.
+    pub(super) fn page(self) -> Page<T> {
+        let Self { limit, last, found, is_whole, .. } = self;
+        let is_cut = found.len() > limit;
+        let page = Page::cut(found, limit, |(number, _)| number.to_string());
+        let on = last.filter(|_| !is_whole && !is_cut).map(|number| cursor(&number.to_string()));
+        Page { items: page.items.into_iter().map(|(_, item)| item).collect(), next: page.next.or(on) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -97,6 +147,53 @@ mod tests {
             }
         }
         assert_eq!(seen, all);
+    }
+
+    /// A list of numbers up to `rows`, of which every `part`th is seen, in pages; and how often it was read.
+    fn sifted(rows: i64, part: i64, limit: usize) -> (Vec<Vec<i64>>, usize) {
+        let (mut pages, mut reads, mut after) = (Vec::new(), 0, None);
+        loop {
+            let mut sift = Sift::new(limit, part == 1, after);
+            loop {
+                let (after, batch) = sift.next();
+                let first = after.unwrap_or(0) + 1;
+                let read: Vec<i64> = (first..=rows).take(batch).collect();
+                reads += 1;
+                if sift.take(read.into_iter().map(|number| (number, (number % part == 0).then_some(number)))) {
+                    break;
+                }
+            }
+            let page = sift.page();
+            pages.push(page.items);
+            let Some(next) = page.next else { return (pages, reads) };
+            after = query(None, Some(&next)).after().unwrap().map(|key| key.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_list_of_which_one_sees_a_part_is_read_in_large_pieces_and_shown_whole() {
+        for (rows, part, limit) in [
+            (0, 1, 5),
+            (5, 1, 5),
+            (6, 1, 5),
+            (25, 1, 10),
+            (25, 3, 2),
+            (2_500, 2_400, 1),
+            (1_001, 1, 1_000),
+            (30_000, 7, 999),
+        ] {
+            let (pages, _) = sifted(rows, part, limit);
+            let all: Vec<i64> = (1..=rows).filter(|number| number % part == 0).collect();
+            assert_eq!(pages.concat(), all, "{rows} rows, every {part}th, {limit} a page");
+            assert!(pages.iter().all(|page| page.len() <= limit));
+        }
+        // Nothing is theirs: ten thousand rows a page, a thousand a read.
+        let (pages, reads) = sifted(9_999, 10_000, 1);
+        assert_eq!((pages.len(), reads), (1, 10));
+        let (pages, reads) = sifted(25_000, 30_000, 1);
+        assert_eq!((pages.len(), reads), (3, 26));
+        // Who sees all reads no more than is shown.
+        assert_eq!(Sift::<i64>::new(7, true, None).next(), (None, 8));
     }
 
     #[test]

@@ -9,17 +9,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Actor, Area, Control,
-    actor::now,
     extract::{Asked, Given},
     page::{Page, PageQuery, cursor},
     problem::{Problem, ProblemKind},
     time::Time,
 };
 use crate::model::{ClientId, Service, UnitPath, UnixTime};
-use crate::policy::{Access, Setting};
-use crate::store::{
-    self, Action, AppSeen, Directive, LegacyFilter, LegacySignIn, SeenCursor, SeenFilter, UnitPatch, Wish,
-};
+use crate::store::{self, AppSeen, LegacyFilter, LegacySignIn, SeenCursor, SeenFilter};
 
 /// Most apps on a page.
 const MOST: usize = 500;
@@ -186,8 +182,8 @@ struct Allowed {
 
 /// Let an app in here
 ///
-/// Puts it on the unit's list of apps. A unit that inherits a list gets its own, with this app added. Where the service is
-/// off nothing is changed: turning it on is a decision of its own.
+/// Puts it on the unit's list of apps. A unit that inherits a list gets its own, with this app added, which ends when the
+/// inherited one does. Where the service is off nothing is changed: turning it on is a decision of its own.
 #[utoipa::path(post, path = "/api/v1/apps-seen/allow", tag = "directory", request_body = Permission, responses(
     (status = 200, body = Allowed, description = "The app is let in there"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "A problem")))]
@@ -203,33 +199,16 @@ async fn allow(
         .ok_or_else(|| bad(format!("service {:?}: write imap or pop", wish.service)))?;
     let absent = || Problem::new(ProblemKind::NotFound, format!("there is no unit {}", wish.unit));
     let unit = reach(&actor, Some(&wish.unit))?.ok_or_else(absent)?;
-    let row = control.store.unit(&unit).await?.ok_or_else(absent)?;
-    let found = control.store.read(|directory| directory.effective_for_unit(&unit, service, now()));
-    let mut list = match found.access {
-        Access::Only(list) => list,
-        Access::Any => return Ok(Json(Allowed { changed: false })),
-        Access::Off => {
-            let detail =
-                format!("{} is off in {unit} (set at {}): turn it on there first", service.title(), found.place);
-            return Err(Problem::new(ProblemKind::Conflict, detail));
+    control.store.unit(&unit).await?.ok_or_else(absent)?;
+    let by = actor.in_store(Some("an app seen is let in"));
+    match control.store.allow_app(&app, &unit, service, by).await? {
+        store::Allowed::Added => Ok(Json(Allowed { changed: true })),
+        store::Allowed::Already => Ok(Json(Allowed { changed: false })),
+        store::Allowed::Off(place) => {
+            let detail = format!("{} is off in {unit} (set at {place}): turn it on there first", service.title());
+            Err(Problem::new(ProblemKind::Conflict, detail))
         }
-    };
-    if list.contains(&app) {
-        return Ok(Json(Allowed { changed: false }));
     }
-    list.push(app);
-    // An end stays with the setting it belongs to; an inherited one stays above.
-    let own = row.value.settings.of(service);
-    let setting = Setting { access: Access::Only(list), until: own.and_then(|own| own.until) };
-    let mut patch = UnitPatch::default();
-    match service {
-        Service::Imap => patch.imap = Some(Some(setting)),
-        Service::Pop => patch.pop = Some(Some(setting)),
-    }
-    let directive = Directive::Unit(unit, Action::Change(patch));
-    let actor = store::Actor { by: actor.name(), reason: Some("an app seen is let in") };
-    control.store.change(&[Wish { directive, expect: Some(row.version) }], actor).await?;
-    Ok(Json(Allowed { changed: true }))
 }
 
 /// Which attempts.

@@ -96,7 +96,7 @@ impl Import {
         }
         let store = Store::open(&settings).await?;
         let by = format!("{} with {name}", super::policy::account());
-        let imported = store.import(&lines, Actor { by: &by, reason: None }, None, self.dry_run).await?;
+        let imported = store.import(&lines, Actor::all(&by), self.dry_run).await?;
         self.report(&imported)
     }
 

@@ -176,7 +176,8 @@ impl Pattern {
         &self.0
     }
 
-    /// Whether `name` fits. Time: name times pattern at worst, no recursion.
+    /// Whether `name` fits. Time: name times pattern at worst, no recursion; a name that does not begin as the pattern
+    /// does is no work.
     pub fn matches(&self, name: &str) -> bool {
         let matches = glob(self.0.as_bytes(), name.as_bytes());
         // `inb*` finds INBOX: its first level has no case.
@@ -190,43 +191,39 @@ impl Pattern {
     }
 }
 
-/// Reachable positions of the pattern, byte by byte of the name: linear memory, no backtracking.
+/// The positions of the pattern that can be reached, byte by byte of the name: linear memory, no backtracking.
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    let mut reached = vec![false; pattern.len() + 1];
-    let mut next = reached.clone();
-    if let Some(first) = reached.first_mut() {
-        *first = true;
-    }
-    skip(&mut reached, pattern);
+    let (mut reached, mut next) = (Vec::new(), Vec::new());
+    reach(&mut reached, pattern, 0);
     for byte in name {
-        next.fill(false);
-        let places = pattern.iter().zip(&reached).enumerate().filter(|(_, (_, here))| **here);
-        for (at, (wanted, _)) in places {
-            let to = match wanted {
-                b'*' => at,
-                b'%' if *byte != b'/' => at,
-                wanted if wanted == byte && *wanted != b'%' => at + 1,
-                _ => continue,
-            };
-            if let Some(slot) = next.get_mut(to) {
-                *slot = true;
+        next.clear();
+        for at in reached.drain(..) {
+            match pattern.get(at) {
+                Some(b'*') => reach(&mut next, pattern, at),
+                Some(b'%') if *byte != b'/' => reach(&mut next, pattern, at),
+                Some(wanted) if wanted == byte && *wanted != b'%' => reach(&mut next, pattern, at + 1),
+                _ => {}
             }
         }
+        if next.is_empty() {
+            return false;
+        }
         std::mem::swap(&mut reached, &mut next);
-        skip(&mut reached, pattern);
     }
-    reached.last().copied().unwrap_or(false)
+    reached.last() == Some(&pattern.len())
 }
 
-/// A wildcard may also stand for nothing.
-fn skip(reached: &mut [bool], pattern: &[u8]) {
-    for (at, wanted) in pattern.iter().enumerate() {
-        if matches!(wanted, b'*' | b'%')
-            && reached.get(at).copied().unwrap_or(false)
-            && let Some(slot) = reached.get_mut(at + 1)
-        {
-            *slot = true;
+/// Notes a position that can be reached, and those behind it where a wildcard stands for nothing. They come in ascending
+/// order, so one that is there already is among the last.
+fn reach(reached: &mut Vec<usize>, pattern: &[u8], mut at: usize) {
+    loop {
+        if reached.last().is_none_or(|last| *last < at) {
+            reached.push(at);
         }
+        if !matches!(pattern.get(at), Some(b'*' | b'%')) {
+            return;
+        }
+        at += 1;
     }
 }
 
@@ -342,7 +339,27 @@ mod tests {
         assert!(!pattern.matches(&"a".repeat(1_000)));
     }
 
+    /// The plain meaning of the wildcards, without a thought for time.
+    fn fits(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => name.is_empty(),
+            Some((wild @ (b'*' | b'%'), rest)) => {
+                let passes = |byte: &u8| *wild == b'*' || *byte != b'/';
+                fits(rest, name)
+                    || name.split_first().is_some_and(|(byte, after)| passes(byte) && fits(pattern, after))
+            }
+            Some((wanted, rest)) => {
+                name.split_first().is_some_and(|(byte, after)| byte == wanted && fits(rest, after))
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_pattern_matches_what_its_wildcards_mean(pattern in "[ab/*%]{0,10}", name in "[ab/]{0,10}") {
+            prop_assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), fits(pattern.as_bytes(), name.as_bytes()));
+        }
+
         #[test]
         fn a_pattern_without_wildcards_matches_itself_alone(
             name in "[a-zA-Z/é]{1,12}", other in "[a-zA-Z/é]{1,12}",

@@ -13,7 +13,7 @@ use super::{
     folder::{Folder, now_s},
     keywords,
     pool::Pool,
-    quota::Usage,
+    quota::{Promise, Usage},
     tree,
 };
 use crate::model::UnixTime;
@@ -25,6 +25,8 @@ pub(super) const BUFFER: usize = 256 * 1024;
 pub struct Sealed {
     pub(super) folder: Arc<Folder>,
     pub(super) ready: Ready,
+    /// What was promised to it before it came.
+    pub(super) room: Option<Promise>,
 }
 
 /// A message on its way in. Dropped before [`Appending::finish`] it leaves nothing behind.
@@ -38,6 +40,7 @@ pub struct Appending {
     most: u64,
     /// A write failed, or was dropped midway.
     failed: bool,
+    room: Option<Promise>,
 }
 
 struct Open {
@@ -59,8 +62,13 @@ impl Open {
 impl Appending {
     /// Messages may be at most `most` bytes long.
     pub(super) async fn begin(folder: Arc<Folder>, pool: Pool, most: u64) -> Result<Self, MailError> {
-        folder.wake().await?;
-        Ok(Self { folder, pool, open: None, buffer: Vec::new(), size: 0, most, failed: false })
+        folder.settle_in().await?;
+        Ok(Self { folder, pool, open: None, buffer: Vec::new(), size: 0, most, failed: false, room: None })
+    }
+
+    /// The same, holding the room it takes up.
+    pub(super) fn within(self, room: Option<Promise>) -> Self {
+        Self { room, ..self }
     }
 
     /// Bytes taken in so far.
@@ -123,7 +131,7 @@ impl Appending {
     /// # Errors
     /// As [`Appending::finish`]; `FolderGone` if they are not all for one folder. None of them is there then.
     pub async fn finish_after(
-        self,
+        mut self,
         before: Vec<Sealed>,
         flags: Flags,
         keywords: &[&str],
@@ -133,27 +141,43 @@ impl Appending {
             return Err(MailError::FolderGone);
         }
         let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-        let more = Usage::of(before.iter().map(|message| message.ready.facts.size).chain([self.size]));
-        let _room = tree::room(&shared, &self.folder.spot().owner, more).await?;
+        let (rooms, before): (Vec<Option<Promise>>, Vec<Ready>) =
+            before.into_iter().map(|it| (it.room, it.ready)).unzip();
+        let mut rooms: Vec<Option<Promise>> = rooms.into_iter().chain([self.room.take()]).collect();
+        let sizes: Vec<u64> = before.iter().map(|ready| ready.facts.size).chain([self.size]).collect();
+        let fits = |(room, size): (&Option<Promise>, &u64)| {
+            room.as_ref().is_some_and(|room| room.covers(Usage::of([*size])))
+        };
+        if !rooms.iter().zip(&sizes).all(fits) {
+            rooms.clear();
+            rooms.push(Some(tree::room(&shared, &self.folder.spot().owner, Usage::of(sizes)).await?));
+        }
         let last = self.ended(flags, keywords, date)?;
         // Saved and delivered in one visit to a blocking thread.
         let deliver = move || {
             let folder = Arc::clone(&last.folder);
             let last = last.save()?;
-            let messages = before.into_iter().map(|message| message.ready).chain([last]).collect();
+            let messages = before.into_iter().chain([last]).collect();
             Ok(deliver::bring_now(&folder, messages))
         };
-        deliver::answered(shared.pool.run("saving a message", deliver).await?).await
+        let delivered = deliver::answered(shared.pool.run("saving a message", deliver).await?).await;
+        drop(rooms);
+        delivered
     }
 
     /// Ends the message and syncs it, to be delivered together with others or in another's place.
     ///
     /// # Errors
     /// As [`Appending::finish`].
-    pub async fn seal(self, flags: Flags, keywords: &[&str], date: Option<UnixTime>) -> Result<Sealed, MailError> {
-        let (pool, folder) = (self.pool.clone(), Arc::clone(&self.folder));
+    pub async fn seal(
+        mut self,
+        flags: Flags,
+        keywords: &[&str],
+        date: Option<UnixTime>,
+    ) -> Result<Sealed, MailError> {
+        let (pool, folder, room) = (self.pool.clone(), Arc::clone(&self.folder), self.room.take());
         let ended = self.ended(flags, keywords, date)?;
-        Ok(Sealed { folder, ready: pool.run("saving a message", move || ended.save()).await? })
+        Ok(Sealed { folder, ready: pool.run("saving a message", move || ended.save()).await?, room })
     }
 
     fn ended(self, flags: Flags, keywords: &[&str], date: Option<UnixTime>) -> Result<Ended, MailError> {

@@ -100,7 +100,7 @@ pub(super) fn chosen(home: &Dir, folder: Option<&str>) -> Result<Vec<Named>, Mai
 
 fn mailbox(home: &Dir, folder: Option<&str>) -> Result<Checked, MailError> {
     let mut checked = Checked::default();
-    let mut validities: HashMap<u32, String> = HashMap::new();
+    let mut identities: HashMap<u32, String> = HashMap::new();
     for (name, dir) in chosen(home, folder)? {
         let opened = match &dir {
             None => home.clone(),
@@ -112,11 +112,9 @@ fn mailbox(home: &Dir, folder: Option<&str>) -> Result<Checked, MailError> {
         checked.folders += 1;
         if let Some(state) = look.folder(&opened)? {
             checked.messages += state.messages.len();
-            if let Some(other) = validities.insert(state.uid_validity, name) {
-                let text = format!(
-                    "UIDVALIDITY {} is that of {other} too: one was copied from the other",
-                    state.uid_validity
-                );
+            if let Some(other) = identities.insert(state.id(), name) {
+                let text =
+                    format!("its identity {} is that of {other} too: one was copied from the other", state.id());
                 look.say("same_uidvalidity", Weight::Rebuild, None, None, text);
             }
         }

@@ -15,11 +15,14 @@ use super::{
     disk::Dir,
     error::{MailError, io},
     filename::{self, Place},
-    folder::{Exclusive, Folder},
+    folder::{Exclusive, Folder, now_s},
     quota::Usage,
     state::State,
     tree,
 };
+
+/// What was written longer ago than this is on the disk, whether anybody asked for it or not, in seconds.
+const WRITTEN_BACK: i64 = 60;
 
 /// Where messages went (RFC 4315 section 3): `COPYUID`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,8 @@ struct Original {
     place: Place,
     name: Vec<u8>,
     id: u64,
+    /// When it came into its folder.
+    saved: i64,
     facts: Facts,
 }
 
@@ -80,7 +85,8 @@ impl Original {
         let keywords = message.keywords().iter().filter_map(|k| state.keywords.get(usize::from(*k)).cloned());
         let (flags, size, bare, date) = (message.flags, message.size, message.bare, message.date);
         let facts = Facts { flags, keywords: keywords.collect(), size, bare, date };
-        Some(Self { place: message.place, name: state.name(message).to_vec(), id: message.id, facts })
+        let (place, id, saved) = (message.place, message.id, message.saved);
+        Some(Self { place, name: state.name(message).to_vec(), id, saved, facts })
     }
 }
 
@@ -107,6 +113,7 @@ async fn link_all(
         let records = batch.together(|batch, records| {
             originals.iter().try_for_each(|original| {
                 let dir = if original.place == Place::New { &new } else { &cur };
+                make_safe(dir, &original.name, original.saved)?;
                 let base = fresh_base(&filename::unique(), &original.name, original.id);
                 batch.add(&base, &original.facts, records, |cur, name| dir.link(&original.name, cur, name))
             })
@@ -140,12 +147,12 @@ async fn copy_all(
 
 fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
     let gone = MailError::Gone { uid };
-    let Original { mut place, mut name, id, facts } =
+    let Original { mut place, mut name, id, saved, facts } =
         ex.read(|s| Original::of(s, uid))?.ok_or_else(|| gone.clone())?;
     let mut tries = 0;
     let file = loop {
         let dir = ex.dir.sub(place.dir().as_bytes())?;
-        match duplicate(&dir, &name, id, tmp) {
+        match duplicate(&dir, &name, id, saved, tmp) {
             Ok(file) => break file,
             Err(error) if error.is_missing() && tries < 3 => {
                 (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
@@ -158,8 +165,9 @@ fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
 }
 
 /// Puts a message's file, under a second name that tells its `id`, into another folder's `tmp`: by a hard link, else by
-/// a copy.
-fn duplicate(from: &Dir, name: &[u8], id: u64, tmp: &Dir) -> Result<TmpFile, MailError> {
+/// a copy. It came into its folder when `saved` says.
+fn duplicate(from: &Dir, name: &[u8], id: u64, saved: i64, tmp: &Dir) -> Result<TmpFile, MailError> {
+    make_safe(from, name, saved)?;
     let fresh = filename::unique();
     match from.link(name, tmp, fresh.as_bytes()) {
         Ok(()) => {}
@@ -183,6 +191,18 @@ fn fresh_base(fresh: &str, original: &[u8], id: u64) -> String {
         (Some(stored), Some(wire)) => filename::with_id(&format!("{fresh},S={stored},W={wire}"), id),
         _ => filename::with_id(fresh, id),
     }
+}
+
+/// Syncs a message that came only just now, unless we made it, and so synced it: other programs deliver without. One of
+/// ours that came long after it had its name was put there by another program, from a backup for example.
+fn make_safe(dir: &Dir, name: &[u8], saved: i64) -> Result<(), MailError> {
+    let is_young = |at: i64| at > now_s() - WRITTEN_BACK;
+    let is_ours = filename::made_at(name).is_some_and(|made| saved.abs_diff(made) <= WRITTEN_BACK.unsigned_abs());
+    if is_ours || !is_young(saved) {
+        return Ok(());
+    }
+    let (file, stat) = dir.open(name, false)?;
+    if is_young(stat.st_ctime) { dir.sync_file(&file) } else { Ok(()) }
 }
 
 fn copy(from: &Dir, name: &[u8], tmp: &Dir, fresh: &str) -> Result<(), MailError> {

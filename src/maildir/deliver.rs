@@ -195,9 +195,9 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn begin(ex: &'a Exclusive<'a>) -> Result<Self, MailError> {
         let cur = ex.dir.sub(b"cur")?;
-        let (uid_validity, marks) = ex.read(|s| (s.uid_validity, s.marks))?;
+        let (uid_validity, next) = ex.read(|s| (s.uid_validity, s.next_uid()))?;
         let keywords = ex.read(keywords::Table::of)?;
-        let (next, modseq, names) = (marks.uid_next, ex.next_modseq()?, Vec::new());
+        let (modseq, names) = (ex.next_modseq()?, Vec::new());
         Ok(Self { ex, cur, uid_validity, next, modseq, keywords, names, deeds: Deeds::begin(ex.folder) })
     }
 

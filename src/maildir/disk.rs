@@ -75,6 +75,13 @@ impl Dir {
         Ok(Self { fd: Arc::new(fd), seam: self.seam.clone() })
     }
 
+    /// Whether both are the same directory.
+    pub(super) fn is_same(&self, other: &Self) -> Result<bool, MailError> {
+        let of = |dir: &Self| fs::fstat(&*dir.fd).map(|stat| (stat.st_dev, stat.st_ino));
+        let pair = of(self).and_then(|one| Ok((one, of(other)?)));
+        pair.map(|(one, other)| one == other).map_err(io("looking at a mail directory"))
+    }
+
     /// Makes a directory in this one; whether it was not there before. The caller syncs.
     pub(super) fn make(&self, name: &[u8]) -> Result<bool, MailError> {
         let make = || match fs::mkdirat(&*self.fd, name, Mode::RWXU) {
@@ -109,6 +116,34 @@ impl Dir {
             return Err(MailError::io("opening a file", Errno::NOENT));
         }
         Ok((file, stat))
+    }
+
+    /// Reads a regular file from its beginning, as far as there is room, and if that is no matter, what comes at once; how
+    /// much that is. Anything else at that name counts as missing.
+    pub(super) fn read_start(&self, name: &[u8], room: &mut [u8], fill: bool) -> Result<usize, MailError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let mut read = || {
+            let file = fs::openat(&*self.fd, name, flags, Mode::empty())?;
+            let mut done = 0;
+            while let Some(left) = room.get_mut(done..).filter(|left| !left.is_empty()) {
+                match rustix::io::pread(&file, left, done as u64) {
+                    Ok(0) => break,
+                    Ok(count) => done += count,
+                    Err(Errno::INTR) => continue,
+                    Err(errno) => return Err(errno),
+                }
+                if !fill {
+                    break;
+                }
+            }
+            Ok(done)
+        };
+        // Only a file can be read at a place of one's choice.
+        let read = || match read() {
+            Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR | Errno::SPIPE) => Err(Errno::NOENT),
+            other => other,
+        };
+        self.ask(Call::Open, name, read).map_err(io("reading a message"))
     }
 
     /// What stands at that name, links not followed; nothing if there is none.

@@ -120,6 +120,24 @@ pub(super) fn unique() -> String {
     format!("{secs}.M{micros}P{pid}Q{count}R{random:x}.{}", *HOST)
 }
 
+/// When a name was made by [`unique`], in seconds since 1970; nothing if it has another form.
+pub(super) fn made_at(name: &[u8]) -> Option<i64> {
+    let mut parts = base(name).splitn(3, |b| *b == b'.');
+    let (secs, middle) = (parts.next()?, parts.next()?);
+    let mut rest = middle;
+    for (letter, is_digit) in [
+        (b'M', u8::is_ascii_digit as fn(&u8) -> bool),
+        (b'P', u8::is_ascii_digit),
+        (b'Q', u8::is_ascii_digit),
+        (b'R', u8::is_ascii_hexdigit),
+    ] {
+        rest = rest.strip_prefix(&[letter])?;
+        let digits = rest.iter().take_while(|b| is_digit(b)).count();
+        rest = rest.get(digits..).filter(|_| digits > 0)?;
+    }
+    str::from_utf8(secs).ok()?.parse().ok().filter(|_| rest.is_empty())
+}
+
 /// This machine's name with everything odd left out.
 fn host() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -152,6 +170,19 @@ mod tests {
         assert_eq!(size_hints(b"1.a.host,S=10,W=12:2,S"), (Some(10), Some(12)));
         assert_eq!(size_hints(b"1.a.host,S=x:2,W=12"), (None, None));
         assert_eq!(size_hints(b"1.a,S=99999999999999999999"), (None, None));
+    }
+
+    #[test]
+    fn names_made_here_are_known_by_their_form() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        let made = made_at(with_id(&unique(), 7).as_bytes());
+        assert!(made.is_some_and(|made| made.abs_diff(now) < 5), "{made:?}");
+        assert_eq!(made_at(b"1700000000.M5P42Q1R2f.host,S=1,W=1:2,S"), Some(1_700_000_000));
+        for other in
+            ["1.M5P42Q1.host", "1.M5P42Q1R.host", "1.M5P42V1I2_0.host", "x.M1P1Q1R1.host", "1", "1.M1P1Q1R1_0.h"]
+        {
+            assert_eq!(made_at(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::io::Errno;
@@ -26,12 +26,19 @@ use super::{
 };
 
 mod at_hand;
+mod brief;
 mod exclusive;
 
+pub(super) use brief::Brief;
 pub(super) use exclusive::{Exclusive, locked};
 
 /// A directory changed less than this ago may change again without its time stamp showing it.
 const SETTLED: Duration = Duration::from_millis(50);
+/// The same where the time stamp is a whole second, as on file systems that keep no part of one, or only every other.
+const SETTLED_COARSE: Duration = Duration::from_secs(2);
+
+/// How long a directory is taken for the one that stands under its name.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// Where a folder lies below the store's root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +64,8 @@ pub(super) struct Folder {
     pub views: AtomicUsize,
     /// Messages that wait for their commit.
     pub waiting: Mutex<Vec<Waiting>>,
+    /// Somebody is about to note how it stands.
+    pub leaving: AtomicBool,
     /// What inotify said since the last look.
     pub events: Mutex<Events>,
     /// What was found inside messages, once somebody asked.
@@ -74,6 +83,10 @@ struct Core {
     /// The directories as the state, loaded or put away, shows them.
     scanned: Option<Stamps>,
     loaded: Option<Loaded>,
+    /// What views were told that were opened without loading it.
+    briefs: Vec<Weak<Brief>>,
+    /// When its directory was last found to be the one that is looked for under its name.
+    in_place: Option<Instant>,
 }
 
 struct Loaded {
@@ -106,12 +119,15 @@ impl Folder {
                 usage: Usage::default(),
                 scanned: None,
                 loaded: None,
+                briefs: Vec::new(),
+                in_place: None,
             }),
             writer: Arc::default(),
             version: watch::Sender::new(0),
             used: AtomicU64::new(0),
             views: AtomicUsize::new(0),
             waiting: Mutex::default(),
+            leaving: AtomicBool::new(false),
             events: Mutex::default(),
             cache: Mutex::default(),
         }
@@ -124,7 +140,15 @@ impl Folder {
         if core.loaded.is_none() && !core.gone {
             let dir = self.open_dir(&core.spot).ok()?;
             let (index, state) = Index::load(&dir).ok()??;
+            // Its index was made anew meanwhile: UIDs mean other messages.
+            if core.uid_validity != 0 && core.uid_validity != state.uid_validity {
+                core.gone = true;
+                return None;
+            }
             core.put(dir, index, state);
+        }
+        if core.gone {
+            return None;
         }
         core.loaded.as_ref().map(|loaded| question(&loaded.state))
     }
@@ -148,15 +172,28 @@ impl Folder {
         if loaded { Ok(()) } else { self.exclusively("opening a folder", |_| Ok(())).await }
     }
 
+    /// Makes sure that the folder can take messages in: it is loaded, and stands where it is looked for.
+    pub(super) async fn settle_in(self: &Arc<Self>) -> Result<(), MailError> {
+        let settled = {
+            let core = lock(&self.core);
+            let in_place = core.in_place.is_some_and(|then| then.elapsed() < TRUSTED);
+            !core.gone && core.loaded.is_some() && in_place
+        };
+        if settled { Ok(()) } else { self.exclusively("opening a folder", |_| Ok(())).await }
+    }
+
     /// Forgets the state if nobody used it for `idle`; the next question loads it again.
     pub(super) fn put_away(&self, idle: Duration) {
         let used = Duration::from_secs(self.used.load(Ordering::Relaxed));
         let now = Duration::from_secs(now_s().cast_unsigned());
         let Ok(_writer) = self.writer.try_lock() else { return };
-        let mut core = lock(&self.core);
-        let saved = core.loaded.as_ref().is_some_and(|l| !l.index.needs_rewrite());
-        if saved && now.saturating_sub(used) >= idle {
-            core.loaded = None;
+        let put_away = {
+            let mut core = lock(&self.core);
+            let saved = core.loaded.as_ref().is_some_and(|l| !l.index.needs_rewrite());
+            core.loaded.take_if(|_| saved && now.saturating_sub(used) >= idle).is_some()
+        };
+        // Whoever has the cache asks for the state meanwhile, so never both locks at once.
+        if put_away {
             *lock(&self.cache) = None;
         }
     }
@@ -189,7 +226,8 @@ impl Folder {
 
     /// The folder's directory was renamed.
     pub(super) fn moved_to(&self, spot: Spot) {
-        lock(&self.core).spot = spot;
+        let mut core = lock(&self.core);
+        (core.spot, core.in_place) = (spot, None);
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -253,6 +291,25 @@ impl Folder {
         Some(Exclusive::begin(self).and_then(|ex| work(&ex)))
     }
 
+    /// Whether the directory that is worked in still stands where the folder is looked for, as far as that was not asked
+    /// within the last second: another program may have put another in its place.
+    fn is_in_place(&self, dir: &Dir) -> Result<bool, MailError> {
+        let now = Instant::now();
+        let spot = {
+            let mut core = lock(&self.core);
+            if core.in_place.is_some_and(|then| now.duration_since(then) < TRUSTED) {
+                return Ok(true);
+            }
+            core.in_place = Some(now);
+            core.spot.clone()
+        };
+        match self.open_dir(&spot) {
+            Ok(found) => Ok(found.is_same(dir)?),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The folder's directory.
     pub(super) fn dir(&self) -> Result<Dir, MailError> {
         let (spot, dir) = {
@@ -287,7 +344,10 @@ impl Core {
         state.marks.recent = self.recent;
         self.uid_validity = state.uid_validity;
         self.usage = Usage::of(state.messages.iter().map(|m| m.size));
-        self.loaded = Some(Loaded { dir, index, state });
+        let loaded = self.loaded.insert(Loaded { dir: dir.clone(), index, state });
+        if !self.briefs.is_empty() {
+            brief::settle(std::mem::take(&mut self.briefs), &dir, loaded);
+        }
     }
 }
 
@@ -296,8 +356,8 @@ impl Stamps {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.0.iter().all(|(secs, nanos)| {
             let secs = u64::try_from(*secs).unwrap_or(0);
-            now.checked_sub(Duration::new(secs, u32::try_from(*nanos).unwrap_or(0)))
-                .is_some_and(|age| age > SETTLED)
+            let enough = if *nanos == 0 { SETTLED_COARSE } else { SETTLED };
+            now.checked_sub(Duration::new(secs, u32::try_from(*nanos).unwrap_or(0))).is_some_and(|age| age > enough)
         })
     }
 }

@@ -4,6 +4,9 @@
 
 pub mod dovecot;
 pub mod mbox;
+mod numbering;
+
+pub use numbering::Numbering;
 
 use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc};
 
@@ -11,6 +14,8 @@ use rustix::{
     fs::{Timespec, Timestamps, futimens},
     io::Errno,
 };
+
+use numbering::{Ground, Plan, start};
 
 use super::{
     deliver::{self, TmpFile},
@@ -22,8 +27,9 @@ use super::{
     keywords,
     pool::Pool,
     record::Record,
+    repair,
     root::Mail,
-    state::State,
+    state::Imported,
     tree::Maildir,
     wire,
 };
@@ -71,6 +77,8 @@ pub struct Taken {
     pub messages: usize,
     /// Keywords that were left out: no atoms, too long, or too many in the folder.
     pub keywords_left_out: usize,
+    /// Messages that came too late to keep their UIDs: mail delivered here has higher ones already.
+    pub renumbered: usize,
 }
 
 impl Mail {
@@ -100,11 +108,13 @@ impl Mail {
 impl Importer {
     /// The folder messages of `source` are to go into, made if it is not there. `source` names the other folder for good:
     /// the same text the next time means the same messages. A folder that never had a message, and into which nothing was
-    /// delivered, takes over `uid_validity`, and messages keep their UIDs.
+    /// delivered, takes over the source's UIDVALIDITY, and messages keep their UIDs: what is delivered here from then on has
+    /// UIDs of its own above them. Where the source gave those out too since the last time, the folder gets another
+    /// UIDVALIDITY.
     ///
     /// # Errors
     /// `InvalidName`, `Limit`, or what the disk says.
-    pub async fn folder(&self, name: &str, uid_validity: Option<u32>, source: &str) -> Result<Into, MailError> {
+    pub async fn folder(&self, name: &str, numbering: Option<Numbering>, source: &str) -> Result<Into, MailError> {
         if name != "INBOX" {
             match self.maildir.create(name).await {
                 Ok(()) | Err(MailError::AlreadyExists { .. }) => {}
@@ -112,21 +122,30 @@ impl Importer {
             }
         }
         let mut folder = self.maildir.target(name).await?;
-        if let Some(wanted) = uid_validity.filter(|wanted| *wanted != 0) {
-            let renumbered = folder.exclusively("preparing a folder", move |ex| take_validity(ex, wanted)).await?;
-            if renumbered {
-                folder = self.maildir.target(name).await?;
-            }
-        }
         let source = number(source);
-        let (validity, upto, next) = folder
-            .exclusively("preparing a folder", move |ex| {
-                ex.refresh()?;
-                ex.read(|s| (s.uid_validity, s.imported.get(&source).copied(), s.marks.uid_next))
-            })
-            .await?;
-        let keeps_uids = uid_validity == Some(validity) && (upto.is_some() || next <= 1);
-        Ok(Into { folder, pool: self.pool.clone(), source, keeps_uids, upto: upto.unwrap_or(0) })
+        let prepare = move |ex: &Exclusive| {
+            ex.refresh()?;
+            let plan = ex.read(|state| Plan::new(state, numbering, source))?;
+            match plan.ground {
+                Ground::Fresh => start(ex, numbering, source)?,
+                Ground::Mixed => repair::rebuild(ex).map(drop)?,
+                Ground::Known => {
+                    let Plan { upto, reserved, .. } = plan;
+                    if ex.read(|s| s.imported.get(&source) != Some(&Imported { upto, reserved }))? {
+                        ex.commit(vec![Record::Imported { source, upto, next: 0, reserved }])?;
+                    }
+                }
+                Ground::Others => {}
+            }
+            Ok(plan)
+        };
+        let plan = folder.exclusively("preparing a folder", prepare).await?;
+        if folder.is_gone() {
+            folder = self.maildir.target(name).await?;
+        }
+        let Plan { upto, reserved, ground } = plan;
+        let pool = self.pool.clone();
+        Ok(Into { folder, pool, source, upto, reserved, renumbered: ground == Ground::Mixed })
     }
 
     /// What [`Importer::folder`] would do: whether the folder would be made, whether UIDs would be kept, and how far its
@@ -137,7 +156,7 @@ impl Importer {
     pub async fn would(
         &self,
         name: &str,
-        uid_validity: Option<u32>,
+        numbering: Option<Numbering>,
         source: &str,
     ) -> Result<(bool, bool, u64), MailError> {
         let (name, source) = (super::path::checked(name)?, number(source));
@@ -146,15 +165,14 @@ impl Importer {
                 "INBOX" => Some(home.clone()),
                 _ => super::listing::find(home, &name)?.map(|dir| home.sub(&dir)).transpose()?,
             };
-            let Some(dir) = dir else { return Ok((true, uid_validity.is_some(), 0)) };
+            let kept = numbering.is_some_and(|numbering| numbering.can_be_kept());
+            let Some(dir) = dir else { return Ok((true, kept, 0)) };
             let fresh = is_empty(&dir)?;
             Ok(match super::index::Index::load(&dir)? {
-                None => (false, uid_validity.is_some() && fresh, 0),
+                None => (false, kept && fresh, 0),
                 Some((_, state)) => {
-                    let never = state.marks.uid_next <= 1 && fresh && uid_validity.is_some();
-                    let upto = state.imported.get(&source).copied();
-                    let again = upto.is_some() && uid_validity == Some(state.uid_validity);
-                    (false, never || again, upto.unwrap_or(0))
+                    let plan = Plan::new(&state, numbering, source);
+                    (false, plan.reserved > 0 && (fresh || plan.ground != Ground::Fresh), plan.upto)
                 }
             })
         };
@@ -189,14 +207,21 @@ pub struct Into {
     folder: Arc<Folder>,
     pool: Pool,
     source: u64,
-    keeps_uids: bool,
     upto: u64,
+    /// UIDs below this one are the source's; 0 where they are not kept.
+    reserved: u32,
+    renumbered: bool,
 }
 
 impl Into {
     /// Whether messages keep their UIDs here.
     pub fn keeps_uids(&self) -> bool {
-        self.keeps_uids
+        self.reserved > 0
+    }
+
+    /// Whether the folder got another UIDVALIDITY just now, and all messages other UIDs.
+    pub fn is_renumbered(&self) -> bool {
+        self.renumbered
     }
 
     /// How far the source was taken over: the place given to [`Into::take`] last; 0 at first.
@@ -237,19 +262,15 @@ impl Into {
     }
 
     /// Makes messages durable and visible, all or none, in the order given; `upto` is where the source goes on after
-    /// them. Where UIDs are kept they have to ascend, above all there are.
+    /// them. Where UIDs are kept they have to ascend; messages that come after mail was delivered here get others.
     ///
     /// # Errors
     /// `Limit` when there are no UIDs left; what the disk says.
     pub async fn take(&mut self, messages: Vec<(Staged, Incoming)>, upto: u64) -> Result<Taken, MailError> {
-        let (source, keeps) = (self.source, self.keeps_uids);
-        let taken = self
-            .folder
-            .exclusively("taking messages over", move |ex| {
-                take(ex, messages, keeps, Record::Imported { source, upto, next: 0 })
-            })
-            .await?;
-        self.upto = upto;
+        let (source, reserved) = (self.source, self.reserved);
+        let work = move |ex: &Exclusive| take(ex, messages, source, upto, reserved);
+        let (taken, reserved) = self.folder.exclusively("taking messages over", work).await?;
+        (self.upto, self.reserved) = (upto, reserved);
         Ok(taken)
     }
 
@@ -259,8 +280,9 @@ impl Into {
     /// # Errors
     /// What the disk says.
     pub async fn reserve(&self, next: u32) -> Result<(), MailError> {
-        let record = Record::Imported { source: self.source, upto: self.upto, next };
-        let needed = self.keeps_uids && self.folder.read(|s| s.marks.uid_next < next).unwrap_or(true);
+        let reserved = self.reserved.max(next);
+        let record = Record::Imported { source: self.source, upto: self.upto, next, reserved };
+        let needed = self.keeps_uids() && self.folder.read(|s| s.marks.uid_next < next).unwrap_or(true);
         if !needed {
             return Ok(());
         }
@@ -316,18 +338,6 @@ impl Staging {
     }
 }
 
-/// Gives a folder that never had a message this UIDVALIDITY; whether it has another now than before.
-fn take_validity(ex: &Exclusive, wanted: u32) -> Result<bool, MailError> {
-    let (current, next) = ex.read(|s| (s.uid_validity, s.marks.uid_next))?;
-    if current == wanted || next > 1 || !is_empty(&ex.dir)? {
-        return Ok(false);
-    }
-    let shared = ex.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-    shared.note_uid_validity(&ex.folder.spot().owner, wanted)?;
-    ex.start_anew(&State::empty(wanted))?;
-    Ok(true)
-}
-
 /// Whether no message lies in the folder.
 fn is_empty(dir: &Dir) -> Result<bool, MailError> {
     for place in [Place::New, Place::Cur] {
@@ -339,12 +349,19 @@ fn is_empty(dir: &Dir) -> Result<bool, MailError> {
     Ok(true)
 }
 
-fn take(ex: &Exclusive, messages: Vec<(Staged, Incoming)>, keeps: bool, mark: Record) -> Result<Taken, MailError> {
+/// What was taken, and the UID below which all are the source's from now on.
+fn take(
+    ex: &Exclusive,
+    messages: Vec<(Staged, Incoming)>,
+    source: u64,
+    upto: u64,
+    mut reserved: u32,
+) -> Result<(Taken, u32), MailError> {
     let cur = ex.dir.sub(b"cur")?;
     let mut table = ex.read(keywords::Table::of)?;
-    let (mut next, modseq) = (ex.read(|s| s.marks.uid_next)?, ex.next_modseq()?);
+    let ((mut next, free), modseq) = (ex.read(|s| (s.marks.uid_next, s.next_uid()))?, ex.next_modseq()?);
     let (mut records, mut ids, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    let mut taken = Taken { messages: messages.len(), keywords_left_out: 0 };
+    let mut taken = Taken { messages: messages.len(), ..Taken::default() };
     let placed = messages.into_iter().try_for_each(|(staged, incoming)| {
         let mut numbers = Vec::new();
         for keyword in &incoming.keywords {
@@ -357,12 +374,20 @@ fn take(ex: &Exclusive, messages: Vec<(Staged, Incoming)>, keeps: bool, mark: Re
         }
         numbers.sort_unstable();
         numbers.dedup();
-        let uid = match incoming.uid.filter(|_| keeps) {
-            Some(uid) if uid >= next => uid,
+        let no_more = MailError::Limit { what: "UIDs", most: u64::from(u32::MAX) };
+        // Above what is reserved others have UIDs: none is given out below them any more.
+        let uid = match incoming.uid.filter(|_| next <= reserved) {
+            Some(uid) if uid >= next => {
+                reserved = reserved.max(uid.checked_add(1).ok_or_else(|| no_more.clone())?);
+                uid
+            }
             Some(_) => return Err(MailError::Damaged { what: "UIDs of a source do not ascend" }),
-            None => next,
+            None => {
+                taken.renumbered += usize::from(incoming.uid.is_some() && reserved > 0);
+                next.max(free)
+            }
         };
-        next = uid.checked_add(1).ok_or(MailError::Limit { what: "UIDs", most: u64::from(u32::MAX) })?;
+        next = uid.checked_add(1).ok_or(no_more)?;
         let Staged { mut file, size, bare } = staged;
         let name = filename::with_flags(file.base.as_bytes(), incoming.flags);
         file.place(&cur, &name)?;
@@ -377,7 +402,7 @@ fn take(ex: &Exclusive, messages: Vec<(Staged, Incoming)>, keeps: bool, mark: Re
         Ok(())
     });
     records.append(&mut ids);
-    records.push(mark);
+    records.push(Record::Imported { source, upto, next: 0, reserved });
     let done = placed.and_then(|()| cur.sync()).and_then(|()| ex.commit(records));
     if let Err(error) = done {
         for name in names {
@@ -386,7 +411,7 @@ fn take(ex: &Exclusive, messages: Vec<(Staged, Incoming)>, keeps: bool, mark: Re
         ex.scanned(None);
         return Err(error);
     }
-    Ok(taken)
+    Ok((taken, reserved))
 }
 
 fn stage_file(tmp: &Dir, path: &std::path::Path) -> Result<Staged, MailError> {

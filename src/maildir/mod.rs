@@ -12,6 +12,7 @@
 //!   portcullis-annotations                what programs attached to a folder: `annotations`
 //!   portcullis-server-annotations         the same for the mail as a whole
 //!   portcullis-renaming                   a RENAME of several folders that is under way: `renaming`
+//!   portcullis-renaming-lock              held by it
 //!   .Sent/ .A.B/                          folders `Sent` and `A/B`, each with cur, new, tmp and its index
 //!     portcullis-use                      what the folder was made for, where CREATE said so
 //! ```
@@ -68,7 +69,7 @@ pub use deliver::Delivered;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use hub::{Heard, Listener, News};
-pub use import::{Importer, Incoming, Into, Staged, Staging, Taken};
+pub use import::{Importer, Incoming, Into, Numbering, Staged, Staging, Taken};
 pub use import::{dovecot, mbox};
 pub use listing::{Folder, SpecialUse};
 pub use quota::Usage;

@@ -131,6 +131,13 @@ pub(super) struct Promise {
     more: Usage,
 }
 
+impl Promise {
+    /// Whether there is room for that much in it.
+    pub(super) fn covers(&self, more: Usage) -> bool {
+        self.more.bytes >= more.bytes && self.more.messages >= more.messages
+    }
+}
+
 impl Drop for Promise {
     fn drop(&mut self) {
         let mut books = lock(&self.account.0);
@@ -138,7 +145,8 @@ impl Drop for Promise {
     }
 }
 
-/// Accounts kept although nobody is signed in, so that the next delivery need not count.
+/// Accounts kept although nobody is signed in, so that the next delivery need not count. Whoever is signed in holds
+/// theirs, and the limits in it.
 const KEPT: u64 = 10_000;
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// How often a full mailbox is counted at most, however often somebody tries.
@@ -187,6 +195,16 @@ impl Accounts {
     /// Forgets owners nobody has to do with.
     pub(super) fn prune(&self) {
         lock(&self.all).retain(|_, account| account.strong_count() > 0);
+    }
+}
+
+#[cfg(test)]
+impl Accounts {
+    /// As after a long time, or many others.
+    pub(super) fn evict(&self) {
+        self.kept.invalidate_all();
+        self.kept.run_pending_tasks();
+        self.prune();
     }
 }
 

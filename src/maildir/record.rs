@@ -47,13 +47,34 @@ pub(super) enum Record {
     /// What POP3 calls the message, where it came from a server that called it otherwise than this one would.
     Uidl { uid: u32, text: String },
     /// How far the messages of another mailbox were taken over: a number for that mailbox, and a place in it. UIDs below
-    /// `next` are taken, also those of messages that the other mailbox has no more.
-    Imported { source: u64, upto: u64, next: u32 },
+    /// `next` are taken, also those of messages that the other mailbox has no more. Those below `reserved` are for its
+    /// messages alone; 0 where they do not keep their UIDs.
+    Imported { source: u64, upto: u64, next: u32, reserved: u32 },
+    /// What the folder is called for good, where its UIDVALIDITY may be another's too.
+    Identity { id: u32 },
     /// The state shows the directories as they are while these are their time stamps.
     Scanned(Stamps),
     /// What is remembered of messages that are gone, in a compacted index: removals up to `floor` in part, the others
     /// in order of their mod-sequences.
     Gone { floor: u64, ranges: Vec<Range> },
+    /// What the commits up to here come to, for whoever need not know more.
+    Summary(Summary),
+}
+
+/// What is told of a folder when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// How many messages there are, and their bytes in wire form.
+    pub messages: u64,
+    pub bytes: u64,
+    /// The number of the first message without `\Seen`; 0 where there is none.
+    pub unseen: u32,
+    /// What the folder is called for good.
+    pub id: u32,
+    /// Whether messages wait in `new`.
+    pub waiting: bool,
+    /// The keyword table.
+    pub keywords: Vec<String>,
 }
 
 /// When `new` and `cur` last changed: seconds and nanoseconds.
@@ -179,9 +200,14 @@ impl Record {
                 put_bytes(out, text.as_bytes());
                 20
             }
-            Self::Imported { source, upto, next } => {
-                [*source, *upto, u64::from(*next)].iter().for_each(|number| put(out, *number));
+            Self::Imported { source, upto, next, reserved } => {
+                let numbers = [*source, *upto, u64::from(*next), u64::from(*reserved)];
+                numbers.iter().for_each(|number| put(out, *number));
                 21
+            }
+            Self::Identity { id } => {
+                put(out, u64::from(*id));
+                22
             }
             Self::Scanned(Stamps(stamps)) => {
                 stamps.iter().flat_map(|(secs, nanos)| [*secs, *nanos]).for_each(|n| put(out, zigzag(n)));
@@ -198,6 +224,13 @@ impl Record {
                     before = range.modseq;
                 }
                 6
+            }
+            Self::Summary(Summary { messages, bytes, unseen, id, waiting, keywords }) => {
+                let numbers = [*messages, *bytes, u64::from(*unseen), u64::from(*id), u64::from(*waiting)];
+                numbers.iter().for_each(|number| put(out, *number));
+                put(out, keywords.len() as u64);
+                keywords.iter().for_each(|keyword| put_bytes(out, keyword.as_bytes()));
+                30
             }
         }
     }
@@ -229,12 +262,27 @@ impl Record {
                 uid: u32::try_from(take(from)?).ok()?,
                 text: String::from_utf8(take_bytes(from)?.to_vec()).ok()?,
             },
-            21 => Self::Imported { source: take(from)?, upto: take(from)?, next: u32::try_from(take(from)?).ok()? },
+            21 => Self::Imported {
+                source: take(from)?,
+                upto: take(from)?,
+                next: u32::try_from(take(from)?).ok()?,
+                // An earlier version wrote none.
+                reserved: if from.is_empty() { 0 } else { u32::try_from(take(from)?).ok()? },
+            },
+            22 => Self::Identity { id: u32::try_from(take(from)?).ok()? },
             8 => {
                 let mut pair = || Some((unzigzag(take(from)?), unzigzag(take(from)?)));
                 Self::Scanned(Stamps([pair()?, pair()?]))
             }
             6 => Self::Gone { floor: take(from)?, ranges: take_ranges(from)? },
+            30 => Self::Summary(Summary {
+                messages: take(from)?,
+                bytes: take(from)?,
+                unseen: u32::try_from(take(from)?).ok()?,
+                id: u32::try_from(take(from)?).ok()?,
+                waiting: take(from)? != 0,
+                keywords: take_names(from)?,
+            }),
             _ => return Some(None),
         }))
     }
@@ -285,6 +333,11 @@ fn put_ids(out: &mut Vec<u8>, ids: &[u16]) {
 fn take_ids(from: &mut &[u8]) -> Option<Vec<u16>> {
     let count = take(from)?;
     (0..count).map(|_| take(from).and_then(|id| u16::try_from(id).ok())).collect()
+}
+
+fn take_names(from: &mut &[u8]) -> Option<Vec<String>> {
+    let count = take(from)?;
+    (0..count).map(|_| String::from_utf8(take_bytes(from)?.to_vec()).ok()).collect()
 }
 
 fn take_ranges(from: &mut &[u8]) -> Option<Vec<Range>> {
@@ -388,8 +441,18 @@ mod tests {
             Record::Keywords { uid: u32::MAX, keywords: vec![] },
             Record::Expunged { uid: 7 },
             Record::Uidl { uid: 7, text: "0000000700000011".into() },
-            Record::Imported { source: u64::MAX, upto: 1 << 40, next: 9 },
+            Record::Imported { source: u64::MAX, upto: 1 << 40, next: 9, reserved: 300 },
+            Record::Identity { id: u32::MAX },
             Record::Scanned(Stamps([(1_700_000_000, 999_999_999), (-1, 0)])),
+            Record::Summary(Summary::default()),
+            Record::Summary(Summary {
+                messages: u64::MAX,
+                bytes: 1 << 40,
+                unseen: u32::MAX,
+                id: 7,
+                waiting: true,
+                keywords: vec!["$Junk".into(), String::new()],
+            }),
             Record::Gone { floor: 0, ranges: vec![] },
             Record::Gone {
                 floor: 1 << 40,

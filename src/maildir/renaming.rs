@@ -1,8 +1,20 @@
 //! A RENAME of several folders, whole or not at all (RFC 3501 section 6.3.5). What is to be renamed is written down
-//! first; whatever goes wrong on the way is undone, at once or, after a crash, when the mailbox is opened next.
-//! Called by `tree` and `root`.
+//! first; whatever goes wrong on the way is undone, at once or, after a crash, when the mailbox is opened next. One such
+//! RENAME of an owner at a time: what another is about is no crash's. Called by `tree` and `root`.
 
-use super::{disk::Dir, error::MailError};
+use std::{
+    collections::HashSet,
+    fs::File,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use super::{disk::Dir, error::MailError, folder::lock, root::Owner};
 
 /// The file in the owner's directory while folders are being renamed: a line for each, old and new directory name with
 /// a tab between them. Names of folders hold no control characters.
@@ -10,16 +22,98 @@ const NAME: &str = "portcullis-renaming";
 /// Largest file that is read, in bytes.
 const MAX: u64 = 64 * 1024 * 1024;
 
+/// The file that is locked meanwhile, against other processes.
+const LOCK: &[u8] = b"portcullis-renaming-lock";
+/// How long a RENAME waits for another of the same owner.
+const WAIT: Duration = Duration::from_secs(10);
+
 /// A directory, and what it is to be called.
 pub(super) type Renaming = (Vec<u8>, Vec<u8>);
 
-/// Renames all of them, durably, calling `each` for every directory that has its new name, or its old one again. After
-/// an error each has its old one, unless the disk refuses that too: then it gets it when the mailbox is opened next.
-pub(super) fn rename_all(
-    home: &Dir,
-    moves: &[Renaming],
-    mut each: impl FnMut(usize, &[u8]),
-) -> Result<(), MailError> {
+/// The owners whose folders this process is renaming.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashSet<Owner>>);
+
+/// The right to rename several folders of an owner, until it is dropped.
+struct Turn<'a> {
+    turns: &'a Turns,
+    owner: &'a Owner,
+    file: Option<File>,
+}
+
+impl Turns {
+    /// The owner's turn; nothing while another has it, here or in another process.
+    fn take<'a>(&'a self, owner: &'a Owner, home: &Dir) -> Result<Option<Turn<'a>>, MailError> {
+        if !lock(&self.0).insert(owner.clone()) {
+            return Ok(None);
+        }
+        let mut turn = Turn { turns: self, owner, file: None };
+        let file = match home.open(LOCK, true) {
+            Err(error) if error.is_missing() => match home.create(LOCK) {
+                Err(MailError::Io { source: Errno::EXIST, .. }) => home.open(LOCK, true)?.0,
+                other => other?,
+            },
+            other => other?.0,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            // A file system without such locks goes without.
+            Ok(()) | Err(Errno::NOLCK | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS | Errno::BADF) => {}
+            Err(errno) => return Err(MailError::io("locking a mailbox", errno)),
+        }
+        turn.file = Some(file);
+        Ok(Some(turn))
+    }
+
+    fn wait<'a>(&'a self, owner: &'a Owner, home: &Dir) -> Result<Turn<'a>, MailError> {
+        let start = Instant::now();
+        loop {
+            match self.take(owner, home)? {
+                Some(turn) => return Ok(turn),
+                None if start.elapsed() > WAIT => return Err(MailError::Locked),
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    /// Undoes what a crash, or a disk that failed twice, left half done; not what somebody is about.
+    pub(super) fn recover(&self, owner: &Owner, home: &Dir) -> Result<(), MailError> {
+        if home.stat(NAME.as_bytes())?.is_none() {
+            return Ok(());
+        }
+        match self.take(owner, home)? {
+            Some(_turn) => undo_unfinished(home),
+            None => Ok(()),
+        }
+    }
+
+    /// Renames all of them, durably, calling `each` for every directory that has its new name, or its old one again. After
+    /// an error each has its old one, unless the disk refuses that too: then it gets it when the mailbox is opened next.
+    ///
+    /// # Errors
+    /// `Locked` while others of the owner take too long, or what the disk says.
+    pub(super) fn rename_all(
+        &self,
+        owner: &Owner,
+        home: &Dir,
+        moves: &[Renaming],
+        each: impl FnMut(usize, &[u8]),
+    ) -> Result<(), MailError> {
+        // A single one is whole by itself.
+        let _turn = if moves.len() > 1 { Some(self.wait(owner, home)?) } else { None };
+        rename_all(home, moves, each)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // The file's lock goes first: whoever comes next here finds it free.
+        self.file = None;
+        lock(&self.turns.0).remove(self.owner);
+    }
+}
+
+fn rename_all(home: &Dir, moves: &[Renaming], mut each: impl FnMut(usize, &[u8])) -> Result<(), MailError> {
     let journal = moves.len() > 1;
     if journal {
         undo_unfinished(home)?;
@@ -69,8 +163,8 @@ fn written(moves: &[Renaming]) -> Vec<u8> {
     lines.collect::<Vec<_>>().concat()
 }
 
-/// Undoes what a crash, or a disk that failed twice, left half done.
-pub(super) fn undo_unfinished(home: &Dir) -> Result<(), MailError> {
+/// Undoes what is written down. The caller has the owner's turn.
+fn undo_unfinished(home: &Dir) -> Result<(), MailError> {
     let file = match home.open(NAME.as_bytes(), false) {
         Ok((file, _)) => file,
         Err(error) if error.is_missing() => return Ok(()),

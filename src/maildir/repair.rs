@@ -204,6 +204,8 @@ fn part_changed(ex: &Exclusive, done: &mut Vec<String>) -> Result<usize, MailErr
 fn rename_apart(ex: &Exclusive, (place, name): &(Place, Vec<u8>)) -> Result<(), MailError> {
     let dir = ex.dir.sub(place.dir().as_bytes())?;
     let fresh = filename::with_info_of(&filename::unique(), name);
+    // What has a name of ours is safe.
+    dir.sync_file(&dir.open(name, false)?.0)?;
     dir.rename(name, &dir, &fresh)
 }
 
@@ -230,7 +232,8 @@ fn same(dir: &Dir, a: &(Place, Vec<u8>), b: &(Place, Vec<u8>)) -> Result<bool, M
     }
 }
 
-fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
+/// Gives every message another UID, under a new UIDVALIDITY: that before, that from now on, and how many there are.
+pub(super) fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
     ex.refresh()?;
     let old = ex.read(State::clone)?;
     let shared = ex.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
@@ -260,6 +263,10 @@ fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailError> {
         let text = old.uidls.get(&message.uid).map(ToString::to_string);
         let text = text.unwrap_or_else(|| format!("{}.{}", old.uid_validity, message.uid));
         state.apply(Record::Uidl { uid: *uid, text }, 1);
+    }
+    // What was taken over is here still: the next import goes on from there.
+    for (source, imported) in &old.imported {
+        state.apply(Record::Imported { source: *source, upto: imported.upto, next: 0, reserved: 0 }, 1);
     }
     let messages = state.messages.len();
     ex.start_anew(&state)?;

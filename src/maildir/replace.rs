@@ -28,13 +28,13 @@ impl View {
         self.writable()?;
         let uid = self.uid(old).ok_or(MailError::Gone { uid: 0 })?;
         let size = self.message(old).ok_or(MailError::Gone { uid })?.size;
-        let Sealed { folder: target, ready } = new;
+        let Sealed { folder: target, ready, room } = new;
         // Only what the new message is larger by takes up room.
         let more = Usage::of([ready.facts.size]).minus(Usage::of([size]));
         let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-        let _room = match more == Usage::default() {
-            true => None,
-            false => Some(tree::room(&shared, &self.folder.spot().owner, more).await?),
+        let _room = match room.filter(|room| room.covers(more)) {
+            None if more != Usage::default() => Some(tree::room(&shared, &self.folder.spot().owner, more).await?),
+            room => room,
         };
         if Arc::ptr_eq(&target, &self.folder) {
             return self.folder.exclusively("replacing a message", move |ex| replace(ex, uid, ready)).await;

@@ -22,7 +22,7 @@ use super::{
     listing, path,
     pool::Pool,
     quota::Accounts,
-    renaming,
+    renaming::Turns,
     seam::Seamed,
     tree::{self, Maildir},
     watch::{self, Watcher},
@@ -114,6 +114,8 @@ pub(super) struct Shared {
     validity: Mutex<()>,
     /// Held while subscriptions change.
     pub subscriptions: Mutex<()>,
+    /// RENAMEs of several folders.
+    pub renames: Turns,
     /// Held while an owner's directory is made: nobody finds one that is not durable yet.
     making: Mutex<()>,
     /// Mailboxes that were there a moment ago, so that a sign-in alone does not touch the disk.
@@ -161,6 +163,7 @@ impl Mail {
             kept: Mutex::default(),
             validity: Mutex::default(),
             subscriptions: Mutex::default(),
+            renames: Turns::default(),
             making: Mutex::default(),
             homes: Cache::builder().max_capacity(HOMES).time_to_live(HOMES_FOR).build(),
             hub: Hub::default(),
@@ -217,6 +220,39 @@ impl Mail {
     }
 }
 
+/// How long the store takes at the end, at most, to note how folders stand.
+const LAST_NOTES: Duration = Duration::from_secs(2);
+/// Time for the last changes to be told from any later one by the directories' time stamps.
+const SETTLING: Duration = Duration::from_millis(60);
+
+impl Mail {
+    /// Notes how folders stand that are in memory, so that they need not be looked through after a restart. Nothing is
+    /// lost without it.
+    pub async fn close(&self) {
+        let open: Vec<Arc<Folder>> = lock(&self.shared.folders).values().filter_map(Weak::upgrade).collect();
+        let noted: Vec<_> = open.into_iter().filter(|folder| folder.is_worth_noting()).collect();
+        if noted.is_empty() {
+            return;
+        }
+        tokio::time::sleep(SETTLING).await;
+        let all = async {
+            for folder in noted {
+                folder.note().await;
+            }
+        };
+        if tokio::time::timeout(LAST_NOTES, all).await.is_err() {
+            tracing::debug!("some folders will be looked through again");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Mail {
+    pub(super) fn evict_accounts(&self) {
+        self.shared.accounts.evict();
+    }
+}
+
 impl Drop for Mail {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
@@ -239,7 +275,7 @@ impl Shared {
         if domain.stat(owner.1.as_bytes())?.is_some() {
             drop(turn);
             let home = domain.sub(owner.1.as_bytes())?;
-            renaming::undo_unfinished(&home)?;
+            self.renames.recover(owner, &home)?;
             return self.clean_home(&home);
         }
         // The domain's directory may have been made by a call that failed to make it durable.

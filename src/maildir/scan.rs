@@ -9,8 +9,8 @@ use super::{
     disk::Dir,
     error::MailError,
     filename::{self, Place},
-    folder::{Exclusive, now_s},
-    record::Record,
+    folder::{Exclusive, lock, now_s},
+    record::{Record, Stamps},
     state::{Message, State},
     wire,
 };
@@ -41,7 +41,7 @@ pub(super) fn all(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
     }
     found.fresh = listing.into_values().collect();
     let whole = found.commit(ex, settle)?;
-    ex.scanned(Some(before).filter(|_| whole));
+    looked(ex, before, whole);
     Ok(())
 }
 
@@ -96,12 +96,22 @@ pub(super) fn named(ex: &Exclusive, events: &[Event]) -> Result<(), MailError> {
     }
     found.fresh = listing.into_values().collect();
     let whole = found.commit(ex, false)?;
-    ex.scanned(Some(before).filter(|_| whole));
+    looked(ex, before, whole);
     Ok(())
+}
+
+/// Remembers what a look took in: all that was there, or something is left for the next one.
+fn looked(ex: &Exclusive, before: Stamps, whole: bool) {
+    ex.scanned(Some(before).filter(|_| whole));
+    if !whole {
+        lock(&ex.folder.events).look_again();
+    }
 }
 
 #[derive(Default)]
 struct Found {
+    /// A file could not be looked at.
+    partial: bool,
     renamed: Vec<(u32, Place, Vec<u8>)>,
     /// UID and last known name.
     missing: Vec<(u32, Place, Vec<u8>)>,
@@ -162,13 +172,13 @@ impl Found {
             }
             return Ok(false);
         }
-        Ok(true)
+        Ok(!self.partial)
     }
 
     /// The new messages as records, in order of delivery.
     fn measure(&mut self, ex: &Exclusive) -> Result<Vec<Record>, MailError> {
         self.fresh.sort_by_cached_key(|(_, name)| (filename::order(name).0, filename::base(name).to_vec()));
-        let mut uid = ex.read(|state| state.marks.uid_next)?;
+        let mut uid = ex.read(State::next_uid)?;
         let modseq = ex.next_modseq()?;
         let mut records = Vec::new();
         let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
@@ -176,10 +186,11 @@ impl Found {
             let dir = if place == Place::New { &new } else { &cur };
             let measured = match wire::measure(dir, &name) {
                 Ok(measured) => measured,
-                // Gone or renamed meanwhile: the next look finds it. Not a file, or not readable: not a message.
+                // Gone or renamed meanwhile: the next look finds it. Not a file: not a message. Not readable now: perhaps then.
                 Err(error) => {
                     if !error.is_missing() {
                         tracing::warn!(%error, "a message file can not be read");
+                        self.partial = true;
                     }
                     continue;
                 }

@@ -1,12 +1,15 @@
 //! What is known of one folder, in memory: the sum of its index's records. Pure; `index` loads and saves it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     filename::{self, Place},
     flags::Flags,
     gone::Gone,
-    record::{Marks, Record, Stamps},
+    record::{Marks, Record, Stamps, Summary},
 };
 
 /// One message of a folder. There may be millions, so it is kept small: its name lies in [`State::names`].
@@ -65,7 +68,9 @@ pub(super) struct State {
     /// What POP3 calls messages that came from another server, by UID.
     pub uidls: BTreeMap<u32, Box<str>>,
     /// How far other mailboxes were taken over.
-    pub imported: BTreeMap<u64, u64>,
+    pub imported: BTreeMap<u64, Imported>,
+    /// What the folder is called for good, where that is not its UIDVALIDITY.
+    identity: Option<u32>,
     /// The directories' time stamps when the state last showed them as they are.
     pub scanned: Option<Stamps>,
     /// What was removed, and when.
@@ -73,6 +78,24 @@ pub(super) struct State {
     /// The files' names, one after another, and how many bytes of them no message refers to any more.
     names: Vec<u8>,
     unused: usize,
+    asked: Asked,
+}
+
+/// What every session asks of a folder when it opens it, kept until it changes.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    uids: OnceLock<Arc<[u32]>>,
+    first_unseen: OnceLock<Option<u32>>,
+    waiting: OnceLock<bool>,
+}
+
+/// How far another mailbox was taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Imported {
+    /// A place in it.
+    pub upto: u64,
+    /// UIDs below this one are for its messages alone; 0 where they do not keep theirs.
+    pub reserved: u32,
 }
 
 impl PartialEq for State {
@@ -86,6 +109,18 @@ impl State {
     pub(super) fn empty(uid_validity: u32) -> Self {
         let marks = Marks { modseq: 1, uid_next: 1, recent: 1 };
         Self { uid_validity, marks, ..Self::default() }
+    }
+
+    /// The UID of the next message that is delivered: UIDNEXT, or above those reserved for messages that are being taken
+    /// over.
+    pub(super) fn next_uid(&self) -> u32 {
+        let reserved = self.imported.values().map(|imported| imported.reserved).max();
+        self.marks.uid_next.max(reserved.unwrap_or(0))
+    }
+
+    /// What the folder is called for good: no other of the owner has or had the same.
+    pub(super) fn id(&self) -> u32 {
+        self.identity.unwrap_or(self.uid_validity)
     }
 
     /// The name of a message's file, when last seen.
@@ -139,6 +174,35 @@ impl State {
         self.gone.pack();
     }
 
+    /// The UIDs in ascending order, shared by whoever asks.
+    pub(super) fn uids(&self) -> Arc<[u32]> {
+        Arc::clone(self.asked.uids.get_or_init(|| self.messages.iter().map(|m| m.uid).collect()))
+    }
+
+    /// The UID of the first message without `\Seen`.
+    pub(super) fn first_unseen(&self) -> Option<u32> {
+        let first = || self.messages.iter().find(|m| !m.flags.contains(Flags::SEEN)).map(|m| m.uid);
+        *self.asked.first_unseen.get_or_init(first)
+    }
+
+    /// Whether there are messages in `new`.
+    pub(super) fn has_waiting(&self) -> bool {
+        *self.asked.waiting.get_or_init(|| self.messages.iter().any(|m| m.place == Place::New))
+    }
+
+    /// What it comes to.
+    pub(super) fn summary(&self, bytes: u64) -> Summary {
+        let number = |uid| self.messages.binary_search_by_key(&uid, |m| m.uid).map_or(0, |at| at + 1);
+        Summary {
+            messages: self.messages.len() as u64,
+            bytes,
+            unseen: self.first_unseen().and_then(|uid| u32::try_from(number(uid)).ok()).unwrap_or(0),
+            id: self.id(),
+            waiting: self.has_waiting(),
+            keywords: self.keywords.iter().map(ToString::to_string).collect(),
+        }
+    }
+
     pub(super) fn find(&self, uid: u32) -> Option<&Message> {
         let at = self.messages.binary_search_by_key(&uid, |m| m.uid).ok()?;
         self.messages.get(at).filter(|m| !m.dead)
@@ -175,6 +239,7 @@ impl State {
                 if self.messages.last().is_some_and(|last| last.uid >= uid) {
                     return;
                 }
+                self.asked = Asked::default();
                 let flags = filename::flags(filename::info(&name));
                 let id = filename::id(&name, size, date);
                 let Some(name) = self.keep(&name) else { return };
@@ -200,6 +265,7 @@ impl State {
                     return;
                 }
                 let Some(name) = self.keep(&name) else { return };
+                (self.asked.first_unseen, self.asked.waiting) = Default::default();
                 let Some(message) = self.find_mut(uid) else { return };
                 if flags != message.flags {
                     message.modseq = modseq;
@@ -226,17 +292,21 @@ impl State {
                     self.uidls.insert(uid, text.into());
                 }
             }
-            Record::Imported { source, upto, next } => {
-                self.imported.insert(source, upto);
+            Record::Imported { source, upto, next, reserved } => {
+                self.imported.insert(source, Imported { upto, reserved });
                 self.marks.uid_next = self.marks.uid_next.max(next);
             }
+            Record::Identity { id } => self.identity = Some(id),
             Record::Scanned(stamps) => self.scanned = Some(stamps),
             Record::Gone { floor, ranges } => self.gone = Gone::new(floor, ranges),
+            // It tells nothing new.
+            Record::Summary(_) => {}
         }
     }
 
     /// Drops the messages that were expunged.
     pub(super) fn sweep(&mut self) {
+        self.asked = Asked::default();
         let (unused, uidls) = (&mut self.unused, &mut self.uidls);
         self.messages.retain(|m| {
             *unused += if m.dead { usize::from(m.name.length) } else { 0 };
@@ -254,9 +324,21 @@ impl State {
         let scanned = self.scanned.map(Record::Scanned);
         let uidls = self.uidls.iter().map(|(uid, text)| Record::Uidl { uid: *uid, text: text.to_string() });
         let next = self.marks.uid_next;
-        let imported = self.imported.iter().map(move |(&source, &upto)| Record::Imported { source, upto, next });
+        let imported = self.imported.iter().map(move |(&source, &Imported { upto, reserved })| Record::Imported {
+            source,
+            upto,
+            next,
+            reserved,
+        });
+        let identity = self.identity.map(|id| Record::Identity { id });
         let messages = self.messages.iter().map(|m| self.record(m));
-        std::iter::once(gone).chain(keywords).chain(messages).chain(uidls).chain(imported).chain(scanned)
+        std::iter::once(gone)
+            .chain(identity)
+            .chain(keywords)
+            .chain(messages)
+            .chain(uidls)
+            .chain(imported)
+            .chain(scanned)
     }
 }
 

@@ -17,8 +17,8 @@ use super::{
     lock::PopLock,
     path,
     pool::Pool,
-    quota::Usage,
-    renaming::{Renaming, rename_all},
+    quota::{Account, Promise, Usage},
+    renaming::Renaming,
     root::{self, Limits, Owner, Shared},
     state::State,
     subscriptions::Subscriptions,
@@ -40,6 +40,8 @@ pub struct Status {
     pub uid_next: u32,
     /// UIDVALIDITY
     pub uid_validity: u32,
+    /// MAILBOXID (RFC 8474): no other folder of the owner has or had the same.
+    pub mailbox_id: u32,
     /// UNSEEN: how many lack `\Seen`.
     pub unseen: u32,
     /// DELETED: how many have `\Deleted`.
@@ -57,13 +59,16 @@ pub struct Status {
 pub struct Maildir {
     shared: Arc<Shared>,
     pub(super) owner: Owner,
+    /// What the owner may take up and does, known for as long as anybody has to do with it.
+    account: Arc<Account>,
     /// Whose doing news are: those of one session do not come back to it.
     origin: u64,
 }
 
 impl Maildir {
     pub(super) fn new(shared: Arc<Shared>, owner: Owner, origin: u64) -> Self {
-        Self { shared, owner, origin }
+        let account = shared.accounts.of(&owner);
+        Self { shared, owner, account, origin }
     }
 
     fn tell(&self, news: &News) {
@@ -208,7 +213,7 @@ impl Maildir {
                 drop(home.rename(doomed, home, &dir).and_then(|()| home.sync()));
                 return Err(if error.is_missing() { gone } else { error });
             }
-            this.shared.accounts.of(&this.owner).forget(&folder.spot().dir);
+            this.account.forget(&folder.spot().dir);
             this.shared.forget(&folder);
             this.tell(&News::Deleted(name));
             root::remove_tree(home, doomed);
@@ -244,12 +249,11 @@ impl Maildir {
             turns.push((folder, turn));
         }
         self.run("renaming a folder", move |this, home| {
-            rename_all(home, &moves, |at, dir| {
+            this.shared.renames.rename_all(&this.owner, home, &moves, |at, dir| {
                 if let Some((folder, _turn)) = turns.get(at) {
-                    let account = this.shared.accounts.of(&this.owner);
-                    account.forget(&folder.spot().dir);
+                    this.account.forget(&folder.spot().dir);
                     this.shared.rehome(folder, this.spot(Some(dir)));
-                    account.report(&folder.spot().dir, folder.usage());
+                    this.account.report(&folder.spot().dir, folder.usage());
                 }
             })?;
             this.tell(&news);
@@ -318,15 +322,40 @@ impl Maildir {
         View::open(self.clone(), folder, Mode::Drop, Some(lock)).await
     }
 
-    /// APPEND: takes a message in, piece by piece.
+    /// APPEND of a message whose size is not known yet: takes it in, piece by piece.
     ///
     /// # Errors
-    /// `TryCreate`, or what the disk says.
+    /// `TryCreate`; `OverQuota` where there is no room for any message; or what the disk says.
     pub async fn append(&self, name: &str) -> Result<Appending, MailError> {
         let folder = self.target(name).await?;
-        // A mailbox that is full already says so before the message is sent.
         drop(room(&self.shared, &self.owner, Usage { bytes: 0, messages: 1 }).await?);
-        Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes).await
+        self.begin(name, folder, None).await
+    }
+
+    /// The same for a message of `size` bytes, in the place of one of `old` bytes where it is to replace one. What room it
+    /// takes up is its own until it is delivered or dropped, so that there is enough for it once it has come.
+    ///
+    /// # Errors
+    /// `TryCreate`; `OverQuota` if it does not fit; or what the disk says.
+    pub async fn append_sized(&self, name: &str, size: u64, old: Option<u64>) -> Result<Appending, MailError> {
+        let folder = self.target(name).await?;
+        let more = Usage::of([size]).minus(Usage::of(old));
+        let room = match more == Usage::default() {
+            // Not even where the mailbox is beyond its quota already.
+            true => None,
+            false => Some(room(&self.shared, &self.owner, more).await?),
+        };
+        self.begin(name, folder, room).await
+    }
+
+    async fn begin(&self, name: &str, at: Arc<Open>, room: Option<Promise>) -> Result<Appending, MailError> {
+        let begin = |folder| Appending::begin(folder, self.shared.pool.clone(), self.shared.limits.message_bytes);
+        let begun = match begin(at).await {
+            // Another program put another folder in its place.
+            Err(MailError::FolderGone) => begin(self.target(name).await?).await?,
+            other => other?,
+        };
+        Ok(begun.within(room))
     }
 
     /// The folder messages are to be put into.
@@ -373,6 +402,7 @@ fn count(state: &State) -> Status {
         messages: u32::try_from(state.messages.len()).unwrap_or(u32::MAX),
         uid_next: state.marks.uid_next,
         uid_validity: state.uid_validity,
+        mailbox_id: state.id(),
         highest_modseq: state.marks.modseq,
         ..Status::default()
     };

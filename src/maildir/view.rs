@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use tokio::sync::watch;
@@ -12,9 +11,8 @@ use tokio::sync::watch;
 use super::{
     deliver,
     error::MailError,
-    filename::Place,
     flags::Flags,
-    folder::{Exclusive, Folder, lock},
+    folder::{Brief, Exclusive, Folder, lock},
     lock::PopLock,
     path, scan,
     state::{Message, State},
@@ -31,11 +29,6 @@ mod survey;
 pub use edit::Stored;
 pub use inside::Insight;
 pub use survey::{Files, Glance};
-
-/// A folder of fewer messages is listed faster than it is noted that this need not be done.
-const MANY: usize = 500;
-/// Time for the last changes to be told from any later one by the directories' time stamps.
-const REST: Duration = Duration::from_millis(200);
 
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +83,10 @@ pub struct View {
     pub(super) folder: Arc<Folder>,
     mode: Mode,
     uid_validity: u32,
-    /// The message with sequence number n is at n - 1.
-    uids: Vec<u32>,
+    /// What the folder held when this view was opened without loading it.
+    brief: Option<Arc<Brief>>,
+    /// The message with sequence number n is at n - 1. Not known until it is asked for, where there is a brief.
+    uids: OnceLock<Arc<[u32]>>,
     /// Everything up to this mod-sequence was told, but for removals that were held back.
     seen: u64,
     /// Everything up to this one, and removals too.
@@ -132,7 +127,8 @@ impl View {
             folder,
             mode,
             uid_validity: 0,
-            uids: Vec::new(),
+            brief: None,
+            uids: OnceLock::new(),
             seen: 0,
             told_all: 0,
             uid_next: 0,
@@ -147,18 +143,39 @@ impl View {
             told: 0,
             _lock: held,
         };
+        view.told = *view.changes.borrow();
+        if let Some(brief) = view.folder.brief().await? {
+            (view.uid_validity, view.seen, view.uid_next) =
+                (brief.uid_validity, brief.marks.modseq, brief.marks.uid_next);
+            view.told_all = view.seen;
+            view.brief = Some(brief);
+            return Ok(view);
+        }
         let settle = mode == Mode::ReadWrite;
         view.folder.exclusively("opening a folder", move |ex| begin(ex, settle)).await?;
         view.told = *view.changes.borrow();
         let recent = view.claim();
-        let load = |s: &State| {
-            (s.messages.iter().map(|m| m.uid).collect(), s.uid_validity, s.marks.modseq, s.marks.uid_next)
-        };
-        let next;
-        (view.uids, view.uid_validity, view.seen, next) = view.folder.read(load).ok_or(MailError::FolderGone)?;
+        let load = |s: &State| (s.uids(), s.uid_validity, s.marks.modseq, s.marks.uid_next);
+        let (uids, next);
+        (uids, view.uid_validity, view.seen, next) = view.folder.read(load).ok_or(MailError::FolderGone)?;
+        view.uids = OnceLock::from(uids);
         (view.told_all, view.uid_next) = (view.seen, next);
         view.recent.extend(recent.map(|first| (first, next.max(first))));
         Ok(view)
+    }
+
+    fn list(&self) -> &Arc<[u32]> {
+        self.uids.get_or_init(|| {
+            let brief = self.brief.as_deref();
+            // Known as soon as the folder is loaded, so that nobody waits here for a lock that they hold.
+            let known = brief.and_then(|brief| {
+                brief.uids().or_else(|| {
+                    self.folder.load();
+                    brief.uids()
+                })
+            });
+            known.unwrap_or_default()
+        })
     }
 
     /// The lowest UID that is `\Recent` from now on, where this mode cares.
@@ -172,12 +189,15 @@ impl View {
 
     /// How many messages this session sees.
     pub fn len(&self) -> u32 {
-        u32::try_from(self.uids.len()).unwrap_or(u32::MAX)
+        match (self.uids.get(), &self.brief) {
+            (None, Some(brief)) => brief.messages,
+            _ => u32::try_from(self.list().len()).unwrap_or(u32::MAX),
+        }
     }
 
     /// Whether it sees none.
     pub fn is_empty(&self) -> bool {
-        self.uids.is_empty()
+        self.len() == 0
     }
 
     /// What the folder is called by now; none if it is gone.
@@ -198,9 +218,21 @@ impl View {
         self.uid_validity
     }
 
+    /// MAILBOXID (RFC 8474): no other folder of the owner has or had the same.
+    pub fn mailbox_id(&self) -> u32 {
+        let brief = self.unread().map(|brief| brief.id);
+        brief.or_else(|| self.folder.read(State::id)).unwrap_or(self.uid_validity)
+    }
+
     /// UIDNEXT: above every UID there is or was.
     pub fn uid_next(&self) -> u32 {
-        self.folder.read(|s| s.marks.uid_next).unwrap_or(u32::MAX)
+        let brief = self.unread().map(|brief| brief.marks.uid_next);
+        brief.or_else(|| self.folder.read(|s| s.marks.uid_next)).unwrap_or(u32::MAX)
+    }
+
+    /// The brief, as long as nothing else is known of the folder.
+    fn unread(&self) -> Option<&Brief> {
+        self.brief.as_deref().filter(|brief| brief.uids().is_none() && !self.folder.is_loaded())
     }
 
     /// HIGHESTMODSEQ (RFC 7162) for this session: it was told every change up to this mod-sequence, so that it misses
@@ -243,12 +275,13 @@ impl View {
         };
         let mut gone = self.folder.read(ask).unwrap_or_default();
         gone.sort_unstable();
-        ranges::without(&ranges::common(&gone, known), &self.uids)
+        ranges::without(&ranges::common(&gone, known), self.uids())
     }
 
     /// The keywords in use or once in use here, for FLAGS and PERMANENTFLAGS.
     pub fn keywords(&self) -> Vec<Arc<str>> {
-        self.folder.read(|s| s.keywords.clone()).unwrap_or_default()
+        let brief = self.unread().map(|brief| brief.keywords.clone());
+        brief.or_else(|| self.folder.read(|s| s.keywords.clone())).unwrap_or_default()
     }
 
     /// What POP3 calls those messages that came from another server under a name of its own, by UID.
@@ -258,31 +291,33 @@ impl View {
 
     /// How many messages are `\Recent`.
     pub fn recent(&self) -> u32 {
-        let below = |end: u32| self.uids.partition_point(|uid| *uid < end);
+        let below = |end: u32| self.uids().partition_point(|uid| *uid < end);
         let count: usize = self.recent.iter().map(|(first, end)| below(*end) - below(*first)).sum();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The sequence number of the first message without `\Seen`.
     pub fn first_unseen(&self) -> Option<u32> {
-        let first = |s: &State| s.messages.iter().find(|m| !m.flags.contains(Flags::SEEN)).map(|m| m.uid);
-        // One that came after the last `sync` has no number yet, and neither has any after it.
-        self.seq(self.folder.read(first)??)
+        match self.unread() {
+            Some(brief) => brief.unseen,
+            // One that came after the last `sync` has no number yet, and neither has any after it.
+            None => self.seq(self.folder.read(State::first_unseen)??),
+        }
     }
 
     /// The UIDs in order of sequence number, the first being number 1.
     pub fn uids(&self) -> &[u32] {
-        &self.uids
+        self.list()
     }
 
     /// The UID of a sequence number.
     pub fn uid(&self, seq: u32) -> Option<u32> {
-        self.uids.get((seq as usize).checked_sub(1)?).copied()
+        self.uids().get((seq as usize).checked_sub(1)?).copied()
     }
 
     /// The sequence number of a UID.
     pub fn seq(&self, uid: u32) -> Option<u32> {
-        self.uids.binary_search(&uid).ok().and_then(|at| u32::try_from(at + 1).ok())
+        self.uids().binary_search(&uid).ok().and_then(|at| u32::try_from(at + 1).ok())
     }
 
     /// One message. Nothing if there is no such number, or another session expunged it: [`View::sync`] will tell.
@@ -342,6 +377,15 @@ impl View {
         self.folder.wake().await
     }
 
+    /// The same, if there may be anything to tell: an idle session needs nothing in memory.
+    ///
+    /// # Errors
+    /// As [`View::wake`].
+    pub async fn wake_for_news(&self) -> Result<(), MailError> {
+        let news = self.told != *self.changes.borrow() || self.holds_back();
+        if news { self.wake().await } else { Ok(()) }
+    }
+
     /// Looks for deliveries and for what other programs changed; [`View::sync`] then tells. For NOOP, CHECK and IDLE:
     /// they are seen without it too, a moment later.
     ///
@@ -375,58 +419,64 @@ impl View {
         self.removed = Vec::new();
         let mut updates = Vec::new();
         let folder = Arc::clone(&self.folder);
+        let before = Arc::clone(self.list());
         if folder.is_gone() {
             self.held_back = !allow_expunge;
             if allow_expunge {
                 updates.extend((1..=self.len()).rev().map(Update::Expunged));
-                self.removed = std::mem::take(&mut self.uids);
+                self.removed = before.to_vec();
+                self.uids = OnceLock::from(Arc::default());
             }
             return updates;
         }
         let claimed = self.claim();
-        folder.read(|state| self.compare(state, allow_expunge, claimed, &mut updates));
+        folder.read(|state| self.compare(state, &before, allow_expunge, claimed, &mut updates));
         updates
     }
 
-    fn compare(&mut self, state: &State, allow_expunge: bool, claimed: Option<u32>, updates: &mut Vec<Update>) {
-        self.held_back = false;
+    fn compare(
+        &mut self,
+        state: &State,
+        before: &[u32],
+        allow_expunge: bool,
+        claimed: Option<u32>,
+        updates: &mut Vec<Update>,
+    ) {
         self.own.sort_unstable();
-        let mut there = state.messages.iter().map(|m| m.uid).peekable();
+        let now = state.uids();
+        let mut there = now.iter().peekable();
         let mut gone = Vec::new();
-        for (at, uid) in self.uids.iter().enumerate() {
-            while there.next_if(|other| other < uid).is_some() {}
-            if there.next_if_eq(uid).is_none() {
-                gone.push(at);
+        for (at, uid) in before.iter().enumerate() {
+            while there.next_if(|other| *other < uid).is_some() {}
+            if there.next_if_eq(&uid).is_none() {
+                gone.push((at, *uid));
             }
         }
+        self.held_back = !allow_expunge && !gone.is_empty();
+        let kept = if self.held_back { before.len() } else { before.len() - gone.len() };
         if allow_expunge {
-            self.removed.extend(gone.iter().filter_map(|at| self.uids.get(*at)));
-            let mut next = gone.iter().peekable();
-            let mut at = 0;
-            self.uids.retain(|_| {
-                at += 1;
-                next.next_if(|gone| **gone + 1 == at).is_none()
-            });
-            updates.extend(gone.iter().rev().filter_map(|at| u32::try_from(at + 1).ok()).map(Update::Expunged));
-        } else {
-            self.held_back = !gone.is_empty();
+            self.removed.extend(gone.iter().map(|(_, uid)| *uid));
+            let numbers = gone.iter().rev().filter_map(|(at, _)| u32::try_from(at + 1).ok());
+            updates.extend(numbers.map(Update::Expunged));
         }
-        let kept = self.uids.len();
-        let last = self.uids.last().copied().unwrap_or(0);
-        let first_new = state.messages.partition_point(|m| m.uid <= last);
-        self.uids.extend(state.messages.iter().skip(first_new).map(|m| m.uid));
+        let last = before.last().copied().unwrap_or(0);
+        let new = now.get(now.partition_point(|uid| *uid <= last)..).unwrap_or_default();
+        let uids: Arc<[u32]> =
+            if self.held_back { before.iter().chain(new).copied().collect() } else { Arc::clone(&now) };
+        let came = !new.is_empty();
+        self.uids = OnceLock::from(Arc::clone(&uids));
         if let Some(first) = claimed
             && first < state.marks.uid_next
             && !self.recent_hidden
         {
             self.add_recent(first, state.marks.uid_next);
         }
-        if self.uids.len() > kept {
+        if came {
             updates.extend([Update::Exists(self.len()), Update::Recent(self.recent())]);
         }
         let mut changed = state.messages.iter().filter(|m| m.modseq > self.seen).filter_map(|message| {
             let own = self.own.binary_search(&(message.uid, message.modseq)).is_ok();
-            let known = self.uids.binary_search(&message.uid).ok().filter(|at| *at < kept && !own);
+            let known = uids.binary_search(&message.uid).ok().filter(|at| *at < kept && !own);
             known.and_then(|at| u32::try_from(at + 1).ok()).map(Update::Flags)
         });
         self.flags_held_back = self.quiet && changed.next().is_some();
@@ -478,30 +528,16 @@ impl View {
 impl Drop for View {
     fn drop(&mut self) {
         let last = self.folder.views.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last
-            && self.uids.len() >= MANY
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(leave(Arc::clone(&self.folder)));
+        if last && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.folder.leave(&runtime);
         }
     }
 }
 
-/// Notes how the directories stand once nobody has the folder open: whoever comes after a restart need not list them.
-async fn leave(folder: Arc<Folder>) {
-    tokio::time::sleep(REST).await;
-    if folder.views.load(Ordering::Acquire) > 0 || folder.look("leaving a folder").await.is_err() {
-        return;
-    }
-    if let Err(error) = folder.exclusively("leaving a folder", |ex| ex.note_scanned()).await {
-        tracing::debug!(%error, "a folder will be listed again");
-    }
-}
-
 fn begin(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
-    ex.watch();
+    ex.folder.watch(&ex.dir);
     deliver::clean(&ex.dir.sub(b"tmp")?)?;
-    let waiting = ex.read(|s| s.messages.iter().any(|m| m.place == Place::New))?;
+    let waiting = ex.read(State::has_waiting)?;
     let news = !lock(&ex.folder.events).is_empty();
     if news || (settle && waiting) { scan::all(ex, settle) } else { ex.refresh_settling(settle) }
 }

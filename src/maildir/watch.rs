@@ -72,6 +72,11 @@ impl Events {
         true
     }
 
+    /// What was said is not taken in, or not all of it: the next look is at everything.
+    pub(super) fn look_again(&mut self) {
+        self.all = true;
+    }
+
     /// Whether nothing happened.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty() && !self.all
@@ -275,7 +280,9 @@ impl Folder {
             if lock(&self.events).is_empty() {
                 // Or somebody has taken them and is looking right now: what is asked for is what they find.
                 drop(self.turn().await);
-                return Ok(());
+                if lock(&self.events).is_empty() {
+                    return Ok(());
+                }
             }
         }
         let done = self.exclusively(doing, move |ex| {
@@ -283,13 +290,14 @@ impl Folder {
                 let mut events = lock(&ex.folder.events);
                 (std::mem::take(&mut events.names), std::mem::take(&mut events.all))
             };
-            if all {
+            let done = if all {
                 scan::all(ex, false)
             } else if names.is_empty() {
                 if watched { Ok(()) } else { ex.refresh() }
             } else {
                 scan::named(ex, &names)
-            }
+            };
+            done.inspect_err(|_| lock(&ex.folder.events).look_again())
         });
         done.await.inspect_err(|error| tracing::warn!(%error, "could not look at a folder"))
     }

@@ -49,13 +49,15 @@ impl Charset {
         } else {
             Encoding::for_label(alias.unwrap_or(&name))
         };
-        let inner = match (known, mail_parser::decoders::charsets::map::charset_decoder(&name)) {
+        let inner = match known {
             // A handful of charsets that no one decodes any more; they are mostly ASCII.
-            (Some(known), _) if known == REPLACEMENT => return Charset::guessed(),
-            (Some(known), _) if known == UTF_8 => Inner::Utf8 { tail: Vec::new() },
-            (Some(known), _) => Inner::Labelled(known.new_decoder()),
-            (None, Some(whole)) => Inner::Whole(whole, Vec::new()),
-            (None, None) => return Charset::guessed(),
+            Some(known) if known == REPLACEMENT => return Charset::guessed(),
+            Some(known) if known == UTF_8 => Inner::Utf8 { tail: Vec::new() },
+            Some(known) => Inner::Labelled(known.new_decoder()),
+            None => match mail_parser::decoders::charsets::map::charset_decoder(&name) {
+                Some(whole) => Inner::Whole(whole, Vec::new()),
+                None => return Charset::guessed(),
+            },
         };
         Charset { inner }
     }
@@ -69,6 +71,11 @@ impl Charset {
     pub fn is_known(name: &[u8]) -> bool {
         let name = name.trim_ascii().to_ascii_lowercase();
         name == b"us-ascii" || !matches!(Charset::new(&name).inner, Inner::Guess { .. })
+    }
+
+    /// Whether bytes that are valid UTF-8 are their text.
+    pub(super) fn keeps_utf8(&self) -> bool {
+        matches!(self.inner, Inner::Guess { latin: false, .. } | Inner::Utf8 { .. })
     }
 
     /// Appends the text of the next bytes to `out`.

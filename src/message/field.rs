@@ -23,6 +23,27 @@ pub fn fields(header: &[u8]) -> Fields<'_> {
     Fields { rest: header }
 }
 
+/// The values of those fields of a header block that are called `name`, in order: [`fields`] with hardly a look at the
+/// others. Of no name there is none.
+pub fn values<'a>(header: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = header;
+    std::iter::from_fn(move || {
+        loop {
+            let first = line(rest);
+            if trim_eol(first).is_empty() {
+                rest = &[];
+                return None;
+            }
+            let may_be = first.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+            let field = if may_be && !name.is_empty() { fields(rest).next().filter(|f| f.is(name)) } else { None };
+            rest = rest.get(field.map_or(first.len(), |field| field.raw.len())..)?;
+            if let Some(field) = field {
+                return Some(field.value);
+            }
+        }
+    })
+}
+
 /// See [`fields`].
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
@@ -129,7 +150,13 @@ mod tests {
     #[test]
     fn fields_are_split_at_unfolded_lines_and_end_at_the_blank_one() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let table: [(&str, &[u8], Pairs); 7] = [
+        let table: [(&str, &[u8], Pairs); 9] = [
+            (
+                "more than one",
+                b"A: 1\r\nAA: 2\r\na : 3\r\n 4\r\nA\r\n",
+                vec![pair("A", "1"), pair("AA", "2"), pair("a", "3 4"), pair("", "A")],
+            ),
+            ("a name in a folded line", b"A: 1\r\n A: 2\r\n\r\nA: 3\r\n", vec![pair("A", "1 A: 2")]),
             ("plain", b"A: 1\r\nB: 2\r\n\r\nC: 3\r\n", vec![pair("A", "1"), pair("B", "2")]),
             ("folded", b"A: 1\r\n 2\r\n\t3\r\nB:4", vec![pair("A", "1 2 3"), pair("B", "4")]),
             ("space before the colon", b"Subject \t: x\r\n", vec![pair("Subject", "x")]),
@@ -138,8 +165,16 @@ mod tests {
             ("bare LF", b"A: 1\n 2\nB: 3\n\nno", vec![pair("A", "1 2"), pair("B", "3")]),
             ("NUL and bare CR", b"A: a\0b\rc\r\n", vec![pair("A", "a?bc")]),
         ];
-        for (name, header, expected) in table {
-            assert_eq!(names_and_values(header), expected, "{name}");
+        for (name, header, expected) in &table {
+            assert_eq!(&names_and_values(header), expected, "{name}");
+        }
+        for (name, header, _) in &table {
+            for wanted in ["a", "SUBJECT", "b", "c"] {
+                let all: Vec<&[u8]> =
+                    fields(header).filter(|field| field.is(wanted.as_bytes())).map(|field| field.value).collect();
+                assert_eq!(values(header, wanted.as_bytes()).collect::<Vec<_>>(), all, "{wanted} of {name}");
+            }
+            assert_eq!(values(header, b"").count(), 0, "{name}");
         }
         assert_eq!(names_and_values(b""), vec![]);
         assert_eq!(names_and_values(b"\r\nA: 1\r\n"), vec![]);

@@ -1,6 +1,10 @@
 //! The MIME scanner: message bytes in, [`Structure`] out (RFC 2045, 2046, 5322). Line by line, with a stack of open
 //! parts and one of boundaries; keeps at most one line head or one header field of the input at a time.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::{
     boundary::{self, Boundary, Hit, MAX_LINE_HEAD},
     field::{name_of, starts_folded, trim_eol},
@@ -9,10 +13,15 @@ use super::{
     part::{Part, Shape, Structure},
 };
 
+/// What any delimiter line starts with, and the end of the line before.
+static DASHES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n--"));
+
 /// Scans one message. Feed it in pieces of any size: how the message is cut makes no difference.
 #[derive(Debug)]
 pub struct Scanner {
     limits: Limits,
+    /// Whether envelopes are read.
+    envelopes: bool,
     parts: Vec<Part>,
     /// From the message to the part that is being read. Never empty before `finish`.
     open: Vec<Open>,
@@ -53,6 +62,7 @@ impl Scanner {
     pub fn new(limits: Limits) -> Scanner {
         Scanner {
             limits,
+            envelopes: true,
             parts: vec![Structure::empty_root()],
             open: vec![Open { part: 0, lines_before: 0 }],
             boundaries: Vec::new(),
@@ -69,10 +79,17 @@ impl Scanner {
         }
     }
 
+    /// The same for whoever asks for parts alone: envelopes stay empty.
+    pub fn of_parts(limits: Limits) -> Scanner {
+        Scanner { envelopes: false, ..Scanner::new(limits) }
+    }
+
     /// Takes the next bytes of the message, in wire form (lines end in CRLF; a bare LF ends one too, a bare CR does
     /// not).
     pub fn feed(&mut self, mut bytes: &[u8]) {
-        while let Some(at) = memchr::memchr(b'\n', bytes) {
+        loop {
+            bytes = self.pass_over(bytes);
+            let Some(at) = memchr::memchr(b'\n', bytes) else { break };
             let (line, rest) = bytes.split_at_checked(at + 1).unwrap_or((bytes, &[]));
             bytes = rest;
             if self.line_length == 0 {
@@ -86,6 +103,21 @@ impl Scanner {
             }
         }
         self.hold(bytes);
+    }
+
+    /// Counts the lines of a body up to the next that may be a delimiter; what is left is that line, or one that has no
+    /// end yet.
+    fn pass_over<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        if self.in_header || self.line_length > 0 || bytes.starts_with(b"--") {
+            return bytes;
+        }
+        let next = if self.boundaries.is_empty() { None } else { DASHES.find(bytes) };
+        let Some(last) = next.or_else(|| memchr::memrchr(b'\n', bytes)) else { return bytes };
+        let (lines, rest) = bytes.split_at_checked(last + 1).unwrap_or((bytes, &[]));
+        self.lines += memchr::memchr_iter(b'\n', lines).count() as u64;
+        self.line_start += lines.len() as u64;
+        self.eol = if lines.ends_with(b"\r\n") { 2 } else { 1 };
+        rest
     }
 
     /// Ends the message.
@@ -185,7 +217,7 @@ impl Scanner {
         }
         self.flush_field();
         let Some((name, colon)) = name_of(content) else { return };
-        let in_envelope = self.current().is_some_and(|part| part.envelope.is_some());
+        let in_envelope = self.envelopes && self.current().is_some_and(|part| part.envelope.is_some());
         let known = Known::find(name, in_envelope).filter(|_| self.limits.header_bytes > 0);
         let Some(known) = known else { return };
         self.field = content.get(colon + 1..).map(|value| (known, value.to_vec()));

@@ -67,8 +67,8 @@ impl TransferDecoder {
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         match self.transfer {
             Transfer::Identity => out.extend_from_slice(bytes),
-            Transfer::Base64 => bytes.iter().for_each(|&byte| self.base64(byte, out)),
-            Transfer::QuotedPrintable => bytes.iter().for_each(|&byte| self.quoted_printable(byte, out)),
+            Transfer::Base64 => self.base64_run(bytes, out),
+            Transfer::QuotedPrintable => self.quoted_printable_run(bytes, out),
         }
     }
 
@@ -81,17 +81,34 @@ impl TransferDecoder {
         self.held.clear();
     }
 
+    /// Whole quanta at once, what is none of them byte by byte.
+    fn base64_run(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+        out.reserve(bytes.len() / 4 * 3);
+        while let [first, after @ ..] = bytes {
+            if self.sextets == 0
+                && let [a, b, c, d, after @ ..] = bytes
+                && let [a, b, c, d] = [a, b, c, d].map(|byte| sextet(*byte))
+                && (a | b | c | d) < 64
+            {
+                let [_, high, middle, low] = (a << 18 | b << 12 | c << 6 | d).to_be_bytes();
+                out.extend_from_slice(&[high, middle, low]);
+                bytes = after;
+                continue;
+            }
+            self.base64(*first, out);
+            bytes = after;
+        }
+    }
+
     fn base64(&mut self, byte: u8, out: &mut Vec<u8>) {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => return self.end_of_quantum(out), // more may follow: some concatenate encoded pieces
-            _ => return,
-        };
-        self.bits = self.bits << 6 | u32::from(value);
+        if byte == b'=' {
+            return self.end_of_quantum(out); // more may follow: some concatenate encoded pieces
+        }
+        let value = sextet(byte);
+        if value >= 64 {
+            return;
+        }
+        self.bits = self.bits << 6 | value;
         self.sextets += 1;
         if self.sextets == 4 {
             self.end_of_quantum(out);
@@ -107,6 +124,38 @@ impl TransferDecoder {
             _ => {}
         }
         (self.bits, self.sextets) = (0, 0);
+    }
+
+    /// What stands for itself at once, escapes and ends of lines byte by byte.
+    fn quoted_printable_run(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+        out.reserve(bytes.len());
+        loop {
+            if self.held.first() != Some(&b'=') {
+                let run = memchr::memchr3(b'=', b'\r', b'\n', bytes).unwrap_or(bytes.len());
+                let (run, after) = bytes.split_at_checked(run).unwrap_or((bytes, &[]));
+                let text = super::field::trim_end(run);
+                if !text.is_empty() {
+                    out.append(&mut self.held);
+                    out.extend_from_slice(text);
+                }
+                run.iter().skip(text.len()).for_each(|&space| self.quoted_printable(space, out));
+                bytes = after;
+            }
+            bytes = match bytes {
+                [b'=', high, low, after @ ..]
+                    if self.held.is_empty() && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+                {
+                    out.push(hex(*high) * 16 + hex(*low));
+                    after
+                }
+                [b'=', b'\n', after @ ..] | [b'=', b'\r', b'\n', after @ ..] if self.held.is_empty() => after,
+                [first, after @ ..] => {
+                    self.quoted_printable(*first, out);
+                    after
+                }
+                [] => return,
+            }
+        }
     }
 
     fn quoted_printable(&mut self, byte: u8, out: &mut Vec<u8>) {
@@ -142,6 +191,23 @@ impl TransferDecoder {
             }
         }
     }
+}
+
+/// What each byte means in base64; 64 and more for what means nothing.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses an index out of bounds")]
+const SEXTETS: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut at = 0;
+    while at < letters.len() {
+        values[letters[at] as usize] = at as u8;
+        at += 1;
+    }
+    values
+};
+
+fn sextet(byte: u8) -> u32 {
+    SEXTETS.get(usize::from(byte)).map_or(u32::from(u8::MAX), |value| u32::from(*value))
 }
 
 /// The value of a hexadecimal digit; 0 for anything else.
@@ -205,7 +271,9 @@ mod tests {
             for transfer in [Transfer::Identity, Transfer::Base64, Transfer::QuotedPrintable] {
                 let whole = decoded(transfer, &[&body]);
                 prop_assert!(whole.len() <= body.len());
-                prop_assert_eq!(decoded(transfer, &[head, tail]), whole);
+                prop_assert_eq!(&decoded(transfer, &[head, tail]), &whole);
+                let single: Vec<&[u8]> = body.chunks(1).collect();
+                prop_assert_eq!(decoded(transfer, &single), whole);
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use super::{
     charset::{Charset, decode_guessed},
-    field::{fields, unfold},
+    field::{fields, trim, unfold},
+    matcher::Needle,
     transfer::{Transfer, TransferDecoder, hex},
 };
 
@@ -48,6 +49,13 @@ pub fn decode_header(value: &[u8]) -> String {
     end_run(&mut run, &mut out);
     out.push_str(&decode_guessed(rest));
     out
+}
+
+/// Whether a needle is in the text that [`decode_header`] gives.
+pub fn header_holds(value: &[u8], needle: &Needle) -> bool {
+    // Most values are on one line and say what they say.
+    let is_plain = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~') && *byte != b'=');
+    if is_plain { needle.is_in_ascii(trim(value)) } else { needle.is_in(&decode_header(value)) }
 }
 
 /// A whole header block as text, a line a field: `Name: value`.
@@ -177,6 +185,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_needle_is_found_where_the_decoded_value_has_it(
+            value in " {0,2}[aA\t\r\n=?é ]{0,6}|[abAB=]{0,200}|=\\?utf-8\\?q\\?[ab]{0,4}\\?=", needle in "[aAé ]{0,3}|[abAB]{0,140}",
+        ) {
+            let needle = Needle::new(&needle);
+            let found = needle.is_in(&decode_header(value.as_bytes()));
+            prop_assert_eq!(header_holds(value.as_bytes(), &needle), found);
+        }
+
         #[test]
         fn any_value_is_survived(
             pieces in proptest::collection::vec(

@@ -69,6 +69,7 @@ pub struct Server {
     issuers: Arc<Issuers>,
     reload: reload::Reload,
     channels: notify::Channels,
+    mail: Arc<Mail>,
     sessions: TaskTracker,
     drain: CancellationToken,
     drain_limit: Duration,
@@ -115,7 +116,8 @@ impl Server {
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
-        let house = Arc::new(House { gate: Arc::clone(&gate), mail, limits: config.session_limits() });
+        let house =
+            Arc::new(House { gate: Arc::clone(&gate), mail: Arc::clone(&mail), limits: config.session_limits() });
         let lobby = Lobby::new(config.lobby_limits());
         let sessions = TaskTracker::new();
         let drain = CancellationToken::new();
@@ -171,6 +173,7 @@ impl Server {
             issuers,
             reload,
             channels,
+            mail,
             sessions,
             drain,
             drain_limit,
@@ -239,6 +242,7 @@ impl Server {
         }
         stop.cancel();
         while tasks.join_next().await.is_some() {}
+        self.mail.close().await;
         // Closed in order, the database is one file again, without a log beside it.
         self.store.close().await?;
         info!("stopped");

@@ -23,6 +23,8 @@ use crate::imap::compress::{Deflater, Inflater};
 /// Output is pushed out when this part of what may be held has collected: the rest is room for the response that is
 /// being written.
 const PUSH_AT: usize = 8;
+/// Where several responses are written in one go, so many times as much may collect.
+const PLENTY: usize = 4;
 /// An idle session's output buffer is not kept when it is larger than this. In bytes.
 const IDLE_CAPACITY: usize = 2 * 1024;
 /// Room asked for before each read, where the dialogue has made none. In bytes.
@@ -135,6 +137,11 @@ impl Wire {
     /// Sends when enough has collected; handlers call this between responses and chunks. Cancel-safe.
     pub(super) async fn push(&mut self) -> io::Result<()> {
         if self.out.len() < self.push_at { Ok(()) } else { self.send(false).await }
+    }
+
+    /// How much may collect in `out` at most before it is pushed out, but for one response more. In bytes.
+    pub(super) fn plenty(&self) -> usize {
+        self.push_at * PLENTY
     }
 
     async fn send(&mut self, all: bool) -> io::Result<()> {

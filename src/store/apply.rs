@@ -14,11 +14,11 @@ use super::{
     AuditEvent, Deed, Store, StoreError, audit,
     edit::put::{self, Mark},
     feed::{self, News, Write},
+    holders::Holder,
     outbox::Telling,
-    roles::{self, Role},
     rows::Failed,
 };
-use crate::model::{Place, UnixTime, UserId};
+use crate::model::{Place, UnixTime};
 use crate::policy::{
     Directory, LiveSeat, Preview, Trial,
     file::{Document, FileError},
@@ -116,7 +116,7 @@ impl Store {
         telling: Option<Telling<'_>>,
     ) -> Result<Applied, StoreError> {
         let now = UnixTime::from(SystemTime::now());
-        let Worked { mut done, told, roles, version, .. } = work(&mut write, document, origin, expect).await?;
+        let Worked { mut done, told, roles, version, .. } = work(&mut write, document, origin, expect, now).await?;
         if done.is_unchanged() {
             drop(write);
             // Another process may have changed what this one has not seen yet.
@@ -130,7 +130,7 @@ impl Store {
         let noted = note(&mut write, version, origin).await;
         noted.map_err(|error| write.failed(error))?;
         let mut events = events(&done, told, by, now);
-        events.extend(roles.iter().map(|(user, before)| roles::told(user, (before, &Role::User), by, now)));
+        events.extend(roles.iter().map(|holder| holder.ended(by, now)));
         let inserted = audit::insert(&mut write.tx, events).await;
         inserted.map_err(|error| write.failed(error))?;
         self.post(&mut write, &drafts, by, now).await?;
@@ -145,7 +145,7 @@ impl Store {
         let now = UnixTime::from(SystemTime::now());
         self.catch_up().await?;
         let mut write = Write::begin(self, "planning the policy file").await?;
-        let Worked { done, told, policy, .. } = work(&mut write, document, origin, None).await?;
+        let Worked { done, told, policy, .. } = work(&mut write, document, origin, None, now).await?;
         let preview = match done.is_unchanged() {
             true => Preview::default(),
             false => self.preview_of(write.into_news().await?, seats, now),
@@ -166,7 +166,7 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let now = UnixTime::from(SystemTime::now());
         let mut trial = self.begin_beside_snapshot("planning the policy file").await?;
-        let Worked { done, .. } = work(&mut trial, document, origin, None).await?;
+        let Worked { done, .. } = work(&mut trial, document, origin, None, now).await?;
         if done.is_unchanged() {
             return Ok(0);
         }
@@ -235,7 +235,7 @@ pub(super) async fn note_policy_version(connection: &mut AnyConnection, version:
 struct Worked {
     done: Applied,
     told: Vec<Told>,
-    roles: Vec<(UserId, Role)>,
+    roles: Vec<Holder>,
     /// The number that the change will have.
     version: i64,
     /// The version of the policy before it.
@@ -247,6 +247,7 @@ async fn work(
     document: &Document,
     origin: &str,
     expect: Option<i64>,
+    now: UnixTime,
 ) -> Result<Worked, StoreError> {
     let numbers = numbers(&mut write.tx).await;
     let (version, policy) = numbers.map_err(|error| write.failed(error))?;
@@ -259,7 +260,16 @@ async fn work(
     }
     let mark = Mark { managed_by: put::FILE, version };
     let (tx, touched) = (&mut *write.tx, &mut write.touched);
-    let mut work = Work { tx, touched, mark, done: Applied::default(), told: Vec::new(), roles: Vec::new() };
+    let mut work = Work {
+        tx,
+        touched,
+        mark,
+        done: Applied::default(),
+        told: Vec::new(),
+        roles: Vec::new(),
+        now,
+        gone: Vec::new(),
+    };
     let outcome = work.all(document).await;
     let Work { done, told, roles, .. } = work;
     outcome.map_err(|error| write.failed(error))?;

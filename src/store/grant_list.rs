@@ -80,9 +80,8 @@ impl Store {
     /// One grant.
     pub async fn grant(&self, id: GrantId) -> Result<Option<GrantRow>, StoreError> {
         let failed = |error: Failed| error.at("reading a grant", &self.path);
-        let sql = format!("SELECT {COLUMNS} FROM grants WHERE number = $1");
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_optional(&self.pool).await;
-        row.map_err(|error| failed(error.into()))?.as_ref().map(read).transpose().map_err(failed)
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(error.into()))?;
+        one(&mut connection, id).await.map_err(failed)
     }
 
     /// Removes every grant that matches and whose user passes `reaches`, in one transaction, with audit rows and
@@ -147,6 +146,12 @@ fn event(grant: &GrantRow, by: &str, why: Option<&str>, now: UnixTime) -> AuditE
 /// The reason somebody gave, for the end of an audit row's text.
 pub(super) fn because(why: Option<&str>) -> String {
     why.map(|why| format!(" ({why})")).unwrap_or_default()
+}
+
+pub(super) async fn one(connection: &mut AnyConnection, id: GrantId) -> Result<Option<GrantRow>, Failed> {
+    let sql = format!("SELECT {COLUMNS} FROM grants WHERE number = $1");
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_optional(connection).await?;
+    row.as_ref().map(read).transpose()
 }
 
 async fn select(

@@ -5,11 +5,17 @@ use std::{sync::Arc, time::Duration};
 use sqlx::Row;
 use tokio::time::timeout;
 
-use super::{AuditEvent, Deed, Store, StoreError, apply, audit, feed::Write, grant_list::because, outbox, rows};
+use super::{
+    AuditEvent, Deed, GrantRow, Store, StoreError, apply, audit,
+    feed::Write,
+    grant_list::{self, because},
+    outbox, rows,
+};
 use crate::model::{ClientId, GrantId, Service, UnixTime, UserId};
 use crate::policy::{Grant, GrantKey, GrantState, Permit};
 
 const NOTING: &str = "noting a grant";
+const CHANGING: &str = "changing a grant";
 /// How long a sign-in waits for its grant to be noted.
 const NOTE: Duration = Duration::from_secs(10);
 
@@ -73,7 +79,35 @@ impl Store {
         now: UnixTime,
     ) -> Result<GrantId, StoreError> {
         let key = GrantKey { user: user.clone(), owner: owner.clone(), app: app.clone() };
-        let mut write = Write::begin(self, "changing a grant").await?;
+        self.set(Write::begin(self, CHANGING).await?, key, state, (by, why), now).await
+    }
+
+    /// Brings a grant that is there into this state, as [`Store::set_grant`] does, if `may` says so of the grant as it is in
+    /// the same transaction; what it says else is the outcome. `may` gets nothing where there is no grant with this number.
+    pub async fn change_grant<E: From<StoreError>>(
+        &self,
+        id: GrantId,
+        state: GrantState,
+        (by, why): (&str, Option<&str>),
+        now: UnixTime,
+        may: impl FnOnce(Option<&GrantRow>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let mut write = Write::begin(self, CHANGING).await?;
+        let row = grant_list::one(&mut write.tx, id).await.map_err(|error| write.failed(error))?;
+        let (true, Some(row)) = (may(row.as_ref())?, row) else { return Ok(()) };
+        let key = GrantKey { user: row.user, owner: row.owner, app: row.app };
+        self.set(write, key, state, (by, why), now).await?;
+        Ok(())
+    }
+
+    async fn set(
+        &self,
+        mut write: Write<'_>,
+        key: GrantKey,
+        state: GrantState,
+        (by, why): (&str, Option<&str>),
+        now: UnixTime,
+    ) -> Result<GrantId, StoreError> {
         let found = find(&mut write, &key).await?;
         let before = found.map(|(_, grant)| grant);
         let removed_before = before.and_then(|grant| grant.removed_at);
@@ -84,9 +118,9 @@ impl Store {
         };
         let number = put(&mut write, &key, Grant { state, removed_at }, by, now).await?;
         let mut event = AuditEvent::new(now, format!("grant.{}", state.word()), "done");
-        event.user = Some(user.to_string());
-        event.owner = Some(owner.to_string());
-        event.app = Some(app.to_string());
+        event.user = Some(key.user.to_string());
+        event.owner = Some(key.owner.to_string());
+        event.app = Some(key.app.to_string());
         let before = before.map_or("none", |grant| grant.state.word());
         event.detail = Some(format!("by {by}: {before} -> {}{}", state.word(), because(why)));
         let inserted = audit::insert(&mut write.tx, vec![event]).await;

@@ -201,7 +201,6 @@ impl Store {
         }
         trim(&mut tx).await?;
         tx.commit().await?;
-        self.note_contact();
         Ok(())
     }
 

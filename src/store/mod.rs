@@ -28,6 +28,7 @@ mod export;
 mod feed;
 mod grant_list;
 mod grants;
+mod holders;
 mod legacy;
 mod listen;
 mod location;
@@ -66,8 +67,9 @@ pub use apply::{Applied, Plan, Planned};
 pub use audit::{AuditFilter, AuditFull, AuditLog, NumberedEvent};
 pub use cutoffs::{CutoffRow, Noted, Order, OrderedBy, What};
 pub use edit::{
-    Action, Actor, AppPatch, Changed, Directive, EditError, GroupPatch, Imported, MOST_CHANGES, MailboxPatch,
-    MailboxValue, Page, Provision, ScimRecord, SettingPatch, Stored, UnitPatch, UserFilter, UserPatch, Wish,
+    Action, Actor, Allowed, AppPatch, Changed, Directive, EditError, GroupPatch, Imported, MOST_CHANGES,
+    MailboxPatch, MailboxValue, Page, Provision, ScimRecord, SettingPatch, Stored, UnitPatch, UserFilter,
+    UserPatch, Wish,
 };
 pub use error::StoreError;
 pub use event::AuditEvent;
@@ -270,7 +272,8 @@ impl Store {
         *self.number.borrow()
     }
 
-    /// How long ago the database last answered: past `database.grace_s` the snapshot is no ground for a yes.
+    /// How long ago the snapshot was last known to be what the database says: past `database.grace_s` it is no ground for a
+    /// yes. That the database answers something else counts for nothing: a change that cannot be read may be in it.
     pub fn silence(&self) -> Duration {
         let contact = Duration::from_millis(self.contact_ms.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(contact)

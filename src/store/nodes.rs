@@ -175,7 +175,6 @@ impl Store {
     ) -> Result<(), StoreError> {
         let done = self.write_beat(name, started, sessions, now).await;
         done.map_err(|source| StoreError::sql("noting that this node is alive", &self.path, source))?;
-        self.note_contact();
         self.look_for_nodes(now).await
     }
 

@@ -182,6 +182,20 @@ ALTER TABLE units ADD COLUMN storage_quota BIGINT;
 ALTER TABLE units ADD COLUMN message_quota BIGINT;
 ";
 
+/// Addresses that were a user's own (`user`) or a shared mailbox's (`mailbox`) and are nobody's now, with the unit they were in
+/// (NULL: none, or not known). What is known of those from before: the grants and the audit log name them.
+const FORMER: &str = "
+CREATE TABLE former_addresses (address TEXT PRIMARY KEY, kind TEXT NOT NULL, unit TEXT);
+CREATE INDEX former_addresses_by_unit ON former_addresses (unit);
+INSERT INTO former_addresses (address, kind)
+    SELECT used.address, max(used.kind) FROM (
+        SELECT owner AS address, CASE WHEN owner = address THEN 'user' ELSE 'mailbox' END AS kind FROM grants
+        UNION SELECT address, 'user' FROM audit WHERE event = 'user.removed' AND address IS NOT NULL
+        UNION SELECT owner, 'mailbox' FROM audit WHERE event = 'mailbox.removed' AND owner IS NOT NULL) AS used
+    WHERE used.address NOT IN (SELECT address FROM users) AND used.address NOT IN (SELECT address FROM mailboxes)
+    GROUP BY used.address;
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -196,6 +210,7 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (62, "versions of Thunderbird add-ons", ADD_ONS),
         (63, "sessions of the console", WEB_SESSIONS),
         (70, "quotas of units", QUOTAS),
+        (71, "former addresses", FORMER),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

@@ -19,7 +19,7 @@ on_both! {
     within_a_subtree_a_new_address_takes_nothing_over_that_is_out_of_reach;
 }
 
-const OKTA: Actor<'_> = Actor { by: "token 3 (okta)", reason: Some("SCIM") };
+const OKTA: Actor<'_> = Actor { by: "token 3 (okta)", reason: Some("SCIM"), within: None };
 
 fn user(name: &str) -> UserId {
     UserId::parse(&format!("{name}@example.com")).unwrap()
@@ -101,7 +101,6 @@ async fn a_user_is_made_renamed_and_removed_under_one_id_that_is_never_used_agai
         to: user("ann.lee"),
         patch: UserPatch { suspended: Some(true), ..UserPatch::default() },
         expect: before.version,
-        within: None,
     };
     let (id, _) = store.provision(&rename, &record("{}"), OKTA).await.unwrap();
     let renamed = by_id(&store, &id).await.unwrap();
@@ -209,7 +208,6 @@ async fn what_is_stale_or_gone_changes_nothing(ground: Ground) {
         to: user("zoe"),
         patch: UserPatch::default(),
         expect,
-        within: None,
     };
     let number = store.number();
     let stale = store.provision(&change(ann.id.as_str(), "ann", ann.version - 1), &record("{}"), OKTA).await;
@@ -236,9 +234,9 @@ async fn within_a_subtree_a_new_address_takes_nothing_over_that_is_out_of_reach(
             to: user(to),
             patch: UserPatch::default(),
             expect: found.version,
-            within: Some(unit("/Sales")),
         };
-        store.provision(&wish, &record("{}"), OKTA).await.map(drop)
+        let sales = unit("/Sales");
+        store.provision(&wish, &record("{}"), Actor { within: Some(&sales), ..OKTA }).await.map(drop)
     };
     let member = |name: &str, at: Option<UnitPath>, who: &str| {
         let add = vec![(user(who), Rights::Read)];

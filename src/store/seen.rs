@@ -340,7 +340,6 @@ impl Store {
         }
         forget_apps(&mut tx).await?;
         tx.commit().await?;
-        self.note_contact();
         Ok(marks)
     }
 }

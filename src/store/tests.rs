@@ -30,6 +30,7 @@ on_both! {
     events_wait_for_a_locked_database_and_are_written_in_order_when_stopping;
     a_damaged_row_stops_the_start_and_says_which;
     a_long_write_of_our_own_is_no_silence_of_the_database;
+    a_snapshot_that_cannot_follow_grows_old_whatever_else_the_database_answers;
     a_locked_database_is_an_error_that_says_so;
     two_processes_may_start_on_a_new_database_at_once;
     many_changes_at_once_are_one_entry_of_the_feed_and_pages_lose_nobody;
@@ -464,6 +465,42 @@ async fn a_long_write_of_our_own_is_no_silence_of_the_database(ground: Ground) {
     tokio::time::sleep(POLL * 5).await;
     assert!(store.silence() < POLL * 3, "{:?}", store.silence());
     drop(write);
+    stop.cancel();
+    run.await.unwrap();
+}
+
+async fn a_snapshot_that_cannot_follow_grows_old_whatever_else_the_database_answers(ground: Ground) {
+    let store = open(&ground).await;
+    apply(&store, POLICY).await;
+    store.beat("here", NOW, 0, NOW).await.unwrap();
+    let stop = CancellationToken::new();
+    let run = tokio::spawn(Arc::clone(&store).run(stop.clone()));
+    // Another process commits what this one cannot read.
+    for sql in [
+        "UPDATE units SET imap = 'perhaps' WHERE path = '/Sales'",
+        "UPDATE counters SET number = number + 1 WHERE name = 'change'",
+        "INSERT INTO changes (number, kind, subject, at) SELECT number, 'unit', '/Sales', 0 FROM counters \
+         WHERE name = 'change'",
+    ] {
+        sqlx::query(sql).execute(&store.pool).await.unwrap();
+    }
+    let since = Instant::now();
+    while since.elapsed() < POLL * 5 {
+        store.beat("here", NOW, 0, NOW).await.unwrap();
+        let from = std::net::Ipv4Addr::LOCALHOST.into();
+        let service = Service::Imap;
+        store.saw_password(&PasswordTry { claimed: None, program: None, from, service, how: "LOGIN", at: NOW });
+        store.merge_legacy().await.unwrap();
+        store.saw_app(seen::knock("ann", "mailer", 1));
+        store.merge_seen().await.unwrap();
+        tokio::time::sleep(POLL / 10).await;
+    }
+    assert!(store.silence() > POLL * 4, "{:?}", store.silence());
+    assert!(!store.is_reachable());
+    // Mended, it goes on.
+    sqlx::query("UPDATE units SET imap = 'any' WHERE path = '/Sales'").execute(&store.pool).await.unwrap();
+    tokio::time::sleep(POLL * 3).await;
+    assert!(store.silence() < POLL * 3, "{:?}", store.silence());
     stop.cancel();
     run.await.unwrap();
 }

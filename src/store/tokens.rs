@@ -224,7 +224,14 @@ async fn clear(connection: &mut AnyConnection, now: UnixTime) -> Result<(), sqlx
     query.execute(connection).await.map(drop)
 }
 
-fn event(what: &'static str, id: ApiTokenId, name: &str, role: &Role, by: &str, now: UnixTime) -> AuditEvent {
+pub(super) fn event(
+    what: &'static str,
+    id: ApiTokenId,
+    name: &str,
+    role: &Role,
+    by: &str,
+    now: UnixTime,
+) -> AuditEvent {
     let mut event = AuditEvent::new(now, what, "done");
     event.unit = role.unit().map(ToString::to_string);
     event.detail = Some(format!("by {by}: token {} {name:?}, {role}", id.0));

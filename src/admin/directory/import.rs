@@ -20,7 +20,7 @@ use super::super::{
     problem::{Problem, ProblemKind},
 };
 use crate::policy::import::read_users;
-use crate::store::{self, Imported};
+use crate::store::Imported;
 
 /// Largest list, in bytes.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -109,8 +109,7 @@ async fn import(
         Problem::new(ProblemKind::BadRequest, format!("line {line} is not UTF-8: save the list as UTF-8"))
     })?;
     let lines = read_users(text).map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?;
-    let by = store::Actor { by: actor.name(), reason: why };
-    let imported = control.store.import(&lines, by, actor.role().unit(), how.dry_run).await?;
+    let imported = control.store.import(&lines, actor.in_store(why), how.dry_run).await?;
     let status =
         if how.dry_run || imported.wrong_count == 0 { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     Ok((status, Json(ImportReport::from(imported))).into_response())

@@ -158,6 +158,10 @@ pub(super) struct MailboxWish {
     /// These members no more.
     #[serde(default)]
     remove: Vec<String>,
+    /// For a new one at the address of a former user, whose mail is still there: open that mail to the members. Only for a
+    /// super admin.
+    #[serde(default)]
+    take_over: bool,
 }
 
 impl MailboxWish {
@@ -170,6 +174,7 @@ impl MailboxWish {
             members: self.members.as_deref().map(people).transpose()?,
             add: people(&self.add)?,
             remove: self.remove.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
+            take_over: self.take_over,
         })
     }
 }
@@ -186,6 +191,9 @@ struct NewMailbox {
 }
 
 /// Make a shared mailbox
+///
+/// Mail stays under an address whose user or shared mailbox is removed. Where a user was, a shared mailbox is made only with
+/// `take_over` (409 otherwise); an admin of a subtree makes nothing at an address that was outside it (403).
 #[utoipa::path(post, path = "/api/v1/mailboxes", tag = "directory", params(How), request_body = NewMailbox, responses(
     (status = 201, body = MailboxItem, description = "Made"),
     (status = 200, body = PreviewWords, description = "With `preview=true`: what it would come to"),

@@ -32,6 +32,7 @@ use super::{
     page::{Page, PageQuery, cursor},
     problem::{Problem, ProblemKind},
 };
+use crate::model::UserId;
 use crate::store::{self, Directive, EditError, Wish};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
@@ -101,6 +102,7 @@ impl From<EditError> for Problem {
             EditError::Exists { .. }
             | EditError::Managed { .. }
             | EditError::InUse { .. }
+            | EditError::Left { .. }
             | EditError::LastSuper { .. } => ProblemKind::Conflict,
             EditError::OutOfReach { .. } => ProblemKind::Forbidden,
             EditError::Wrong { .. } | EditError::TooMany { .. } => ProblemKind::BadRequest,
@@ -129,19 +131,19 @@ enum Outcome {
 }
 
 impl Control {
-    /// Makes or tries changes, all or none, if the actor may make each of them.
+    /// Makes or tries changes, all or none; the store looks whether each is within the actor's reach.
     async fn carry_out(&self, actor: &Actor, wishes: Vec<Wish>, how: &How) -> Result<Outcome, Problem> {
         actor.may_write(Area::Directory)?;
         let why = reason(how.reason.as_deref())?;
-        for wish in &wishes {
-            self.may(actor, &wish.directive).await?;
-        }
+        let who = actor.in_store(why);
         if how.preview {
             let live = self.live_sessions().await?;
-            let found = self.store.preview(&wishes, &live.seats).await?;
-            return Ok(Outcome::Tried(Box::new(Json(preview::words(&found, &live)).into_response())));
+            let found = self.store.preview(&wishes, who, &live.seats).await?;
+            let words = self
+                .store
+                .read(|directory| preview::words(&found, &live, &|user: &UserId| actor.sees_user(user, directory)));
+            return Ok(Outcome::Tried(Box::new(Json(words).into_response())));
         }
-        let who = store::Actor { by: actor.name(), reason: why };
         if how.notify {
             self.store.change_telling(&wishes, who).await?;
         } else {

@@ -5,9 +5,10 @@ use utoipa::ToSchema;
 
 use super::super::{Control, problem::Problem};
 use crate::gate::{self, Seat};
+use crate::model::UserId;
 use crate::policy::{LiveSeat, Preview, Side};
 
-/// What a change would come to. Counts are exact, lists are cut.
+/// What a change would come to. Counts are exact, lists are cut, and name nobody whom the asker does not see.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PreviewWords {
     /// Who would be let in no more.
@@ -116,9 +117,10 @@ fn plain(seat: &Seat) -> LiveSeat {
     }
 }
 
-pub(super) fn words(preview: &Preview, live: &Live) -> PreviewWords {
+/// What the actor may see of a preview: the counts are whole, of the people only those within reach are named.
+pub(super) fn words(preview: &Preview, live: &Live, sees: &dyn Fn(&UserId) -> bool) -> PreviewWords {
     let falls = preview.falls.iter().filter_map(|fall| {
-        let seat = live.seats.get(fall.seat)?;
+        let seat = live.seats.get(fall.seat).filter(|seat| sees(&seat.user))?;
         Some(FallWords {
             id: live.names.get(fall.seat)?.clone(),
             user: seat.user.to_string(),
@@ -129,14 +131,14 @@ pub(super) fn words(preview: &Preview, live: &Live) -> PreviewWords {
         })
     });
     PreviewWords {
-        loses: side(&preview.loses),
-        gains: side(&preview.gains),
+        loses: side(&preview.loses, sees),
+        gains: side(&preview.gains, sees),
         sessions: Falling { count: preview.fall_count, first: falls.collect(), complete: live.complete },
         told: preview.loses.user_count,
     }
 }
 
-fn side(side: &Side) -> SideWords {
+fn side(side: &Side, sees: &dyn Fn(&UserId) -> bool) -> SideWords {
     let app = |count: &crate::policy::AppCount| {
         let name = count.name.clone().unwrap_or_else(|| count.app.to_string());
         let sentence = match count.user_count {
@@ -158,6 +160,6 @@ fn side(side: &Side) -> SideWords {
         imap: side.imap_count,
         pop: side.pop_count,
         apps: side.apps.iter().map(app).collect(),
-        first: side.pairs.iter().map(pair).collect(),
+        first: side.pairs.iter().filter(|pair| sees(&pair.user)).map(pair).collect(),
     }
 }

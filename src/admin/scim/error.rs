@@ -113,6 +113,7 @@ impl From<EditError> for ScimError {
             | EditError::InUse { .. }
             | EditError::LastSuper { .. }
             | EditError::OutOfReach { .. }
+            | EditError::Left { .. }
             | EditError::Store(_) => Self::Common(error.into()),
         }
     }

@@ -34,8 +34,7 @@ use crate::admin::{
 };
 use crate::model::{GroupId, UserId};
 use crate::store::{
-    Action, Actor, Directive, EditError, GroupPatch, Provision, ScimGroup, ScimId, ScimKeys, ScimPage, ScimRecord,
-    Wish,
+    Action, Directive, EditError, Provision, ScimGroup, ScimId, ScimKeys, ScimPage, ScimRecord, Wish,
 };
 
 /// Most members told in one answer.
@@ -74,8 +73,7 @@ async fn make(
     let (said, members) = read(body)?;
     let group = name(&said)?;
     let patch = control.scim_members(&members).await?;
-    control.may(&call.actor, &Directive::Group(group.clone(), Action::Make(patch.clone()))).await?;
-    let by = Actor { by: call.actor.name(), reason: Some("SCIM") };
+    let by = call.actor.in_store(Some("SCIM"));
     let (id, _) = control.store.provision(&Provision::MakeGroup(group, patch), &record(&said), by).await?;
     let made = control.scim_group(&call, id.as_str()).await?;
     let body = control.group_words(&made, &call, &shape).await?;
@@ -188,9 +186,8 @@ async fn remove(State(control): State<Arc<Control>>, call: Call, Named(id): Name
         let group = control.scim_group(&call, &id).await?;
         call.expects(group.version)?;
         let directive = Directive::Group(group.name, Action::Remove);
-        control.may(&call.actor, &directive).await?;
         let wish = Wish { directive, expect: Some(group.version) };
-        let by = Actor { by: call.actor.name(), reason: Some("SCIM") };
+        let by = call.actor.in_store(Some("SCIM"));
         match control.store.change(&[wish], by).await {
             Err(EditError::Stale { .. } | EditError::Absent { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -339,12 +336,10 @@ impl Control {
                 return Ok(group);
             }
             let patch = self.scim_members(members).await?;
-            let directive = Directive::Group(group.name.clone(), Action::Change(GroupPatch::default()));
-            self.may(&call.actor, &directive).await?;
             let reason = changed(&before, &after, None);
             let record = record(&after);
             let wish = Provision::ChangeGroup { id: group.id, from: group.name, to, patch, expect: group.version };
-            let by = Actor { by: call.actor.name(), reason: Some(&reason) };
+            let by = call.actor.in_store(Some(&reason));
             match self.store.provision(&wish, &record, by).await {
                 Err(EditError::Stale { .. } | EditError::Absent { .. }) => {}
                 Err(error) => return Err(error.into()),

@@ -30,9 +30,9 @@ use crate::admin::{
     Area, Control,
     extract::{Asked, Given, Named},
 };
-use crate::model::{UnitPath, UserId};
+use crate::model::{Place, UnitPath, UserId};
 use crate::store::{
-    Action, Actor, Directive, EditError, Provision, ScimKeys, ScimPage, ScimRecord, ScimUser, UserPatch, Wish,
+    Action, Directive, EditError, Provision, ScimKeys, ScimPage, ScimRecord, ScimUser, UserPatch, Wish,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
@@ -72,8 +72,7 @@ async fn make(
     };
     let suspended = (said.get("active") == Some(&Value::Bool(false))).then_some(true);
     let patch = UserPatch { unit: Some(unit), suspended, ..UserPatch::default() };
-    control.may(&call.actor, &Directive::User(user.clone(), Action::Make(patch.clone()))).await?;
-    let by = Actor { by: call.actor.name(), reason: Some("SCIM") };
+    let by = call.actor.in_store(Some("SCIM"));
     let (id, _) = control.store.provision(&Provision::MakeUser(user, patch), &record(said), by).await?;
     let made = control.scim_user(&call, id.as_str()).await?;
     Ok(resource(StatusCode::CREATED, made.version, shape.cut(words(&made, &call.at))))
@@ -175,9 +174,8 @@ async fn remove(State(control): State<Arc<Control>>, call: Call, Named(id): Name
         let user = control.scim_user(&call, &id).await?;
         call.expects(user.version)?;
         let directive = Directive::User(user.address, Action::Remove);
-        control.may(&call.actor, &directive).await?;
         let wish = Wish { directive, expect: Some(user.version) };
-        let by = Actor { by: call.actor.name(), reason: Some("SCIM") };
+        let by = call.actor.in_store(Some("SCIM"));
         match control.store.change(&[wish], by).await {
             Err(EditError::Stale { .. } | EditError::Absent { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -288,14 +286,12 @@ impl Control {
                 return Ok(user);
             }
             let patch = UserPatch { unit, suspended, ..UserPatch::default() };
-            self.may(&call.actor, &Directive::User(user.address.clone(), Action::Change(patch.clone()))).await?;
             let reason = changed(&before, &after, suspended.map(|_| "active"));
             let (from, expect) = (user.address, user.version);
-            let within = (!call.actor.sees_all()).then(|| call.top());
-            let wish = Provision::ChangeUser { id: user.id, from, to, patch, expect, within };
-            let by = Actor { by: call.actor.name(), reason: Some(&reason) };
+            let wish = Provision::ChangeUser { id: user.id, from, to, patch, expect };
+            let by = call.actor.in_store(Some(&reason));
             match self.store.provision(&wish, &record(after), by).await {
-                Err(EditError::Stale { .. } | EditError::Absent { .. }) => {}
+                Err(EditError::Stale { .. } | EditError::Absent { place: Place::User(_) }) => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => return self.scim_user(call, id).await,
             }

@@ -137,7 +137,7 @@ fn tell(json: bool, value: &Value, columns: &[(&str, &str)]) -> anyhow::Result<(
 /// Compare a mailbox's files with its indexes; changes nothing
 ///
 /// Tells of files that no index knows, messages in an index without a file, sizes that differ, two files of one message,
-/// what calls that were cut short left behind, and UIDVALIDITYs that two folders share. What other programs do all the
+/// what calls that were cut short left behind, and identities that two folders share. What other programs do all the
 /// time (deliveries, changed flags) is told with --notes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -61,6 +61,9 @@ struct Wish {
     /// A member no more, as often as needed
     #[arg(long, value_name = "ADDRESS")]
     drop: Vec<String>,
+    /// For a new one at the address of a former user: open that user's mail to the members
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// `ann@example.com`, or `ann@example.com=read`.
@@ -85,6 +88,9 @@ impl Says for Wish {
         }
         if !self.drop.is_empty() {
             set.insert("remove".to_owned(), self.drop.clone().into());
+        }
+        if self.take_over {
+            set.insert("take_over".to_owned(), true.into());
         }
         Ok(set)
     }

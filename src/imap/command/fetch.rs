@@ -125,7 +125,7 @@ pub enum SectionText {
     Mime,
 }
 
-/// Most items in one FETCH: each may be the whole message again.
+/// Most items in one command: each may be nearly the whole message again.
 const MAX_ITEMS: usize = 200;
 /// Deepest part; deeper than any message is parsed.
 const MAX_PART_DEPTH: usize = 100;
@@ -133,18 +133,30 @@ const MAX_PART_DEPTH: usize = 100;
 pub(super) fn fetch(arguments: &[u8], uid: bool) -> Result<Command, Fault> {
     let items = alt((list0(item), map(item_or_macro, |items| items)));
     let rule = (preceded(sp, message_set), preceded(sp, items), opt(preceded(sp, list1(modifier))));
-    let (set, mut items, modifiers) = whole(rule, arguments)?;
+    let (set, items, modifiers) = whole(rule, arguments)?;
     if items.is_empty() {
         return Err(Fault::syntax("FETCH needs at least one item"));
     }
-    if items.len() > MAX_ITEMS {
-        return Err(Fault::no(Code::Limit, "At most 200 items in one FETCH"));
-    }
+    let mut items = each_once(items)?;
     let since = since(modifiers.as_deref().unwrap_or_default(), uid)?;
     if since.is_some() && !items.contains(&FetchItem::Modseq) {
         items.push(FetchItem::Modseq);
     }
     Ok(Command::Fetch { set, items, since, uid })
+}
+
+/// What is asked twice is told once: of a large item every copy would have to be made anew.
+pub(super) fn each_once(items: Vec<FetchItem>) -> Result<Vec<FetchItem>, Fault> {
+    if items.len() > MAX_ITEMS {
+        return Err(Fault::no(Code::Limit, "At most 200 items of a message"));
+    }
+    let mut once: Vec<FetchItem> = Vec::with_capacity(items.len());
+    for item in items {
+        if !once.contains(&item) {
+            once.push(item);
+        }
+    }
+    Ok(once)
 }
 
 #[derive(Clone, Copy, PartialEq)]

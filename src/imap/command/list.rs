@@ -62,6 +62,8 @@ pub struct ListReturn {
 
 /// Most patterns in one LIST: each is held against each name.
 const MAX_PATTERNS: usize = 32;
+/// Longest all of them together may be, each with the reference, in bytes.
+const MAX_PATTERN_BYTES: usize = 4096;
 
 pub(super) fn list(arguments: &[u8], names: Names) -> Result<Command, Fault> {
     let select = opt(preceded(sp, list0(word)));
@@ -77,7 +79,10 @@ pub(super) fn list(arguments: &[u8], names: Names) -> Result<Command, Fault> {
     }
     let separator = !extended && patterns.iter().all(|pattern| pattern.is_empty());
     // What no mailbox can be called finds none (RFC 9051 section 6.3.9: "MUST be silently ignored").
-    let patterns = patterns.iter().filter_map(|p| pattern(&reference, p, names).ok()).collect();
+    let patterns: Vec<Pattern> = patterns.iter().filter_map(|p| pattern(&reference, p, names).ok()).collect();
+    if patterns.iter().map(|pattern| pattern.as_str().len()).sum::<usize>() > MAX_PATTERN_BYTES {
+        return Err(Fault::no(Code::Limit, "At most 4096 bytes of patterns in one LIST"));
+    }
     let select = selection(&select.unwrap_or_default())?;
     let mut told =
         ListReturn { subscribed: select.subscribed, special_use: select.special_use, ..Default::default() };

@@ -12,7 +12,7 @@ use nom::{
 
 use super::{
     Command, FetchItem,
-    fetch::item,
+    fetch::{each_once, item},
     grammar::{Fault, Parsed, atom, list1, mailbox, sp, whole},
 };
 use crate::imap::{
@@ -132,7 +132,8 @@ pub(super) fn notify(arguments: &[u8], names: Names) -> Result<Command, Fault> {
                 if !kinds.iter().all(|kind| kind.is_of_messages()) {
                     return Err(Fault::syntax("Of the selected mailbox only messages can be told"));
                 }
-                let items = events.into_iter().flat_map(|event| event.items.unwrap_or_default()).collect();
+                let items = events.into_iter().flat_map(|event| event.items.unwrap_or_default());
+                let items = each_once(items.collect())?;
                 let messages = kinds.contains(&EventKind::MessageNew);
                 let flags = kinds.contains(&EventKind::FlagChange);
                 asked.selected = Some(NotifySelected { delayed, messages, items, flags });
@@ -316,6 +317,19 @@ mod tests {
         let many = vec!["(personal NONE)"; MAX_NAMED + 1].join(" ");
         let bad = read(&format!(" SET {many}")).map(drop).map_err(Fault::bad).unwrap_err();
         assert_eq!(bad.code, Some(Code::NotificationOverflow));
+    }
+
+    #[test]
+    fn what_is_told_of_a_message_is_asked_for_once_and_within_bounds() {
+        let asked = |items: &str| read(&format!(" SET (selected (MessageNew ({items}) MessageExpunge))"));
+        let items = |items: &str| asked(items).unwrap().unwrap().selected.unwrap().items;
+        assert_eq!(items("UID FLAGS BODY.PEEK[] UID BODY.PEEK[] FLAGS").len(), 3);
+        let parts = |count: usize| (1..=count).map(|n| format!("BODY.PEEK[{n}]")).collect::<Vec<_>>().join(" ");
+        assert_eq!(items(&parts(200)).len(), 200);
+        let bad = asked(&parts(201)).map(drop).map_err(Fault::bad).unwrap_err();
+        assert_eq!((bad.status, bad.code), (Status::No, Some(Code::Limit)));
+        let twice = format!(" SET (selected (MessageNew ({0}) MessageNew ({0}) MessageExpunge))", parts(101));
+        assert_eq!(read(&twice).map(drop).map_err(Fault::bad).unwrap_err().code, Some(Code::Limit));
     }
 
     proptest! {

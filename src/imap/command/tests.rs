@@ -4,7 +4,10 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::imap::{mailbox::Names, write::Status};
+use crate::imap::{
+    mailbox::Names,
+    write::{Code, Status},
+};
 use crate::model::UnixTime;
 
 mod search;
@@ -309,6 +312,34 @@ fn fetch_items_are_read_as_the_rfc_writes_them() {
     let many = |count: usize| format!("FETCH 1 ({})", vec!["BODY[]"; count].join(" "));
     assert!(matches!(command(&many(200)), Command::Fetch { .. }));
     assert_eq!(refused(&many(201)).status, Status::No);
+}
+
+#[test]
+fn patterns_are_so_long_together() {
+    let list = |reference: usize, patterns: usize, length: usize| {
+        let patterns = vec!["a".repeat(length); patterns].join(" ");
+        format!("LIST {} ({patterns})", "r".repeat(reference))
+    };
+    for (reference, patterns, length) in [(1, 32, 127), (96, 32, 32), (1, 4, 999), (900, 4, 100)] {
+        assert!(matches!(command(&list(reference, patterns, length)), Command::List(_)), "{patterns} of {length}");
+    }
+    for (reference, patterns, length) in [(2, 32, 127), (97, 32, 32), (1, 5, 999)] {
+        let bad = refused(&list(reference, patterns, length));
+        assert_eq!((bad.status, bad.code), (Status::No, Some(Code::Limit)), "{patterns} of {length}");
+    }
+}
+
+#[test]
+fn an_item_that_is_asked_for_again_is_told_once() {
+    use FetchItem::{Flags, Size, Uid};
+    let Command::Fetch { items, .. } = command("FETCH 1 (FLAGS UID flags RFC822.SIZE UID FLAGS)") else { panic!() };
+    assert_eq!(items, [Flags, Uid, Size]);
+    let Command::Fetch { items, .. } = command(
+        "FETCH 1 (BODY[1]<0.5> BODY[1]<0.6> BODY[1] BODY[1]<0.5> BODY[HEADER.FIELDS (A)] BODY[HEADER.FIELDS (A)])",
+    ) else {
+        panic!()
+    };
+    assert_eq!(items.len(), 4, "{items:?}");
 }
 
 #[test]

@@ -38,6 +38,10 @@ impl<'a> Exclusive<'a> {
             return Err(MailError::FolderGone);
         }
         let dir = folder.dir()?;
+        if !folder.is_in_place(&dir)? {
+            folder.end();
+            return Err(MailError::FolderGone);
+        }
         lock_dir(&dir)?;
         let ex = Self { folder, dir };
         ex.catch_up(&folder.spot())?;
@@ -106,16 +110,6 @@ impl<'a> Exclusive<'a> {
         drop(core);
         self.folder.announce();
         Ok(())
-    }
-
-    /// Watches the folder, if that can be done; else it is polled.
-    pub(in crate::maildir) fn watch(&self) {
-        let shared = self.folder.shared.upgrade();
-        if let Some(watcher) = shared.as_ref().and_then(|shared| shared.watcher.as_ref())
-            && let Err(error) = watcher.watch(self.folder, &self.dir)
-        {
-            tracing::warn!(%error, "a folder is polled, not watched");
-        }
     }
 
     /// Asks the state, which is loaded while this lives.
@@ -261,22 +255,30 @@ impl<'a> Exclusive<'a> {
         lock(&self.folder.core).scanned = stamps.filter(|s| s.are_settled());
     }
 
-    /// Records that the state shows the directories as they are, if it does: after a restart they need no look then.
-    pub(in crate::maildir) fn note_scanned(&self) -> Result<(), MailError> {
+    /// Records what all of it comes to, and that the state shows the directories as they are, if it does: after a restart
+    /// the folder can be opened without being looked through or loaded.
+    pub(in crate::maildir) fn note(&self) -> Result<(), MailError> {
         let now = self.stamps()?;
         let quiet = now.are_settled() && self.folder.heard_all();
-        let (mut index, marks) = {
+        let (mut index, marks, summary) = {
             let mut core = lock(&self.folder.core);
+            let (bytes, recent) = (core.usage.bytes, core.recent);
+            let core = &mut *core;
+            let loaded = core.loaded.as_mut().ok_or(MailError::FolderGone)?;
+            if loaded.index.needs_rewrite() {
+                return Ok(());
+            }
             if quiet {
                 core.scanned = Some(now);
             }
-            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
-            if core.scanned != Some(now) || loaded.state.scanned == Some(now) || loaded.index.needs_rewrite() {
+            loaded.state.marks.recent = loaded.state.marks.recent.max(recent);
+            let marks = loaded.state.marks;
+            if core.scanned != Some(now) || (loaded.state.scanned == Some(now) && loaded.index.is_noted(marks)) {
                 return Ok(());
             }
-            (loaded.index.clone(), loaded.state.marks)
+            (loaded.index.clone(), marks, loaded.state.summary(bytes))
         };
-        let done = index.commit(&self.dir, marks, &[Record::Scanned(now)]);
+        let done = index.note(&self.dir, marks, now, summary);
         if let Some(loaded) = &mut lock(&self.folder.core).loaded {
             loaded.index = index;
             loaded.state.scanned = Some(now).filter(|_| done.is_ok()).or(loaded.state.scanned);

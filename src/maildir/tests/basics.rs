@@ -40,6 +40,44 @@ async fn mail_with_bare_line_feeds_goes_out_with_crlf_and_its_size_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_read_as_it_stands_up_to_a_bound() {
+    let world = World::new().await;
+    let long = [b"a: b\n\n".to_vec(), b"line\n".repeat(20_000)].concat();
+    world.deliver("1.short", b"a: b\n\nbody\n");
+    world.deliver("2.long", &long);
+    world.deliver("3.gone", b"a: b\n\n");
+    let view = world.inbox().await;
+    assert_eq!(view.len(), 3);
+    let cur = world.home().join("cur");
+    let gone = fs::read_dir(&cur).unwrap().map(|entry| entry.unwrap().path());
+    let gone = gone.into_iter().find(|path| path.to_str().unwrap().contains("3.gone")).unwrap();
+    fs::remove_file(&gone).unwrap();
+    fs::create_dir(&gone).unwrap();
+    let read = view.with_files(move |files| {
+        let mut room = Vec::new();
+        let mut told = Vec::new();
+        for (uid, most) in
+            [(2, 200_000), (1, 200_000), (1, 11), (1, 10), (2, 100), (2, long.len()), (2, long.len() - 1)]
+        {
+            let length = files.stored(uid, &mut room, most)?;
+            let expected = if uid == 1 { b"a: b\n\nbody\n" } else { long.as_slice() };
+            assert_eq!(
+                length.map(|length| &room[..length]),
+                length.map(|_| expected),
+                "message {uid}, {most} bytes"
+            );
+            told.push(length.is_some());
+        }
+        assert!(
+            matches!(files.stored(3, &mut room, 9), Err(MailError::Gone { uid: 3 })),
+            "a directory in its place"
+        );
+        Ok(told)
+    });
+    assert_eq!(read.await, Ok(vec![true, true, true, false, false, true, false]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_range_read_is_a_slice_of_the_whole() {
     let world = World::new().await;
     let lines: String =

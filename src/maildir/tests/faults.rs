@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::io::Errno;
 
@@ -121,6 +121,88 @@ async fn a_full_disk_does_not_stop_reading() {
     let world = world.restart().await;
     let view = world.inbox().await;
     assert_eq!((view.len(), bytes(&view, 2).await), (2, b"new".to_vec()));
+}
+
+/// A fault that is met once after it was armed: by a call of this kind, with these bytes if there are any.
+fn once(call: Call, bytes: &'static [u8], errno: Errno) -> (Arc<AtomicBool>, seam::Faults) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let met = Arc::clone(&armed);
+    let faults: seam::Faults = Some(Arc::new(move |this, with| {
+        let fits = this == call && (bytes.is_empty() || with == bytes);
+        (fits && met.swap(false, Ordering::Relaxed)).then_some(errno)
+    }));
+    (armed, faults)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_could_not_be_looked_at_is_looked_at_again() {
+    for name in [b"1.mta" as &[u8], b"new"] {
+        let (armed, faults) = once(Call::Open, name, Errno::MFILE);
+        let world = World::new().await.restart_with(faults).await;
+        let mut view = world.mail.view("INBOX", Mode::ReadOnly).await.unwrap();
+        armed.store(true, Ordering::Relaxed);
+        world.deliver("1.mta", b"x");
+        while armed.load(Ordering::Relaxed) {
+            drop(view.poll().await);
+        }
+        view.poll().await.unwrap();
+        assert_eq!(view.sync(true).first(), Some(&Update::Exists(1)), "NOOP, {}", name.escape_ascii());
+    }
+    let (armed, faults) = once(Call::Open, b"1.mta", Errno::IO);
+    let world = World::new().await;
+    world.deliver("1.mta", b"x");
+    let world = world.restart_with(faults).await;
+    // Long enough for the time stamps to be believed.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    armed.store(true, Ordering::Relaxed);
+    assert!(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap().is_empty());
+    assert!(!armed.load(Ordering::Relaxed));
+    assert_eq!(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap().len(), 1, "SELECT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_folder_is_noted_as_looked_through_only_if_all_of_it_is_known() {
+    let (armed, faults) = once(Call::SyncFile, b"", Errno::IO);
+    let world = World::new().await.restart_with(faults).await;
+    for n in 0..500 {
+        fs::write(world.home().join(format!("cur/1.{n}:2,")), "x").unwrap();
+    }
+    let view = world.mail.view("INBOX", Mode::ReadOnly).await.unwrap();
+    assert_eq!(view.len(), 500);
+    armed.store(true, Ordering::Relaxed);
+    world.deliver("2.mta", b"x");
+    while armed.load(Ordering::Relaxed) {
+        drop(view.poll().await);
+    }
+    drop(view);
+    // It is noted a moment after nobody has the folder open any more.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap().len(), 501);
+    let world = world.restart().await;
+    assert_eq!(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap().len(), 501, "after a restart");
+}
+
+/// Where time stamps are whole seconds, two deliveries of one second look like one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_stamp_of_a_whole_second_is_believed_only_later() {
+    let world = World::new().await;
+    let mut view = world.mail.view("INBOX", Mode::ReadOnly).await.unwrap();
+    view.unwatch();
+    let second = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let stamp = std::time::UNIX_EPOCH + Duration::from_secs(second);
+    let stamped = || {
+        for place in ["new", "cur"] {
+            fs::File::open(world.home().join(place)).unwrap().set_modified(stamp).unwrap();
+        }
+    };
+    // Finer stamps would be believed by now.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for count in 1..=2 {
+        world.deliver(&format!("{count}.mta"), b"x");
+        stamped();
+        view.poll().await.unwrap();
+        assert_eq!(view.sync(true).first(), Some(&Update::Exists(count)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,7 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
+use crate::maildir::seam::Call;
 
 async fn names(world: &World) -> Vec<String> {
     world.mail.list().await.unwrap().into_iter().map(|f| f.name).collect()
@@ -100,6 +103,55 @@ async fn a_rename_takes_the_folders_below_and_open_views_along() {
     }
     assert!(matches!(world.mail.rename("AB", "AB/C").await, Err(MailError::InvalidName { .. })));
     assert!(matches!(world.mail.rename("none", "other").await, Err(MailError::NoSuchFolder { .. })));
+}
+
+/// A RENAME is cut by nobody: whoever signs in meanwhile, or renames too, leaves it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_under_way_is_not_taken_for_one_that_a_crash_left() {
+    let world = World::new().await;
+    for name in ["Box", "Box/Inner", "Case", "Case/Inner"] {
+        world.mail.create(name).await.unwrap();
+    }
+    world.append("Box/Inner", b"x", Flags::NONE, &[]).await;
+    // It stands still at its last sync.
+    let stage = Arc::new(AtomicU32::new(0));
+    let at = Arc::clone(&stage);
+    let faults: seam::Faults = Some(Arc::new(move |call, name| {
+        if call == Call::Rename && name == b".Crate.Inner" {
+            at.store(1, Ordering::Relaxed);
+        } else if call == Call::SyncDir && at.compare_exchange(1, 2, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            while at.load(Ordering::Relaxed) < 3 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        None
+    }));
+    let world = world.restart_with(faults).await;
+    let rename = |from: &'static str, to: &'static str| {
+        let mail = world.mail.clone();
+        tokio::spawn(async move { mail.rename(from, to).await })
+    };
+    let first = rename("Box", "Crate");
+    while stage.load(Ordering::Relaxed) < 2 {
+        assert!(!first.is_finished());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Another process of ours, as it opens the mailbox.
+    let (_store, mail) = open(world.dir.path(), None).await;
+    let elsewhere = tokio::spawn(async move { mail.rename("Sent", "Gone").await });
+    let second = rename("Case", "Shelf");
+    assert_eq!(elsewhere.await.unwrap(), Ok(()), "a single folder waits for nobody");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!second.is_finished(), "two at a time");
+    stage.store(3, Ordering::Relaxed);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(()), Ok(())));
+    let world = world.restart().await;
+    let list = names(&world).await;
+    for (name, there) in [("Box", false), ("Case", false), ("Crate", true), ("Shelf", true), ("Gone", true)] {
+        assert_eq!(list.iter().any(|n| n == name), there, "{name}: {list:?}");
+    }
+    assert_eq!(world.mail.status("Crate/Inner").await.unwrap().messages, 1);
+    assert!(list.iter().any(|n| n == "Shelf/Inner"), "{list:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

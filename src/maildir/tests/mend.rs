@@ -152,6 +152,20 @@ async fn a_rebuilt_folder_has_a_new_uidvalidity_and_all_else_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_import_goes_on_after_a_rebuild_where_it_was() {
+    let world = World::new().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    let mut into = importer.folder("INBOX", None, "there").await.unwrap();
+    let one = vec![(stage(&into, "one").await, Incoming::default())];
+    into.take(one, 9).await.unwrap();
+    world.mail_store().rebuild(&ann(), Some("INBOX")).await.unwrap();
+    assert_eq!(importer.folder("INBOX", None, "there").await.unwrap().upto(), 9);
+    let world = world.restart().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    assert_eq!(importer.folder("INBOX", None, "there").await.unwrap().upto(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dropping_caches_changes_nothing_that_is_seen() {
     let world = World::new().await;
     world.append("INBOX", b"one", Flags::SEEN, &["k"]).await;
@@ -164,6 +178,11 @@ async fn dropping_caches_changes_nothing_that_is_seen() {
     assert_eq!(Picture::on(world.dir.path()).await, before);
 }
 
+/// How a source numbers its messages.
+fn numbered(uid_validity: u32, uid_next: u32) -> Option<Numbering> {
+    Some(Numbering { uid_validity, uid_next })
+}
+
 async fn stage(into: &Into, text: &str) -> Staged {
     let mut staging = into.stage().await.unwrap();
     staging.write(text.as_bytes()).await.unwrap();
@@ -174,7 +193,7 @@ async fn stage(into: &Into, text: &str) -> Staged {
 async fn messages_taken_over_keep_uids_dates_and_ids_and_a_run_goes_on_where_it_was() {
     let world = World::new().await;
     let importer = world.mail_store().importer(&ann()).await.unwrap();
-    let mut into = importer.folder("Old/Deep", Some(77), "there").await.unwrap();
+    let mut into = importer.folder("Old/Deep", numbered(77, 30), "there").await.unwrap();
     assert!(into.keeps_uids());
     let said = |uid, id: &str| Incoming {
         uid: Some(uid),
@@ -186,7 +205,7 @@ async fn messages_taken_over_keep_uids_dates_and_ids_and_a_run_goes_on_where_it_
     };
     let batch = vec![(stage(&into, "a\nb").await, said(5, "id-5")), (stage(&into, "c").await, said(9, "no id"))];
     let taken = into.take(batch, 9).await.unwrap();
-    assert_eq!(taken, Taken { messages: 2, keywords_left_out: 2 });
+    assert_eq!(taken, Taken { messages: 2, keywords_left_out: 2, renumbered: 0 });
     into.reserve(30).await.unwrap();
     drop((into, importer));
 
@@ -201,14 +220,14 @@ async fn messages_taken_over_keep_uids_dates_and_ids_and_a_run_goes_on_where_it_
 
     // The second run knows how far the first one came; another source does not, and gets no UIDs of its own.
     let importer = world.mail_store().importer(&ann()).await.unwrap();
-    assert_eq!(importer.would("Old/Deep", Some(77), "there").await, Ok((false, true, 9)));
-    let mut into = importer.folder("Old/Deep", Some(77), "there").await.unwrap();
+    assert_eq!(importer.would("Old/Deep", numbered(77, 32), "there").await, Ok((false, true, 9)));
+    let mut into = importer.folder("Old/Deep", numbered(77, 32), "there").await.unwrap();
     assert_eq!((into.keeps_uids(), into.upto()), (true, 9));
     let late = vec![(stage(&into, "late").await, said(31, "id-31"))];
     into.take(late, 31).await.unwrap();
     let wrong = vec![(stage(&into, "wrong").await, said(7, "x"))];
     assert!(into.take(wrong, 7).await.is_err(), "a UID that was used");
-    let mut other = importer.folder("Old/Deep", Some(77), "elsewhere").await.unwrap();
+    let mut other = importer.folder("Old/Deep", numbered(77, 9), "elsewhere").await.unwrap();
     assert_eq!((other.keeps_uids(), other.upto()), (false, 0));
     let one = vec![(stage(&other, "other").await, said(2, "y"))];
     other.take(one, 2).await.unwrap();
@@ -220,8 +239,96 @@ async fn messages_taken_over_keep_uids_dates_and_ids_and_a_run_goes_on_where_it_
     assert!(world.wrong().await.is_empty());
     // Later folders never get a UIDVALIDITY that was taken over.
     world.mail.create("Next").await.unwrap();
-    let far = importer.folder("Far", Some(u32::MAX - 1), "far").await.unwrap();
+    let far = importer.folder("Far", numbered(u32::MAX - 0xFFFF, 1), "far").await.unwrap();
     assert!(far.keeps_uids());
     let next = world.mail.view("Next", Mode::ReadOnly).await.unwrap();
-    assert_eq!(next.uid_validity(), u32::MAX);
+    assert!(next.uid_validity() > u32::MAX - 0xFFFF);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_of_one_source_may_share_a_uidvalidity_but_no_identity() {
+    let world = World::new().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    let highest = u32::MAX;
+    for (name, uid_validity, kept) in
+        [("A", 14, true), ("B", 14, true), ("C", highest, false), ("D", highest, false)]
+    {
+        let into = importer.folder(name, numbered(uid_validity, 1), name).await.unwrap();
+        assert_eq!(into.keeps_uids(), kept, "{name}");
+    }
+    let seen = async |world: &World| {
+        let (mut validities, mut ids) = (Vec::new(), Vec::new());
+        for name in ["A", "B", "C", "D", "Sent"] {
+            let status = world.mail.status(name).await.unwrap();
+            let view = world.mail.view(name, Mode::ReadOnly).await.unwrap();
+            assert_eq!(
+                (view.mailbox_id(), view.uid_validity()),
+                (status.mailbox_id, status.uid_validity),
+                "{name}"
+            );
+            validities.push(status.uid_validity);
+            ids.push(status.mailbox_id);
+        }
+        (validities, ids)
+    };
+    let (validities, ids) = seen(&world).await;
+    let apart = |numbers: &[u32]| numbers.iter().collect::<std::collections::HashSet<_>>().len();
+    assert_eq!(
+        (&validities[..2], apart(&validities), apart(&ids)),
+        (&[14, 14][..], 4, 5),
+        "{validities:?} {ids:?}"
+    );
+    assert!(world.wrong().await.is_empty());
+    world.mail.rename("A", "E").await.unwrap();
+    world.mail.rename("E", "A").await.unwrap();
+    assert_eq!(seen(&world.restart().await).await, (validities, ids));
+}
+
+/// What a run does that goes on after mail was delivered here, and perhaps there too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_delivered_between_two_runs_never_gets_a_uid_of_the_source() {
+    let world = World::new().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    let said = |uid| Incoming { uid: Some(uid), ..Incoming::default() };
+    let mut into = importer.folder("Old", numbered(77, 10), "there").await.unwrap();
+    let first = vec![(stage(&into, "1").await, said(1)), (stage(&into, "5").await, said(5))];
+    into.take(first, 5).await.unwrap();
+    // Nobody is told of UIDs that are still to come.
+    assert_eq!(world.mail.status("Old").await.unwrap().uid_next, 6);
+    drop(into);
+    let world = world.restart().await;
+    assert_eq!(world.append("Old", b"here", Flags::NONE, &[]).await, (77, 10));
+
+    // Cut short, it goes on: what comes late has a UID that nothing else had, here or there.
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    assert_eq!(importer.would("Old", numbered(77, 10), "there").await, Ok((false, true, 5)));
+    let mut into = importer.folder("Old", numbered(77, 10), "there").await.unwrap();
+    assert_eq!((into.keeps_uids(), into.is_renumbered(), into.upto()), (true, false, 5));
+    let late = vec![(stage(&into, "6").await, said(6)), (stage(&into, "9").await, said(9))];
+    assert_eq!(into.take(late, 9).await.unwrap().renumbered, 2);
+    into.reserve(10).await.unwrap();
+    let texts = async |world: &World| {
+        let there = Picture::of(&world.mail).await.folders["Old"].clone();
+        let each = there.messages.iter().map(|(uid, m)| (*uid, m.text.clone())).collect::<Vec<_>>();
+        (there.uid_validity, each)
+    };
+    let all =
+        |uids: [u32; 5]| uids.into_iter().zip(["1", "5", "here", "6", "9"].map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(texts(&world).await, (77, all([1, 5, 10, 11, 12])));
+
+    // The source went on too, and gave out UID 10 to other mail: whoever knows it must not take ours for it.
+    assert_eq!(importer.would("Old", numbered(77, 11), "there").await, Ok((false, false, 9)));
+    let mut into = importer.folder("Old", numbered(77, 11), "there").await.unwrap();
+    assert_eq!((into.keeps_uids(), into.is_renumbered(), into.upto()), (false, true, 9));
+    let (validity, before) = texts(&world).await;
+    assert!(validity > 77);
+    assert_eq!(before, all([1, 2, 3, 4, 5]));
+    let last = vec![(stage(&into, "10").await, said(10))];
+    assert_eq!(into.take(last, 10).await.unwrap().renumbered, 0);
+    let into = importer.folder("Old", numbered(77, 11), "there").await.unwrap();
+    assert_eq!((into.keeps_uids(), into.is_renumbered(), into.upto()), (false, false, 10));
+    let world = world.restart().await;
+    let (again, after) = texts(&world).await;
+    assert_eq!((again, after.last()), (validity, Some(&(6, "10".to_owned()))));
+    assert!(world.wrong().await.is_empty());
 }

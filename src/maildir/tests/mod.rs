@@ -12,6 +12,7 @@ use super::*;
 use crate::model::{UnixTime, UserId};
 
 mod basics;
+mod brief;
 mod crowd;
 mod deeds;
 mod extras;

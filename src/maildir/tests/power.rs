@@ -1,7 +1,7 @@
 //! The power fails in the middle of everything: what was acknowledged by then is there, whatever of the rest is.
 
 use super::{picture::Picture, rig::Rig, *};
-use crate::maildir::seam::Seam;
+use crate::maildir::{disk::Dir, seam::Seam};
 
 const TEXTS: &str = "message";
 
@@ -112,6 +112,36 @@ async fn change(mail: &Maildir, now: &Picture, random: &mut Random, step: u32) -
             let all: Vec<u32> = (1..=view.len()).filter(|_| random.below(3) == 0).collect();
             view.remove(&all).await.unwrap();
             format!("QUIT {all:?}")
+        }
+    }
+}
+
+/// Other programs deliver without a sync: what is acknowledged of their messages holds all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_what_another_program_left_unsynced_survives_a_power_cut() {
+    for moved in [false, true] {
+        let (dir, rig, _store, mail) = begin().await;
+        let home = Dir::root(&dir.path().join("example.com/ann"), Some(Arc::clone(&rig) as Arc<dyn Seam>)).unwrap();
+        let (tmp, new) = (home.sub(b"tmp").unwrap(), home.sub(b"new").unwrap());
+        // One name as MTAs make them, and one of ours out of a backup.
+        for name in [b"1700000000.1.mta" as &[u8], b"1700000000.M1P2Q3Ra.host"] {
+            let file = tmp.create(name).unwrap();
+            tmp.write(&file, b"unsynced").unwrap();
+            tmp.rename(name, &new, name).unwrap();
+        }
+        let mut view = mail.view("INBOX", Mode::ReadWrite).await.unwrap();
+        if moved {
+            view.move_to(&[1, 2], "Archive").await.unwrap();
+        } else {
+            view.copy(&[1, 2], "Archive").await.unwrap();
+        }
+        let moment = rig.now();
+        for seed in 1..=20 {
+            let cut = quick_dir();
+            rig.power_cut(moment, &mut Random::new(seed), cut.path());
+            let found = Picture::on(cut.path()).await;
+            let texts: Vec<&str> = found.folders["Archive"].messages.values().map(|m| m.text.as_str()).collect();
+            assert_eq!(texts, ["unsynced"; 2], "moved: {moved}, seed {seed}");
         }
     }
 }

@@ -19,13 +19,13 @@ use crate::policy::Quota;
 const MOST_COVERED: usize = 500;
 
 impl Maildir {
-    /// UIDVALIDITY of a folder, which no other of the owner has or had: its identity too (RFC 8474).
+    /// MAILBOXID of a folder (RFC 8474), which no other of the owner has or had: its UIDVALIDITY, unless that was taken over.
     ///
     /// # Errors
     /// `NoSuchFolder`, or what the disk says.
-    pub async fn uid_validity(&self, name: &str) -> Result<u32, MailError> {
+    pub async fn mailbox_id(&self, name: &str) -> Result<u32, MailError> {
         let folder = self.open(name).await?;
-        folder.exclusively("identifying a folder", |ex| ex.read(|s| s.uid_validity)).await
+        folder.exclusively("identifying a folder", |ex| ex.read(|s| s.id())).await
     }
 
     /// What the owner's mail may take up, and does: counted anew.
@@ -34,7 +34,7 @@ impl Maildir {
     /// What the disk says.
     pub async fn usage(&self) -> Result<(Quota, Usage), MailError> {
         let usage = count(&self.shared, &self.owner).await?;
-        Ok((self.shared.accounts.of(&self.owner).quota(), usage))
+        Ok((self.account.quota(), usage))
     }
 
     /// Annotations that `user` may see (RFC 5464), in order of entry: a folder's, or those of the mail as a whole.
@@ -154,7 +154,7 @@ impl Maildir {
             let held = listener.hold(&folder);
             match folder
                 .exclusively("watching a folder", |ex| {
-                    ex.watch();
+                    ex.folder.watch(&ex.dir);
                     status_of(ex)
                 })
                 .await

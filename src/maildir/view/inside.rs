@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::View;
 use crate::maildir::{
     cache::Cache,
+    disk::Dir,
     error::MailError,
     filename::Place,
     folder::{Exclusive, Folder, lock},
@@ -21,10 +22,20 @@ pub(super) const MOST: usize = 256;
 /// No further message is looked into once this much was found. In bytes.
 const ENOUGH: usize = 128 * 1024;
 
+/// How many times as much of a message's file is read where the start was not enough.
+const MORE: usize = 8;
+
 /// How messages are looked into, by whoever knows what is to be found there.
 pub trait Insight: Clone + Send + 'static {
     /// Whether what was kept of a message answers this time's question.
     fn suffices(&self, kept: &[u8]) -> bool;
+
+    /// How much of a message's file is read at first, in bytes, where its beginning may be enough; else 0.
+    fn start(&self) -> usize;
+
+    /// What is to be kept of a message whose file starts so, its lines ending as they do there; nothing if this is not
+    /// enough.
+    fn look_at_start(&self, start: &[u8]) -> Option<Vec<u8>>;
 
     /// What is to be kept of a message. Runs on a blocking thread: read with [`MessageReader::next_now`].
     ///
@@ -60,12 +71,18 @@ pub(super) struct Work<I> {
     pub(super) insight: I,
 }
 
+/// What is used again for each message.
+struct Desk {
+    cur: Option<Dir>,
+    start: Vec<u8>,
+}
+
 impl<I: Insight> Work<I> {
     pub(super) fn carry_out(&self, wanted: &[(u32, u32)]) -> Result<Vec<(u32, Option<Bytes>)>, MailError> {
         let uids: Vec<u32> = wanted.iter().map(|(_, uid)| *uid).collect();
         let mut kept = self.kept(&uids).into_iter();
         let (mut found, mut fresh, mut size) = (Vec::with_capacity(wanted.len()), Vec::new(), 0);
-        let mut cur = None;
+        let mut desk = Desk { cur: None, start: Vec::new() };
         for (number, uid) in wanted {
             // No more is told than was read.
             let Some(known) = kept.next().filter(|_| size < ENOUGH) else { break };
@@ -73,9 +90,9 @@ impl<I: Insight> Work<I> {
             let bytes = match known {
                 Some(bytes) => Some(bytes),
                 None => {
-                    let made = self.look(*uid, &mut cur)?;
+                    let made = self.look(*uid, &mut desk)?.map(Bytes::from);
                     fresh.extend(made.iter().map(|bytes| (*uid, bytes.clone())));
-                    made.map(Bytes::from)
+                    made
                 }
             };
             size += bytes.as_ref().map_or(0, Bytes::len);
@@ -100,18 +117,22 @@ impl<I: Insight> Work<I> {
         plan.and_then(|plan| plan.read().ok()).unwrap_or_else(|| vec![None; uids.len()])
     }
 
-    fn look(&self, uid: u32, cur: &mut Option<crate::maildir::disk::Dir>) -> Result<Option<Vec<u8>>, MailError> {
+    fn look(&self, uid: u32, desk: &mut Desk) -> Result<Option<Vec<u8>>, MailError> {
         let known = self.folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.size, m.bare)));
         let Some((place, name, size, bare)) = known.ok_or(MailError::FolderGone)? else { return Ok(None) };
-        let dir = match (place, &*cur) {
+        let dir = match (place, &desk.cur) {
             (Place::Cur, Some(dir)) => dir.clone(),
             _ => self.folder.dir()?.sub(place.dir().as_bytes())?,
         };
         if place == Place::Cur {
-            *cur = Some(dir.clone());
+            desk.cur = Some(dir.clone());
         }
-        let made = MessageReader::open(&dir, &name, &self.pool, uid, size, bare)
-            .and_then(|mut message| self.insight.look(&mut message));
+        let made = match self.look_at_start(&dir, &name, &mut desk.start) {
+            Ok(None) => MessageReader::open(&dir, &name, &self.pool, uid, size, bare)
+                .and_then(|mut message| self.insight.look(&mut message)),
+            Ok(Some(made)) => Ok(made),
+            Err(error) => Err(error),
+        };
         match made {
             Ok(bytes) => Ok(Some(bytes)),
             Err(MailError::Gone { .. }) => Ok(None),
@@ -120,8 +141,25 @@ impl<I: Insight> Work<I> {
         }
     }
 
+    fn look_at_start(&self, dir: &Dir, name: &[u8], start: &mut Vec<u8>) -> Result<Option<Vec<u8>>, MailError> {
+        let first = self.insight.start();
+        if first == 0 {
+            return Ok(None);
+        }
+        for wanted in [first, first * MORE] {
+            start.resize(start.len().max(wanted), 0);
+            let Some(room) = start.get_mut(..wanted) else { break };
+            let read = dir.read_start(name, room, false)?;
+            let made = room.get(..read).and_then(|start| self.insight.look_at_start(start));
+            if made.is_some() || read < wanted {
+                return Ok(made);
+            }
+        }
+        Ok(None)
+    }
+
     /// Adds to the cache, if nobody else is writing in the folder: it is not worth waiting for.
-    fn keep(&self, fresh: &[(u32, Vec<u8>)]) {
+    fn keep(&self, fresh: &[(u32, Bytes)]) {
         let added = Exclusive::if_free(&self.folder, |ex| {
             let validity = ex.read(|s| s.uid_validity)?;
             let mut cache = match lock(&self.folder.cache).take() {

@@ -21,6 +21,9 @@ use crate::maildir::{
     wire::MessageReader,
 };
 
+/// Most messages are shorter, in bytes.
+const ROOM: usize = 64 * 1024;
+
 /// What is known of a message without opening it, as [`View::survey`] shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance<'s> {
@@ -123,6 +126,31 @@ impl Files {
         let work =
             inside::Work { folder: Arc::clone(&self.folder), pool: self.pool.clone(), insight: insight.clone() };
         work.carry_out(&wanted)
+    }
+
+    /// Reads a message's file as it stands, whichever way its lines end, to the start of `room`, which grows as is needed;
+    /// how long it is. None if it is longer than `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub fn stored(&self, uid: u32, room: &mut Vec<u8>, most: usize) -> Result<Option<usize>, MailError> {
+        let known = self.folder.read(|s: &State| s.find(uid).map(|m| (m.place, s.name(m).to_vec())));
+        let (place, name) = known.flatten().ok_or(MailError::Gone { uid })?;
+        let dir = if place == Place::Cur { &self.cur } else { &self.new };
+        // One byte more tells that it is longer.
+        let most = most.saturating_add(1);
+        room.resize(room.len().max(ROOM.min(most)), 0);
+        loop {
+            let read = dir.read_start(&name, room, true);
+            let read = read.map_err(|error| if error.is_missing() { MailError::Gone { uid } } else { error })?;
+            if read < room.len() {
+                return Ok(Some(read).filter(|read| *read < most));
+            }
+            if read >= most {
+                return Ok(None);
+            }
+            room.resize(most, 0);
+        }
     }
 
     /// Opens a message. Read it with [`MessageReader::next_now`].

@@ -434,6 +434,17 @@ fn check_ranges(structure: &Structure) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
+    fn parts_are_the_same_without_envelopes(message in any_message()) {
+        let mut scanner = Scanner::of_parts(Limits::default());
+        scanner.feed(&message);
+        let (bare, mut whole) = (scanner.finish(), scan(&message));
+        for part in &mut whole.parts {
+            part.envelope = part.envelope.take().map(|_| Box::default());
+        }
+        prop_assert_eq!(bare, whole);
+    }
+
+    #[test]
     fn a_message_means_the_same_wherever_it_is_cut(message in any_message(), cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..4)) {
         let whole = scan(&message);
         check_ranges(&whole)?;

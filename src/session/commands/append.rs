@@ -16,7 +16,7 @@ use crate::session::{Ending, login::Dialog};
 
 /// APPEND of any number of messages: all of them, or none.
 pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead) -> Answer {
-    let (before, last) = match receive(dialog, mail, head).await? {
+    let (before, last) = match receive(dialog, mail, head, None).await? {
         Ok(received) => received,
         Err(reply) => return Ok(reply),
     };
@@ -54,17 +54,20 @@ pub(super) async fn replace(
         let unknown = Reply::no(Code::NonExistent, "There is no message with that UID");
         return Ok(if old.uid { unknown } else { Reply::bad("No such message number") });
     };
-    let cannot = match view.mode() {
-        Mode::ReadOnly => Some(MailError::ReadOnly),
-        _ if view.message(number).is_none() => Some(MailError::Gone { uid: view.uid(number).unwrap_or(0) }),
-        _ => None,
+    let replaced = match (view.mode(), view.message(number)) {
+        (Mode::ReadOnly, _) => Err(MailError::ReadOnly),
+        (_, None) => Err(MailError::Gone { uid: view.uid(number).unwrap_or(0) }),
+        (_, Some(meta)) => Ok(meta.size),
     };
-    if let Some(error) = cannot {
-        dialog.framer.reject();
-        return Ok(refuse(dialog, &error));
-    }
+    let replaced = match replaced {
+        Ok(size) => size,
+        Err(error) => {
+            dialog.framer.reject();
+            return Ok(refuse(dialog, &error));
+        }
+    };
     // The framer lets no second message through.
-    let (_, message) = match receive(dialog, mail, head).await? {
+    let (_, message) = match receive(dialog, mail, head, Some(replaced)).await? {
         Ok(received) => received,
         Err(reply) => return Ok(reply),
     };
@@ -84,14 +87,15 @@ pub(super) async fn replace(
 
 /// Takes all messages of the command, of which the last is not sealed yet, and the end of its line; what refuses the
 /// command, where something does. After a write that failed the rest of the message is read and dropped: what was
-/// announced as a message is never read as commands.
+/// announced as a message is never read as commands. `replaced` is the size of the message whose place this one takes.
 async fn receive(
     dialog: &mut Dialog,
     mail: &Maildir,
     head: AppendHead,
+    replaced: Option<u64>,
 ) -> Result<Result<(Vec<Sealed>, Current), Reply>, Ending> {
     let mut messages = Vec::new();
-    let mut current = match begin(dialog, mail, &head, head.message.clone()).await {
+    let mut current = match begin(dialog, mail, &head, head.message.clone(), replaced).await {
         Ok(current) => current,
         Err(reply) => return Ok(Err(reply)),
     };
@@ -108,7 +112,7 @@ async fn receive(
                         return Ok(Err(refuse(dialog, &error)));
                     }
                 }
-                current = match begin(dialog, mail, &head, next).await {
+                current = match begin(dialog, mail, &head, next, replaced).await {
                     Ok(current) => current,
                     Err(reply) => return Ok(Err(reply)),
                 };
@@ -132,12 +136,13 @@ struct Current {
     failed: Option<MailError>,
 }
 
-/// Takes a message that was announced, or does not.
+/// Takes a message that was announced, or does not: it is not sent if there is no room for it.
 async fn begin(
     dialog: &mut Dialog,
     mail: &Maildir,
     head: &AppendHead,
     message: MessageHead,
+    replaced: Option<u64>,
 ) -> Result<Current, Reply> {
     let refused = match message.form {
         // Some programs cancel an upload so (RFC 3502 section 3).
@@ -147,7 +152,10 @@ async fn begin(
     };
     let begun = match refused {
         Some(reply) => Err(reply),
-        None => mail.append(head.mailbox.as_str()).await.map_err(|error| refuse(dialog, &error)),
+        None => {
+            let begun = mail.append_sized(head.mailbox.as_str(), message.size, replaced).await;
+            begun.map_err(|error| refuse(dialog, &error))
+        }
     };
     match begun {
         Ok(appending) => {

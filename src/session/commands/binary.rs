@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::source::Source;
+use super::{source::Source, turn::worked};
 use crate::imap::{command::FetchItem, write};
 use crate::maildir::{MailError, MessageReader};
 use crate::message::{Shape, Transfer, TransferDecoder};
@@ -115,13 +115,15 @@ impl<'s> Decoded<'s> {
         }
         self.bytes.clear();
         match self.reader.next().await? {
-            Some(chunk) => self.decoder.feed(&chunk, &mut self.bytes),
+            Some(chunk) => {
+                self.decoder.feed(&chunk, &mut self.bytes);
+                worked(chunk.len()).await;
+            }
             None => {
                 self.decoder.finish(&mut self.bytes);
                 self.ended = true;
             }
         }
-        tokio::task::consume_budget().await;
         let there = self.bytes.len() as u64;
         let start = self.skip.min(there);
         let end = start.saturating_add(self.left).min(there);

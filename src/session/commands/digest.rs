@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::{source::header_end, structure};
 use crate::imap::command::{FetchItem, Section, SectionText};
 use crate::maildir::{Insight, MailError, MessageReader};
-use crate::message::{self, Keep, Scanner};
+use crate::message::{self, Scanner};
 
 /// The header fields that are kept, in lower case: those that mail programs ask for when they list a mailbox, and those
 /// that SEARCH, SORT and THREAD look at.
@@ -58,6 +58,9 @@ const HEAD: usize = 1 + 3 * 4;
 const ABSENT: u32 = u32::MAX;
 /// What is longer than this is not kept: it is looked up whenever it is asked for. In bytes.
 const LONGEST: usize = 32 * 1024;
+
+/// How much of a file is read where a header is all that is needed, in bytes: most are shorter.
+const START: usize = 4 * 1024;
 
 /// What a question needs of a digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,6 +184,15 @@ impl Insight for Digester {
         has(self.needs.envelope, 0) && has(self.needs.structure, 1) && has(self.needs.fields, 2)
     }
 
+    fn start(&self) -> usize {
+        if self.needs == Needs::fields() { START.min(self.limits.header_bytes) } else { 0 }
+    }
+
+    fn look_at_start(&self, start: &[u8]) -> Option<Vec<u8>> {
+        let header = start.get(..header_end(start, 0)?)?;
+        Some(written([None, None, Some(&kept_fields(header))]))
+    }
+
     fn look(&self, message: &mut MessageReader) -> Result<Vec<u8>, MailError> {
         let mut scanner = Scanner::new(self.limits);
         let (mut header, mut end) = (Vec::new(), None);
@@ -220,24 +232,90 @@ impl Insight for Digester {
                     }
                 }
             }
-            fields.extend_from_slice(&message::header_fields(&header, &FIELDS, Keep::Named));
+            fields.extend_from_slice(&kept_fields(&header));
         }
         for part in parts.iter_mut().flatten().filter(|part| part.len() > LONGEST) {
             part.clear();
         }
-        let mut bytes = vec![LAYOUT];
-        for part in &parts {
-            let length = part.as_ref().map_or(ABSENT, |part| u32::try_from(part.len()).unwrap_or(0));
-            bytes.extend(length.to_le_bytes());
-        }
-        parts.iter().flatten().for_each(|part| bytes.extend_from_slice(part));
-        Ok(bytes)
+        Ok(written(parts.each_ref().map(|part| part.as_deref())))
     }
+}
+
+/// A digest of these parts.
+fn written(parts: [Option<&[u8]>; 3]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + parts.iter().flatten().map(|part| part.len()).sum::<usize>());
+    bytes.push(LAYOUT);
+    for part in &parts {
+        let length = part.map_or(ABSENT, |part| u32::try_from(part.len()).unwrap_or(0));
+        bytes.extend_from_slice(&length.to_le_bytes());
+    }
+    parts.iter().flatten().for_each(|part| bytes.extend_from_slice(part));
+    bytes
+}
+
+/// Those fields of a header that are kept, and the empty line behind it, all lines ending in CRLF.
+fn kept_fields(header: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(1024);
+    let mut end = 0;
+    for field in message::fields(header) {
+        end += field.raw.len();
+        if is_kept(field.name) {
+            as_on_the_wire(&mut kept, field.raw);
+        }
+    }
+    as_on_the_wire(&mut kept, header.get(end..).unwrap_or_default());
+    kept
+}
+
+fn is_kept(name: &[u8]) -> bool {
+    FIELDS.iter().any(|kept| kept.len() == name.len() && name.eq_ignore_ascii_case(kept.as_bytes()))
+}
+
+/// Appends lines, each ending in CRLF.
+fn as_on_the_wire(out: &mut Vec<u8>, lines: &[u8]) {
+    let mut done = 0;
+    for at in memchr::memchr_iter(b'\n', lines) {
+        let line = lines.get(done..at).unwrap_or_default();
+        out.extend_from_slice(line);
+        out.extend_from_slice(if line.ends_with(b"\r") { b"\n" } else { b"\r\n" });
+        done = at + 1;
+    }
+    out.extend_from_slice(lines.get(done..).unwrap_or_default());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_kept_as_they_go_over_the_wire_however_lines_end_in_the_file() {
+        let cases: [(&str, &str); 7] = [
+            ("From: a\nX-No: b\n c\nTO : d\n\te\n\n", "From: a\r\nTO : d\r\n\te\r\n\r\n"),
+            ("From: a\r\nno colon\r\nTo: d\r\n\r\n", "From: a\r\nTo: d\r\n\r\n"),
+            ("From: a\r\nTo: d\n\r\n", "From: a\r\nTo: d\r\n\r\n"),
+            ("From: a\r\nTo: cut", "From: a\r\nTo: cut"),
+            ("X: a\n\n", "\r\n"),
+            ("\n", "\r\n"),
+            ("", ""),
+        ];
+        for (header, expected) in cases {
+            assert_eq!(String::from_utf8_lossy(&kept_fields(header.as_bytes())), expected, "{header:?}");
+            let wire = header.replace("\r\n", "\n").replace('\n', "\r\n");
+            let filtered = message::header_fields(wire.as_bytes(), &FIELDS, message::Keep::Named);
+            assert_eq!(String::from_utf8_lossy(&filtered), expected, "{header:?} as FETCH filters it");
+        }
+    }
+
+    #[test]
+    fn the_start_of_a_file_is_enough_where_the_header_ends_in_it() {
+        let digester = Digester { needs: Needs::fields(), limits: message::Limits::default() };
+        assert_eq!(digester.look_at_start(b"From: a\nTo: b\n"), None);
+        let made = digester.look_at_start(b"From: a\nTo: b\n\nFrom: c\n").map(Bytes::from).map(Digest::new);
+        let made = made.as_ref().map(|digest| (digest.envelope(), digest.structure(), digest.fields()));
+        assert_eq!(made, Some((None, None, Some(&b"From: a\r\nTo: b\r\n\r\n"[..]))));
+        let more = Needs { envelope: true, ..Needs::fields() };
+        assert_eq!(Digester { needs: more, ..digester }.start(), 0, "an envelope takes a scan");
+    }
 
     #[test]
     fn the_names_are_in_order_for_the_search() {

@@ -1,13 +1,15 @@
 //! FETCH and UID FETCH (RFC 3501 section 6.4.5): answers are written item by item, message bodies are streamed from
 //! the disk to the wire.
 
-use std::ops::Range;
+mod many;
+mod section;
 
-use bytes::BytesMut;
-
+use self::{
+    many::{Many, Way, known},
+    section::{body_section, stream},
+};
 use super::{
     binary,
-    digest::{self, Digest, Digester, Needs},
     messages::gone,
     modseq,
     news::{Selected, flag_names},
@@ -15,26 +17,19 @@ use super::{
     reply::{Answer, Reply, refuse},
     source::{Look, Source},
     structure,
+    turn::worked,
 };
 use crate::imap::{
-    command::{FetchItem, Section, SectionText, Since},
+    command::{FetchItem, SectionText, Since},
     set::{self, MessageSet},
     write::{self, Code, FetchLine},
 };
-use crate::maildir::{FlagOp, Flags, MailError, MessageReader, Meta, Mode, View};
-use crate::message::{self, Keep};
+use crate::maildir::{FlagOp, Flags, MailError, Mode, View};
+use crate::message;
 use crate::session::{Ending, login::Dialog};
 
 /// `\Seen` is stored for this many messages at a time: each time costs the disk two syncs.
 const SEEN_BATCH: usize = 100;
-/// Most messages that are answered in one go.
-const BATCH: usize = 256;
-/// A message up to this size is answered among others, in bytes.
-const SMALL: u64 = 32 * 1024;
-/// No further message is read into memory beside others once so much is held. In bytes.
-const HELD: usize = 96 * 1024;
-/// What is in memory as a whole is put into the output in pieces of this size. In bytes.
-const PIECE: usize = 16 * 1024;
 /// Largest message that is read for a lazy preview (RFC 8970 section 3.2): for others it is not there. In bytes.
 const LAZY_MOST: u64 = 256 * 1024;
 
@@ -51,7 +46,8 @@ pub(super) async fn fetch(
     if let Some(since) = since {
         if since.vanished {
             let asked = match set {
-                MessageSet::Named(set) => set::uids(set, view.uid(view.len())),
+                // The last message may be among those that are gone, so `*` is any UID above.
+                MessageSet::Named(set) => set::uids(set, Some(u32::MAX)),
                 MessageSet::Saved => selected.saved.clone(),
             };
             let asked: Vec<_> = asked.iter().collect();
@@ -93,232 +89,6 @@ pub(super) async fn fetch(
         Some(MailError::Gone { .. }) => gone(dialog),
         Some(error) => refuse(dialog, &error),
     })
-}
-
-/// How messages can be answered many at a time.
-#[derive(Clone, Copy)]
-enum Way {
-    /// By what digests of them tell.
-    Digest(Needs),
-    /// By their bytes, all of them, where they are small.
-    Whole,
-}
-
-impl Way {
-    /// The one that fits these items, if any does. Where the messages count as read afterwards each has a part of its own.
-    fn of(items: &[FetchItem], sees: bool) -> Option<Self> {
-        let whole = |item: &FetchItem| match item {
-            FetchItem::Section { section, partial: None, .. } => *section == Section::default(),
-            FetchItem::Rfc822 => true,
-            item => !needs_bytes(item) && !matches!(item, FetchItem::Preview { .. }),
-        };
-        if sees {
-            return None;
-        }
-        Needs::of_all(items).map(Self::Digest).or_else(|| items.iter().all(whole).then_some(Self::Whole))
-    }
-}
-
-/// Messages that are answered many at a time, where there is a way.
-struct Many<N: Iterator<Item = u32>> {
-    /// None if each has to be looked at by itself.
-    way: Option<Way>,
-    left: std::iter::Peekable<N>,
-    batch: Vec<u32>,
-    /// Those that have to be looked at one by one.
-    hard: std::vec::IntoIter<u32>,
-}
-
-impl<N: Iterator<Item = u32>> Many<N> {
-    fn new(way: Option<Way>, numbers: N) -> Self {
-        Self { way, left: numbers.peekable(), batch: Vec::new(), hard: Vec::new().into_iter() }
-    }
-
-    /// The next message that has to be answered by itself, once those before it were answered together.
-    async fn next(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Result<Option<u32>, Ending> {
-        let Some(way) = self.way else { return Ok(self.left.next()) };
-        loop {
-            if let Some(number) = self.hard.next() {
-                return Ok(Some(number));
-            }
-            while self.batch.len() < BATCH
-                && let Some(number) = self.left.next()
-            {
-                self.batch.push(number);
-            }
-            if self.batch.is_empty() {
-                return Ok(None);
-            }
-            dialog.link.may_go_on()?;
-            self.hard = match way {
-                Way::Digest(needs) => Box::pin(self.by_digest(dialog, view, ask, needs)).await?,
-                Way::Whole => Box::pin(self.whole(dialog, view, ask)).await,
-            }
-            .into_iter();
-            dialog.link.wire.push().await?;
-            tokio::task::consume_budget().await;
-        }
-    }
-
-    /// Answers small messages at the front of the batch with all of their bytes; gives back the others among them.
-    async fn whole(&mut self, dialog: &mut Dialog, view: &View, ask: &Ask<'_>) -> Vec<u32> {
-        let wanted: Vec<(u32, u32)> =
-            self.batch.iter().filter_map(|number| Some((*number, view.uid(*number)?))).collect();
-        let read = view.with_files(move |files| {
-            let (mut found, mut held) = (Vec::new(), 0);
-            for (number, uid) in wanted {
-                if held >= HELD {
-                    break;
-                }
-                let message = files.read(uid).ok().filter(|message| message.size() <= SMALL);
-                let bytes = message.and_then(|mut message| message.all_blocking().ok());
-                held += bytes.as_ref().map_or(0, Vec::len);
-                found.push((number, bytes));
-            }
-            Ok(found)
-        });
-        let Ok(found) = read.await else {
-            // One by one they will say what is wrong.
-            return std::mem::take(&mut self.batch);
-        };
-        self.batch.drain(..found.len().min(self.batch.len()));
-        let out = &mut dialog.link.wire.out;
-        let mut next = found.iter().peekable();
-        let mut hard = Vec::new();
-        view.messages(found.iter().map(|(number, _)| *number), |number, meta| {
-            while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
-                hard.push(*gone);
-            }
-            match next.next() {
-                Some((_, Some(bytes))) if bytes.len() as u64 == meta.size => {
-                    ask.line(out, number, &meta, Known::Whole(bytes));
-                }
-                _ => hard.push(number),
-            }
-        });
-        hard.extend(next.map(|(number, _)| *number));
-        hard
-    }
-
-    /// Answers messages at the front of the batch; gives back those among them that digests cannot answer.
-    async fn by_digest(
-        &mut self,
-        dialog: &mut Dialog,
-        view: &View,
-        ask: &Ask<'_>,
-        needs: Needs,
-    ) -> Result<Vec<u32>, Ending> {
-        if needs.is_nothing() {
-            let out = &mut dialog.link.wire.out;
-            let batch = std::mem::take(&mut self.batch);
-            let mut next = batch.iter().copied().peekable();
-            let mut hard = Vec::new();
-            view.messages(batch.iter().copied(), |number, meta| {
-                while let Some(gone) = next.next_if(|other| *other < number) {
-                    hard.push(gone);
-                }
-                next.next();
-                ask.line(out, number, &meta, Known::Nothing);
-            });
-            hard.extend(next);
-            return Ok(hard);
-        }
-        let insight = Digester { needs, limits: dialog.link.house.limits.message };
-        let Ok(found) = view.inside(&self.batch, &insight).await else {
-            // One by one they will say what is wrong.
-            return Ok(std::mem::take(&mut self.batch));
-        };
-        self.batch.drain(..found.len().min(self.batch.len()));
-        let digests: Vec<(u32, Option<Digest>)> =
-            found.into_iter().map(|(number, bytes)| (number, bytes.map(Digest::new))).collect();
-        let mut hard = Vec::new();
-        let mut next = digests.iter().peekable();
-        let out = &mut dialog.link.wire.out;
-        view.messages(digests.iter().map(|(number, _)| *number), |number, meta| {
-            while let Some((gone, _)) = next.next_if(|(other, _)| *other < number) {
-                hard.push(*gone);
-            }
-            match next.next() {
-                Some((_, Some(digest))) if ask.is_answered_by(digest) => {
-                    ask.line(out, number, &meta, Known::Digest(digest));
-                }
-                _ => hard.push(number),
-            }
-        });
-        hard.extend(next.map(|(number, _)| *number));
-        Ok(hard)
-    }
-}
-
-impl Ask<'_> {
-    fn is_answered_by(&self, digest: &Digest) -> bool {
-        self.items.iter().all(|item| match item {
-            FetchItem::Envelope => digest.envelope().is_some(),
-            FetchItem::BodyStructure => digest.structure().is_some(),
-            FetchItem::Section { .. } => digest.fields().is_some(),
-            _ => true,
-        })
-    }
-
-    /// A whole answer about one message, from what is known of it.
-    fn line(&self, out: &mut BytesMut, number: u32, meta: &Meta, inside: Known<'_>) {
-        let mut line = FetchLine::start(out, number);
-        if self.uid && !self.items.contains(&FetchItem::Uid) {
-            line.uid(out, meta.uid);
-        }
-        for item in self.items {
-            match (item, inside) {
-                (FetchItem::Envelope, Known::Digest(digest)) => {
-                    line.item(out, "ENVELOPE");
-                    out.extend_from_slice(digest.envelope().unwrap_or(b"NIL"));
-                }
-                (FetchItem::BodyStructure, Known::Digest(digest)) => {
-                    line.item(out, "BODYSTRUCTURE");
-                    out.extend_from_slice(digest.structure().unwrap_or(b"NIL"));
-                }
-                (FetchItem::Section { section, .. }, Known::Whole(bytes)) => {
-                    line.section_bytes(out, section, None, bytes);
-                }
-                (FetchItem::Rfc822, Known::Whole(bytes)) => {
-                    line.item(out, "RFC822");
-                    write::literal_head(out, bytes.len() as u64);
-                    out.extend_from_slice(bytes);
-                }
-                (FetchItem::Section { section, partial, .. }, Known::Digest(digest)) => {
-                    let names = digest::fields_of(section).unwrap_or_default();
-                    let fields = message::header_fields(digest.fields().unwrap_or_default(), names, Keep::Named);
-                    let wanted = within(clip(0..fields.len() as u64, *partial));
-                    let origin = partial.map(|(origin, _)| origin);
-                    line.section_bytes(out, section, origin, fields.get(wanted).unwrap_or_default());
-                }
-                (item, _) => known(out, &mut line, item, meta),
-            }
-        }
-        line.end(out);
-    }
-}
-
-/// What is known of the inside of a message that is answered among others.
-#[derive(Clone, Copy)]
-enum Known<'m> {
-    Nothing,
-    Digest(&'m Digest),
-    Whole(&'m [u8]),
-}
-
-/// An item that needs no look inside the message.
-fn known(out: &mut BytesMut, line: &mut FetchLine, item: &FetchItem, meta: &Meta) {
-    match item {
-        FetchItem::Uid => line.uid(out, meta.uid),
-        FetchItem::Flags => line.flags(out, flag_names(meta)),
-        FetchItem::InternalDate => line.internal_date(out, meta.internal_date),
-        FetchItem::Size => line.size(out, meta.size),
-        FetchItem::Modseq => line.modseq(out, meta.modseq),
-        FetchItem::SaveDate => line.save_date(out, meta.saved),
-        FetchItem::EmailId => line.email_id(out, meta.id),
-        FetchItem::ThreadId => line.no_thread_id(out),
-        _ => {}
-    }
 }
 
 /// Stores what the peer has been told already; the next command comes after it.
@@ -408,8 +178,9 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
             (item, Some(source)) if needs_bytes(item) => from_inside(dialog, &mut line, item, source).await?,
             (item, _) => known(out, &mut line, item, &meta),
         }
-        // An item may be large and may be asked for again and again: what is held is one of them.
+        // What is held is one item, and many small ones may take their time too.
         dialog.link.wire.push().await?;
+        worked(0).await;
     }
     line.end(&mut dialog.link.wire.out);
     dialog.link.wire.end_long();
@@ -500,62 +271,4 @@ fn needs_bytes(item: &FetchItem) -> bool {
     use FetchItem::{EmailId, Flags, InternalDate, Modseq, SaveDate, Size, ThreadId, Uid};
     let lazy = matches!(item, FetchItem::Preview { lazy: true });
     !lazy && !matches!(item, Uid | Flags | InternalDate | Size | Modseq | SaveDate | EmailId | ThreadId)
-}
-
-async fn body_section(
-    dialog: &mut Dialog,
-    source: &mut Source,
-    section: &Section,
-    partial: Option<(u32, u32)>,
-) -> Result<(), Ending> {
-    let Some(range) = source.range(section) else {
-        write::nstring(&mut dialog.link.wire.out, None);
-        return Ok(());
-    };
-    let (names, keep) = match &section.text {
-        SectionText::HeaderFields(names) => (names, Keep::Named),
-        SectionText::HeaderFieldsNot(names) => (names, Keep::Others),
-        _ => return stream(dialog, &mut source.reader, clip(range, partial)).await,
-    };
-    let header = source.header_bytes(range).await.map_err(Ending::Broken)?;
-    let fields = message::header_fields(&header, names, keep);
-    let wanted = clip(0..fields.len() as u64, partial);
-    let bytes = fields.get(within(wanted)).unwrap_or_default();
-    write::literal_head(&mut dialog.link.wire.out, bytes.len() as u64);
-    for piece in bytes.chunks(PIECE) {
-        write::octets(&mut dialog.link.wire.out, piece);
-        dialog.link.wire.push().await?;
-    }
-    Ok(())
-}
-
-/// `<origin.count>` of a range of octets; beyond the end there are none.
-fn clip(range: Range<u64>, partial: Option<(u32, u32)>) -> Range<u64> {
-    let Some((origin, count)) = partial else { return range };
-    let start = range.start.saturating_add(u64::from(origin)).min(range.end);
-    start..start.saturating_add(u64::from(count)).min(range.end)
-}
-
-/// A range of what is in memory.
-fn within(range: Range<u64>) -> Range<usize> {
-    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-    place(range.start)..place(range.end)
-}
-
-/// Writes a literal from the disk to the wire, a chunk at a time. The octets were announced: with fewer of them nothing
-/// that follows could be understood, so a message that cannot be read to its end ends the session.
-async fn stream(dialog: &mut Dialog, reader: &mut MessageReader, range: Range<u64>) -> Result<(), Ending> {
-    let mut left = range.end.saturating_sub(range.start);
-    write::literal_head(&mut dialog.link.wire.out, left);
-    reader.select(range);
-    while let Some(chunk) = reader.next().await.map_err(Ending::Broken)? {
-        left = left.saturating_sub(chunk.len() as u64);
-        write::octets(&mut dialog.link.wire.out, &chunk);
-        dialog.link.wire.push().await?;
-        tokio::task::consume_budget().await;
-    }
-    if left == 0 {
-        return Ok(());
-    }
-    Err(Ending::Broken(MailError::Damaged { what: "a message became shorter while it was read" }))
 }

@@ -39,7 +39,7 @@ pub(super) fn put_status(dialog: &mut Dialog, name: &str, items: &[StatusItem], 
         StatusItem::Deleted => u64::from(found.deleted),
         StatusItem::DeletedStorage => found.deleted_size,
         StatusItem::HighestModseq => found.highest_modseq,
-        StatusItem::MailboxId => u64::from(found.uid_validity),
+        StatusItem::MailboxId => u64::from(found.mailbox_id),
     };
     let names = dialog.enabled.names();
     write::status(&mut dialog.link.wire.out, name, names, items.iter().map(|item| (*item, value(item))));
@@ -59,7 +59,7 @@ pub(super) async fn create(dialog: &mut Dialog, mail: &Maildir, name: &MailboxNa
     if let Err(error) = mail.create_for(name.as_str(), &special).await {
         return Ok(refuse(dialog, &error));
     }
-    Ok(match mail.uid_validity(name.as_str()).await {
+    Ok(match mail.mailbox_id(name.as_str()).await {
         Ok(id) => Reply::ok("CREATE done").with(Code::MailboxId(id)),
         // It is made all the same.
         Err(error) => {

@@ -1,7 +1,7 @@
 //! Headers of many messages, for SEARCH, SORT and THREAD: the one place where they come from. Those fields that digests
 //! hold come from the folder's cache, many at a time; for others the message is read. On a blocking thread.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -20,8 +20,8 @@ pub(super) struct Headers {
     names: Vec<String>,
     /// How digests are made; none if they do not hold these fields.
     digester: Option<Digester>,
-    /// Those of the messages that come next, by UID; none where the message has to be read.
-    ahead: HashMap<u32, Option<Bytes>>,
+    /// Those of the messages that come next, with their UIDs, in order; none where the message has to be read.
+    ahead: VecDeque<(u32, Option<Bytes>)>,
     /// Most of a header that is read, in bytes.
     most: usize,
 }
@@ -30,12 +30,12 @@ impl Headers {
     /// The fields of these names, which are in lower case.
     pub(super) fn new(names: Vec<String>, limits: message::Limits) -> Self {
         let digester = digest::keeps(&names).then(|| Digester { needs: Needs::fields(), limits });
-        Self { names, digester, ahead: HashMap::new(), most: limits.header_bytes }
+        Self { names, digester, ahead: VecDeque::new(), most: limits.header_bytes }
     }
 
     /// Whether it is time to [`Headers::look_ahead`] from this message on.
     pub(super) fn wants(&self, uid: u32) -> bool {
-        !self.names.is_empty() && self.digester.is_some() && !self.ahead.contains_key(&uid)
+        !self.names.is_empty() && self.digester.is_some() && !self.ahead.iter().any(|(ahead, _)| *ahead == uid)
     }
 
     /// Fetches the headers of some of the messages that come next, at least of the first.
@@ -53,7 +53,8 @@ impl Headers {
         if self.names.is_empty() {
             return Ok(Bytes::new());
         }
-        let digest = self.ahead.remove(&uid).flatten().map(Digest::new);
+        while self.ahead.pop_front_if(|(ahead, _)| *ahead != uid).is_some() {}
+        let digest = self.ahead.pop_front().and_then(|(_, bytes)| bytes).map(Digest::new);
         match digest.and_then(|digest| digest.into_fields()) {
             Some(fields) => Ok(fields),
             None => Ok(block(&mut files.read(uid)?, self.most as u64)?.into()),

@@ -76,7 +76,8 @@ async fn tell(
     };
     let may_expunge = idle || asked.flatten().is_some_and(|selected| !selected.delayed);
     if let Stage::Open(selected) = stage {
-        if selected.view.is_gone() || matches!(selected.view.wake().await, Err(MailError::FolderGone)) {
+        let awake = selected.view.wake_for_news().await;
+        if selected.view.is_gone() || matches!(awake, Err(MailError::FolderGone)) {
             return Err(mailbox_gone(dialog));
         }
         if Box::pin(selected.tell_news(dialog, may_expunge, wish, &[])).await? {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{
     folders::put_status,
     reply::{Answer, Reply, refuse},
+    turn::worked,
 };
 use crate::imap::{
     command::List,
@@ -13,6 +14,9 @@ use crate::imap::{
 };
 use crate::maildir::{Folder, MailError, Maildir};
 use crate::session::login::Dialog;
+
+/// So many positions of a pattern are gone through in the time of a byte of other work.
+const STEPS_A_BYTE: usize = 4;
 
 pub(super) async fn list(dialog: &mut Dialog, mail: &Maildir, list: List) -> Answer {
     if list.separator {
@@ -24,8 +28,8 @@ pub(super) async fn list(dialog: &mut Dialog, mail: &Maildir, list: List) -> Ans
         Err(error) => return Ok(refuse(dialog, &error)),
     };
     for (name, folder) in names.all() {
-        tokio::task::consume_budget().await;
-        if !list.patterns.iter().any(|pattern| pattern.matches(name)) {
+        dialog.link.may_go_on()?;
+        if !fits_any(&list.patterns, name).await {
             continue;
         }
         let chosen = names.chosen(&list, name, folder);
@@ -49,7 +53,6 @@ pub(super) async fn list(dialog: &mut Dialog, mail: &Maildir, list: List) -> Ans
             put_status(dialog, name, &list.give.status, &status);
         }
         dialog.link.wire.push().await?;
-        dialog.link.may_go_on()?;
     }
     Ok(Reply::ok("LIST done"))
 }
@@ -81,8 +84,7 @@ impl Names {
         if list.select.recursive_match {
             let mut above = HashMap::new();
             for (name, _) in names.all().filter(|(name, folder)| names.chosen(list, name, *folder)) {
-                tokio::task::consume_budget().await;
-                let left_out = !list.patterns.iter().any(|pattern| pattern.matches(name));
+                let left_out = !fits_any(&list.patterns, name).await;
                 for parent in ancestors(name) {
                     *above.entry(parent.to_owned()).or_default() |= left_out;
                 }
@@ -124,6 +126,17 @@ pub(super) fn ancestors(name: &str) -> impl Iterator<Item = &str> {
     name.rmatch_indices('/').filter_map(|(at, _)| name.get(..at))
 }
 
+/// Whether one of the patterns shows a name. A long name held against long patterns is work.
+async fn fits_any(patterns: &[Pattern], name: &str) -> bool {
+    for pattern in patterns {
+        worked(name.len() * pattern.as_str().len() / STEPS_A_BYTE).await;
+        if pattern.matches(name) {
+            return true;
+        }
+    }
+    false
+}
+
 /// What is said of a name without being asked. Programs that asked in the extended form, or speak IMAP4rev2, know
 /// `\NonExistent`.
 pub(super) fn attributes(folder: Option<&Folder>, extended: bool) -> Vec<&'static str> {
@@ -147,13 +160,17 @@ pub(super) async fn lsub(dialog: &mut Dialog, mail: &Maildir, pattern: &Pattern)
     };
     let mut lines: BTreeMap<&str, bool> = BTreeMap::new();
     for name in &subscribed {
-        tokio::task::consume_budget().await;
-        if pattern.matches(name) {
+        dialog.link.may_go_on()?;
+        let patterns = std::slice::from_ref(pattern);
+        if fits_any(patterns, name).await {
             lines.insert(name, true);
-        } else if pattern.as_str().contains('%')
-            && let Some(parent) = ancestors(name).find(|parent| pattern.matches(parent))
-        {
-            lines.entry(parent).or_insert(false);
+        } else if pattern.as_str().contains('%') {
+            for parent in ancestors(name) {
+                if fits_any(patterns, parent).await {
+                    lines.entry(parent).or_insert(false);
+                    break;
+                }
+            }
         }
     }
     for (name, subscribed) in lines {
@@ -163,4 +180,25 @@ pub(super) async fn lsub(dialog: &mut Dialog, mail: &Maildir, pattern: &Pattern)
         dialog.link.wire.push().await?;
     }
     Ok(Reply::ok("LSUB done"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::commands::turn::turns_of_others;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn long_patterns_against_long_names_let_others_have_their_turn() {
+        let hostile = [Pattern::new("", &"*a".repeat(500)), Pattern::new("", &format!("{}z", "*a".repeat(499)))];
+        let name = "a".repeat(240);
+        let list = async |patterns: &[Pattern], names: usize| {
+            for _ in 0..names {
+                assert!(!fits_any(patterns, &name).await);
+            }
+        };
+        let turns = turns_of_others(list(&hostile, 50)).await;
+        assert!(turns >= 40, "{turns} turns for 100 times 240 thousand steps");
+        let turns = turns_of_others(list(&[Pattern::new("", "b*")], 50)).await;
+        assert!(turns <= 1, "{turns} turns for next to no work");
+    }
 }

@@ -3,7 +3,9 @@
 use super::{
     long::Long,
     news::{Selected, Wish, flag_names, split_flags},
+    portion::{Portion, portion},
     reply::{Answer, Copied, Reply, refuse},
+    turn::worked,
 };
 use crate::imap::{
     command::{Flag, StoreType},
@@ -13,9 +15,6 @@ use crate::imap::{
 };
 use crate::maildir::{FlagOp, MailError, Mode, Stored};
 use crate::session::login::Dialog;
-
-/// Messages whose new flags are told in one go.
-const BATCH: usize = 256;
 
 /// What STORE is to do.
 pub(super) struct Change<'a> {
@@ -49,15 +48,16 @@ pub(super) async fn store(
     selected.tell_flags(&mut dialog.link.wire.out);
     let condstore = dialog.enabled.condstore;
     let (mut told, mut known) = (Vec::new(), 0);
-    for batch in chosen.chunks(BATCH) {
-        let out = &mut dialog.link.wire.out;
-        selected.view.messages(batch.iter().copied(), |number, meta| {
+    let mut left = chosen.as_slice();
+    loop {
+        let (plenty, out) = (dialog.link.wire.plenty(), &mut dialog.link.wire.out);
+        let done = portion(&selected.view, left.iter().copied(), out, plenty, |out, number, meta| {
             known += 1;
             let left_alone = refused.binary_search(&number).is_ok();
             // What silence must not keep back is the new mod-sequence (RFC 7162 section 3.1.3).
             let modseq = condstore && (change.unchanged_since.is_some() || changed.binary_search(&number).is_ok());
             if change.silent && !left_alone && !modseq {
-                return;
+                return 0;
             }
             let mut line = FetchLine::start(out, number);
             if uid || condstore {
@@ -72,9 +72,13 @@ pub(super) async fn store(
                 line.modseq(out, meta.modseq);
             }
             line.end(out);
+            0
         });
+        let Some(Portion { taken, work }) = done else { break };
+        left = left.get(taken..).unwrap_or_default();
         told.drain(..).for_each(|meta| selected.view.told(&meta));
         dialog.link.wire.push().await?;
+        worked(work).await;
     }
     let missing = known < chosen.len();
     // By UID, messages that are gone are passed over (RFC 3501 section 6.4.8); by number that cannot be silent.

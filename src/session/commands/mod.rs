@@ -18,6 +18,7 @@ mod metadata;
 mod modseq;
 mod news;
 mod notify;
+mod portion;
 mod preview;
 mod quota;
 mod reply;
@@ -27,6 +28,7 @@ mod sort;
 mod source;
 mod structure;
 mod thread;
+mod turn;
 
 use std::sync::Arc;
 
@@ -155,6 +157,7 @@ impl Stay<'_> {
             return self.answer(&tag, only_reading(), Telling::ALL).await;
         }
         self.renew_quota();
+        let telling = Telling { removed: head.replaces.is_some(), ..Telling::ALL };
         let reply = match head.replaces {
             None => append::append(self.dialog, &self.mail, head).await?,
             Some(old) => {
@@ -165,7 +168,7 @@ impl Stay<'_> {
                 append::replace(self.dialog, &self.mail, selected, old, head).await?
             }
         };
-        self.answer(&tag, reply, Telling::ALL).await
+        self.answer(&tag, reply, telling).await
     }
 
     async fn carry_out(&mut self, tag: &str, command: Command) -> Result<(), Ending> {
@@ -335,7 +338,10 @@ impl Stay<'_> {
             if !gone {
                 let asked = self.ears.as_deref().and_then(Ears::selected);
                 // What the peer itself removed it has to be told in any case.
-                let wish = if telling.removed { Wish::AsEver } else { Wish::of(asked) };
+                let wish = match Wish::of(asked) {
+                    Wish::Nothing if telling.removed => Wish::AsEver,
+                    wish => wish,
+                };
                 let own = reply.own(selected.view.uid_validity());
                 Box::pin(selected.tell_news(self.dialog, telling.may_expunge, wish, own)).await?;
                 selected.tell_behind(self.dialog);

@@ -3,7 +3,9 @@
 
 use super::{
     news::{Selected, flag_names},
+    portion::{Portion, portion},
     reply::Reply,
+    turn::worked,
 };
 use crate::imap::{
     command::{Command, FetchItem, Resync, SearchKey},
@@ -13,8 +15,6 @@ use crate::imap::{
 use crate::maildir::{Meta, View};
 use crate::session::{Ending, login::Dialog};
 
-/// Messages that are told at a time when a session catches up.
-const BATCH: usize = 500;
 /// Messages looked at before others get their turn.
 const WINDOW: usize = 4096;
 
@@ -79,12 +79,18 @@ pub(super) async fn catch_up(dialog: &mut Dialog, selected: &mut Selected, resyn
     write::vanished(&mut dialog.link.wire.out, true, &gone);
     let known_ones = (1..=view.len()).filter(|number| view.uid(*number).is_some_and(|uid| known.contains(uid)));
     let changed = changed_since(view, known_ones, since).await;
-    for batch in changed.chunks(BATCH) {
+    let mut left = changed.as_slice();
+    loop {
         dialog.link.may_go_on()?;
-        let out = &mut dialog.link.wire.out;
-        selected.view.messages(batch.iter().copied(), |number, meta| full(out, number, &meta));
+        let (plenty, out) = (dialog.link.wire.plenty(), &mut dialog.link.wire.out);
+        let told = portion(&selected.view, left.iter().copied(), out, plenty, |out, number, meta| {
+            full(out, number, &meta);
+            0
+        });
+        let Some(Portion { taken, work }) = told else { break };
+        left = left.get(taken..).unwrap_or_default();
         dialog.link.wire.push().await?;
-        tokio::task::consume_budget().await;
+        worked(work).await;
     }
     Ok(())
 }

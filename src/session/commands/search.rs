@@ -23,7 +23,7 @@ use crate::maildir::{Glance, MailError, View};
 use crate::model::UnixTime;
 use crate::session::{Ending, login::Dialog};
 use plan::{Facts, Plan};
-use seek::{Candidate, Queue, Seek};
+use seek::{Candidate, Queue, Room, Seek};
 
 /// Messages looked at before others get their turn.
 const WINDOW: usize = 2048;
@@ -121,7 +121,7 @@ pub(super) async fn find(
             let limits = dialog.link.house.limits.message;
             let headers = Headers::new(plan.fields.clone(), limits);
             let (plan, first_only) = (Arc::clone(&plan), need != Need::All);
-            let seek = Seek { plan, headers, limits, first_only, found: Vec::new() };
+            let seek = Seek { plan, headers, limits, first_only, found: Vec::new(), room: Room::default() };
             match batch::read(dialog, view, long, seek, queue).await? {
                 Ok(seek) => found.extend(seek.found),
                 Err(error) => return Ok(Err(error)),

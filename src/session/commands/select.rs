@@ -52,7 +52,7 @@ pub(super) async fn select(
     }
     write::untagged(out, Status::Ok, Some(&Code::UidValidity(view.uid_validity())), "UIDs are valid");
     write::untagged(out, Status::Ok, Some(&Code::UidNext(view.uid_next())), "Next UID");
-    write::untagged(out, Status::Ok, Some(&Code::MailboxId(view.uid_validity())), "Its identity");
+    write::untagged(out, Status::Ok, Some(&Code::MailboxId(view.mailbox_id())), "Its identity");
     let highest = Code::HighestModseq(view.told_modseq());
     write::untagged(out, Status::Ok, Some(&highest), "Highest mod-sequence");
     let (code, text) = match how {

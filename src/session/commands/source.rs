@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
+use super::turn::worked;
 use crate::imap::command::{Section, SectionText};
-use crate::maildir::{MailError, MessageReader, View};
+use crate::maildir::{CHUNK, MailError, MessageReader, View};
 use crate::message::{self, Scanner, Structure};
 
 /// How much of a message has to be looked at before a question can be answered.
@@ -39,7 +40,10 @@ impl Source {
             Look::Nowhere => Scanner::new(*limits).finish(),
             Look::Header => {
                 let mut scanner = Scanner::new(*limits);
-                scanner.feed(&header(&mut reader, limits.header_bytes).await?);
+                for piece in header(&mut reader, limits.header_bytes).await?.chunks(CHUNK) {
+                    scanner.feed(piece);
+                    worked(piece.len()).await;
+                }
                 scanner.finish()
             }
             Look::Parts => structure(&mut reader, limits).await?,
@@ -74,9 +78,10 @@ impl Source {
         }
     }
 
-    /// The octets of a header, of a very long one its beginning.
-    pub(super) async fn header_bytes(&mut self, range: Range<u64>) -> Result<Vec<u8>, MailError> {
-        header_bytes(&mut self.reader, range, self.most_header).await
+    /// Sets what the reader reads next: a header, of a very long one its beginning.
+    pub(super) fn select_header(&mut self, range: Range<u64>) {
+        let end = range.end.min(range.start.saturating_add(self.most_header as u64));
+        self.reader.select(range.start..end);
     }
 }
 
@@ -89,20 +94,9 @@ pub(super) async fn structure(
     reader.select(0..reader.size());
     while let Some(chunk) = reader.next().await? {
         scanner.feed(&chunk);
-        tokio::task::consume_budget().await;
+        worked(chunk.len()).await;
     }
     Ok(scanner.finish())
-}
-
-/// The octets of a header, of a long one its first `most`.
-pub(super) async fn header_bytes(
-    reader: &mut MessageReader,
-    range: Range<u64>,
-    most: usize,
-) -> Result<Vec<u8>, MailError> {
-    let end = range.end.min(range.start.saturating_add(most as u64));
-    reader.select(range.start..end);
-    reader.all(most).await
 }
 
 /// The bytes up to and with the first empty line, `most` of them at most.
@@ -116,19 +110,24 @@ pub(super) async fn header(reader: &mut MessageReader, most: usize) -> Result<Ve
             header.truncate(end);
             break;
         }
-        tokio::task::consume_budget().await;
+        worked(chunk.len()).await;
     }
     Ok(header)
 }
 
 /// Where the first empty line ends, by CRLF or by LF alone as `message` sees it; `seen` bytes were looked at before.
 pub(super) fn header_end(bytes: &[u8], seen: usize) -> Option<usize> {
-    // An empty line is one that starts the message or follows a line end.
-    let starts = |at: usize| at == 0 || bytes.get(at - 1) == Some(&b'\n');
-    memchr::memchr_iter(b'\n', bytes.get(seen..)?).map(|at| seen + at).find_map(|at| {
-        let line = if at > 0 && bytes.get(at - 1) == Some(&b'\r') { at - 1 } else { at };
-        starts(line).then_some(at + 1)
-    })
+    match bytes {
+        [b'\n', ..] => return Some(1),
+        [b'\r', b'\n', ..] => return Some(2),
+        _ => {}
+    }
+    // An empty line may have begun in what was looked at.
+    let from = seen.saturating_sub(2);
+    let rest = bytes.get(from..)?;
+    let bare = memchr::memmem::find(rest, b"\n\n").map(|at| at + 2);
+    let rest = rest.get(..bare.unwrap_or(rest.len()))?;
+    memchr::memmem::find(rest, b"\n\r\n").map(|at| at + 3).or(bare).map(|end| from + end)
 }
 
 #[cfg(test)]

@@ -5,16 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::Applied;
-use crate::model::{ClientId, GroupId, Place, UnitPath, UserId};
+use crate::model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId};
 use crate::policy::{
     App, Edit, Group, Rights, Unit,
     file::{Document, FileUser},
 };
 use crate::store::{
     difference::{Difference, MailboxRow, Member, Righted, Words},
-    edit::put::{self, Mark},
+    edit::{
+        self,
+        former::{self, Kind},
+        put::{self, Mark},
+    },
     feed::Touched,
-    roles::{self, Put, Role},
+    holders::{self, Holder},
+    roles::{self, Put},
     rows::{self, Failed},
 };
 
@@ -37,8 +42,11 @@ pub(super) struct Work<'w> {
     pub(super) mark: Mark,
     pub(super) done: Applied,
     pub(super) told: Vec<Told>,
-    /// Roles that went with who had them.
-    pub(super) roles: Vec<(UserId, Role)>,
+    /// Roles that went with who had them, or with their unit.
+    pub(super) roles: Vec<Holder>,
+    pub(super) now: UnixTime,
+    /// Units that the file names no more.
+    pub(super) gone: Vec<UnitPath>,
 }
 
 impl Work<'_> {
@@ -49,7 +57,24 @@ impl Work<'_> {
         self.group_members(document).await?;
         self.mailboxes(document).await?;
         self.mailbox_members(document).await?;
-        self.apps(&document.apps).await
+        self.apps(&document.apps).await?;
+        self.leave_units().await?;
+        Ok(former::forget_used(self.tx).await?)
+    }
+
+    /// What was for a unit of which nothing is left ends with it: a role would wait for the next unit of its path.
+    async fn leave_units(&mut self) -> Result<(), Failed> {
+        for path in std::mem::take(&mut self.gone) {
+            if edit::is_used(self.tx, &path).await? {
+                continue;
+            }
+            former::leave_unit(self.tx, &path).await?;
+            for holder in holders::of_unit(self.tx, &path, self.now).await? {
+                holders::end(self.tx, &holder).await?;
+                self.roles.push(holder);
+            }
+        }
+        Ok(())
     }
 
     /// Counts a difference and notes it for the audit log.
@@ -102,6 +127,7 @@ impl Work<'_> {
         for (path, _) in &difference.gone {
             put::remove(self.tx, "DELETE FROM units WHERE path = $1", &[path.as_str()]).await?;
             self.touched.units.insert(path.clone());
+            self.gone.push(path.clone());
         }
         self.tell(&difference, |path| Place::Unit(path.clone()));
         Ok(())
@@ -170,13 +196,14 @@ impl Work<'_> {
             put::user(self.tx, id, (&user.unit, user.suspended, &user.settings), self.mark).await?;
             self.touched.users.insert(id.clone());
         }
-        for (id, _) in &difference.gone {
+        for (id, user) in &difference.gone {
             // The last super admin stays one, whom only a super admin can make a user again: a file that is applied at start
             // must not keep the gate shut.
             if let Put::Done { before } = roles::end(self.tx, id).await? {
-                self.roles.push((id.clone(), before));
+                self.roles.push(Holder::Person { user: id.clone(), role: before });
             }
             put::remove_user(self.tx, id).await?;
+            former::note(self.tx, id, (Kind::User, Some(&user.unit))).await?;
             self.touched.users.insert(id.clone());
         }
         self.tell(&difference, |id| Place::User(id.clone()));
@@ -266,8 +293,9 @@ impl Work<'_> {
             put::mailbox(self.tx, id, (mailbox.name.as_deref(), mailbox.unit.as_ref()), self.mark).await?;
             self.touched.mailboxes.insert(id.clone());
         }
-        for (id, _) in &difference.gone {
+        for (id, mailbox) in &difference.gone {
             put::remove(self.tx, "DELETE FROM mailboxes WHERE address = $1", &[id.as_str()]).await?;
+            former::note(self.tx, id, (Kind::Mailbox, mailbox.unit.as_ref())).await?;
             self.touched.mailboxes.insert(id.clone());
         }
         self.tell(&difference, |id| Place::Mailbox(id.clone()));

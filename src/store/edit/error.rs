@@ -38,13 +38,22 @@ pub enum EditError {
         /// The file's name, as it was when it was applied.
         file: String,
     },
-    /// A unit that is not empty.
+    /// A unit that is not empty, or for which somebody has a role.
     #[error("{place} cannot be removed, it is not empty ({what}): move or remove that first")]
     InUse {
         /// The unit.
         place: Place,
         /// What is still in it.
         what: String,
+    },
+    /// A shared mailbox where a user's own mail is still.
+    #[error(
+        "{place} was a user's own address, and that user's mail is still there: use another address; a super admin may open \
+         that mail to the members with take_over"
+    )]
+    Left {
+        /// The shared mailbox.
+        place: Place,
     },
     /// Something in the change cannot be.
     #[error("{place}: {what}: {remedy}")]

@@ -98,6 +98,16 @@ pub(super) async fn unit_exists(c: &mut AnyConnection, path: &UnitPath) -> Resul
     Ok(query.fetch_optional(c).await?.is_some())
 }
 
+/// Whether there is anything of a unit: itself, one below it, or somebody or a shared mailbox in them.
+pub(in crate::store) async fn is_used(c: &mut AnyConnection, path: &UnitPath) -> Result<bool, Failed> {
+    let (length, begin) = below(path);
+    let sql = "SELECT 1 WHERE EXISTS (SELECT 1 FROM units WHERE path = $1 OR substr(path, 1, CAST($2 AS INTEGER)) = $3) \
+               OR EXISTS (SELECT 1 FROM users WHERE unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3) \
+               OR EXISTS (SELECT 1 FROM mailboxes WHERE unit = $1 OR substr(unit, 1, CAST($2 AS INTEGER)) = $3)";
+    let query = sqlx::query(sql).bind(path.as_str()).bind(length).bind(begin);
+    Ok(path.parent().is_none() || query.fetch_optional(c).await?.is_some())
+}
+
 /// What paths below this one begin with, and its length in characters. Compared by `substr`, because an order of texts is
 /// not the same everywhere.
 pub(in crate::store) fn below(path: &UnitPath) -> (i64, String) {

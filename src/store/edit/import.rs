@@ -6,14 +6,12 @@ use std::{
 };
 
 use super::{
-    Action, Actor, EditError, GroupPatch, Stored, UserPatch, find, finish,
+    Action, Actor, EditError, GroupPatch, UserPatch, find, finish, former,
+    people::There,
     work::{Done, Stop, Work},
 };
 use crate::model::{GroupId, Place, UnitPath, UnixTime, UserId};
-use crate::policy::{
-    file::FileUser,
-    import::{ImportLine, ImportedUser},
-};
+use crate::policy::import::{ImportLine, ImportedUser};
 use crate::store::{AuditEvent, Role, Store, feed::Write};
 
 /// Lines whose users are asked for together.
@@ -40,20 +38,19 @@ pub struct Imported {
 
 impl Store {
     /// Makes and changes the users of a list, in one transaction: all, or nobody where a line is wrong. Users who are not on
-    /// the list stay as they are. With `dry_run` nothing is changed. With `within` a line that reaches outside that unit is
-    /// wrong, and so is one that names groups, which are the whole organisation's, makes somebody who has a role, or suspends
-    /// or moves somebody whose role reaches beyond it.
+    /// the list stay as they are. With `dry_run` nothing is changed. For the admin of a subtree a line that reaches outside it
+    /// is wrong, and so is one that names groups, which are the whole organisation's, makes somebody who has a role or whose
+    /// address was somebody's outside, or suspends or moves somebody whose role reaches beyond it.
     pub async fn import(
         &self,
         lines: &[ImportLine],
         actor: Actor<'_>,
-        within: Option<&UnitPath>,
         dry_run: bool,
     ) -> Result<Imported, EditError> {
         let now = UnixTime::from(SystemTime::now());
         let mut write = Write::begin(self, "importing users").await?;
         let (mut work, version) = Work::begin(&mut write, actor, now).await?;
-        let outcome = work.import(lines, within).await;
+        let outcome = work.import(lines).await;
         let mut events = work.into_events();
         let mut imported = match outcome {
             Ok(imported) => imported,
@@ -84,11 +81,11 @@ struct Groups {
 }
 
 impl Work<'_> {
-    async fn import(&mut self, lines: &[ImportLine], within: Option<&UnitPath>) -> Done<Imported> {
+    async fn import(&mut self, lines: &[ImportLine]) -> Done<Imported> {
         let mut imported = Imported::default();
         let mut groups = Groups::default();
         for lines in lines.chunks(CHUNK) {
-            self.import_some(lines, within, &mut groups, &mut imported).await?;
+            self.import_some(lines, &mut groups, &mut imported).await?;
         }
         // Where a line is wrong all of it is dropped: who would join a group may not even be there.
         if imported.wrong_count == 0 {
@@ -100,18 +97,14 @@ impl Work<'_> {
         Ok(imported)
     }
 
-    async fn import_some(
-        &mut self,
-        lines: &[ImportLine],
-        within: Option<&UnitPath>,
-        groups: &mut Groups,
-        imported: &mut Imported,
-    ) -> Done {
+    async fn import_some(&mut self, lines: &[ImportLine], groups: &mut Groups, imported: &mut Imported) -> Done {
         // What stands there is asked for together: a question to a server costs the same for one as for many.
+        let within = self.within();
         let named: Vec<&UserId> =
             lines.iter().filter_map(|line| line.user.as_ref().ok()).map(|line| &line.user).collect();
         let mut users = find::users(self.tx, &named).await?;
         let mailboxes = find::mailboxes_among(self.tx, &named).await?;
+        let mut formers = former::among(self.tx, &named).await?;
         let admins = if within.is_some() { find::admins_among(self.tx, &named).await? } else { HashMap::new() };
         for line in lines {
             let outcome = match &line.user {
@@ -121,7 +114,11 @@ impl Work<'_> {
                         Ok(Err(format!("user \"{user}\" has a role from before: a super admin makes such users")))
                     }
                     Ok(()) => {
-                        let there = (users.remove(&user.user), mailboxes.contains(&user.user));
+                        let there = There {
+                            user: users.remove(&user.user),
+                            is_mailbox: mailboxes.contains(&user.user),
+                            former: formers.remove(&user.user),
+                        };
                         let reach = within.map(|top| (top, admins.get(&user.user)));
                         self.import_one(user, there, groups, reach).await
                     }
@@ -149,7 +146,7 @@ impl Work<'_> {
     async fn import_one(
         &mut self,
         wanted: &ImportedUser,
-        (found, is_mailbox): (Option<Stored<UserId, FileUser>>, bool),
+        there: There,
         groups: &mut Groups,
         reach: Option<(&UnitPath, Option<&Role>)>,
     ) -> Done<Result<Became, String>> {
@@ -166,7 +163,7 @@ impl Work<'_> {
                 None => {}
             }
         }
-        let before = found.as_ref().map(|found| &found.value);
+        let before = there.user.as_ref().map(|found| &found.value);
         if let (Some((top, _)), Some(user)) = (reach, before)
             && !user.unit.is_within(top)
         {
@@ -190,7 +187,7 @@ impl Work<'_> {
             let patch =
                 UserPatch { unit: wanted.unit.clone(), suspended: wanted.suspended, ..UserPatch::default() };
             let action = if is_new { Action::Make(patch) } else { Action::Change(patch) };
-            match self.found_user(&wanted.user, (found, is_mailbox), &action, None).await {
+            match self.found_user(&wanted.user, there, &action, None).await {
                 Ok(()) => {}
                 Err(Stop::Edit(error)) => return Ok(Err(error.to_string())),
                 Err(failed) => return Err(failed),

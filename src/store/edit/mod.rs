@@ -6,22 +6,27 @@
 //! would come to, through the same code in a transaction that is dropped. Every change has an audit row with who, before
 //! and after.
 //!
-//! Rows of the policy file are not changed here: the error names the file.
+//! Rows of the policy file are not changed here: the error names the file. Nor is what the actor does not reach
+//! ([`Actor::within`]): whether a row is within reach is looked at in the same transaction that changes it.
 
+mod allow;
 mod error;
 mod find;
+pub(super) mod former;
 mod import;
 mod people;
 mod provision;
 pub(super) mod put;
+mod reach;
 mod read;
 mod units;
 mod work;
 
 use std::time::SystemTime;
 
+pub use allow::Allowed;
 pub use error::EditError;
-pub(super) use find::below;
+pub(super) use find::{below, is_used};
 pub use import::Imported;
 pub(super) use provision::fresh_id;
 pub use provision::{Provision, ScimRecord};
@@ -45,6 +50,15 @@ pub struct Actor<'a> {
     pub by: &'a str,
     /// Why, in the actor's words; at most 500 bytes.
     pub reason: Option<&'a str>,
+    /// The subtree that the actor is an admin of: what is outside does not exist for them. None: all is theirs to change.
+    pub within: Option<&'a UnitPath>,
+}
+
+impl<'a> Actor<'a> {
+    /// Somebody who may change everything, and gives no reason.
+    pub const fn all(by: &'a str) -> Self {
+        Self { by, reason: None, within: None }
+    }
 }
 
 /// One change, and the version the asker has seen.
@@ -156,6 +170,9 @@ pub struct MailboxPatch {
     pub add: Vec<(UserId, Rights)>,
     /// These members no more; who is none is passed over.
     pub remove: Vec<UserId>,
+    /// Made at the address of a former user, it opens the mail that is still there. Only for actors who may change
+    /// everything.
+    pub take_over: bool,
 }
 
 /// What to change of an app's entry.
@@ -225,12 +242,17 @@ impl Store {
 
     /// What the wishes would come to: who would lose and gain access, and which of the open sessions `seats` would fall. The
     /// errors are those of [`Store::change`]; nothing is changed.
-    pub async fn preview(&self, wishes: &[Wish], seats: &[LiveSeat]) -> Result<Preview, EditError> {
+    pub async fn preview(
+        &self,
+        wishes: &[Wish],
+        actor: Actor<'_>,
+        seats: &[LiveSeat],
+    ) -> Result<Preview, EditError> {
         let now = UnixTime::from(SystemTime::now());
         // What other processes committed is no part of the difference.
         self.catch_up().await?;
         let mut write = Write::begin(self, "previewing a change").await?;
-        Work::run(&mut write, wishes, Actor { by: "preview", reason: None }, now).await?;
+        Work::run(&mut write, wishes, actor, now).await?;
         Ok(self.preview_of(write.into_news().await?, seats, now))
     }
 }
@@ -244,7 +266,7 @@ pub(super) async fn make_user(
 ) -> Result<bool, EditError> {
     let patch = UserPatch { unit: Some(UnitPath::root()), ..UserPatch::default() };
     let wish = Wish::from(Directive::User(user.clone(), Action::Make(patch)));
-    let (events, version) = match Work::run(write, &[wish], Actor { by, reason: None }, now).await {
+    let (events, version) = match Work::run(write, &[wish], Actor::all(by), now).await {
         Err(EditError::Exists { .. }) => return Ok(false),
         made => made?,
     };

@@ -3,7 +3,9 @@
 use sqlx::Row;
 
 use super::{
-    Action, EditError, GroupPatch, MailboxPatch, Stored, UserPatch, find, put,
+    Action, EditError, GroupPatch, MailboxPatch, Stored, UserPatch, find,
+    former::{self, Former, Kind},
+    put,
     work::{Done, Work, check_name, patched},
 };
 use crate::model::{GroupId, Place, UserId};
@@ -13,18 +15,30 @@ use crate::store::difference::{MailboxRow, Words};
 /// Most members of one group or mailbox that one change names.
 const MOST_MEMBERS: usize = 100_000;
 
+/// What stands under an address.
+pub(super) struct There {
+    pub(super) user: Option<Stored<UserId, FileUser>>,
+    pub(super) is_mailbox: bool,
+    /// What stood there.
+    pub(super) former: Option<Former>,
+}
+
 impl Work<'_> {
     pub(super) async fn user(&mut self, id: &UserId, action: &Action<UserPatch>, expect: Option<i64>) -> Done {
-        let found = find::user(self.tx, id).await?;
-        let is_mailbox = found.is_none() && find::mailbox(self.tx, id).await?.is_some();
-        self.found_user(id, (found, is_mailbox), action, expect).await
+        let user = find::user(self.tx, id).await?;
+        let is_mailbox = user.is_none() && find::mailbox(self.tx, id).await?.is_some();
+        let former = match user {
+            None => former::among(self.tx, &[id]).await?.remove(id),
+            Some(_) => None,
+        };
+        self.found_user(id, There { user, is_mailbox, former }, action, expect).await
     }
 
-    /// The same, where it is known already what stands under this address: a user, a shared mailbox, nothing.
+    /// The same, where it is known already what stands under this address.
     pub(super) async fn found_user(
         &mut self,
         id: &UserId,
-        (found, is_mailbox): (Option<Stored<UserId, FileUser>>, bool),
+        There { user: found, is_mailbox, former }: There,
         action: &Action<UserPatch>,
         expect: Option<i64>,
     ) -> Done {
@@ -36,11 +50,13 @@ impl Work<'_> {
             Action::Make(patch) => (patch, "user.made"),
             Action::Change(patch) => (patch, "user.changed"),
             Action::Remove => {
+                let unit = before.as_ref().map(|user| &user.unit);
                 self.leave_everything(id).await?;
                 self.end_role(id).await?;
                 put::remove_user(self.tx, id).await?;
+                former::note(self.tx, id, (Kind::User, unit)).await?;
                 self.touched.users.insert(id.clone());
-                self.tell("user.removed", place, words, None);
+                self.tell("user.removed", (place, unit), words, None);
                 return Ok(());
             }
         };
@@ -55,13 +71,14 @@ impl Work<'_> {
             let remedy = "name the one unit the user is in";
             return Err(EditError::wrong(place, "the user is in no unit", remedy).into());
         };
+        self.take_address((id, &place), former.as_ref(), (Kind::User, false)).await?;
         let (suspended, settings) =
             before.map_or((false, Settings::default()), |user| (user.suspended, user.settings));
         let settings = patched(&place, &settings, &patch.imap, &patch.pop)?;
         let user = FileUser { unit, suspended: patch.suspended.unwrap_or(suspended), settings };
         put::user(self.tx, id, (&user.unit, user.suspended, &user.settings), self.mark).await?;
         self.touched.users.insert(id.clone());
-        self.tell(event, place, words, Some(user.words()));
+        self.tell(event, (place, Some(&user.unit)), words, Some(user.words()));
         Ok(())
     }
 
@@ -117,7 +134,7 @@ impl Work<'_> {
                 put::remove_group(self.tx, name).await?;
                 self.touched.users.extend(members);
                 self.touched.groups.insert(name.clone());
-                self.tell("group.removed", place, words, None);
+                self.tell("group.removed", (place, None), words, None);
                 return Ok(());
             }
         };
@@ -146,7 +163,7 @@ impl Work<'_> {
         let members =
             member_words(come.iter().map(|user| user.to_string()), go.iter().map(|user| user.to_string()));
         self.touched.users.extend(come.into_iter().chain(go).cloned());
-        self.tell(event, place, words, Some(format!("{}{members}", group.words())));
+        self.tell(event, (place, None), words, Some(format!("{}{members}", group.words())));
         Ok(())
     }
 
@@ -168,14 +185,20 @@ impl Work<'_> {
             Action::Remove => {
                 put::remove(self.tx, "DELETE FROM mailbox_members WHERE mailbox = $1", &[id.as_str()]).await?;
                 put::remove(self.tx, "DELETE FROM mailboxes WHERE address = $1", &[id.as_str()]).await?;
+                let unit = before.as_ref().and_then(|mailbox| mailbox.unit.as_ref());
+                former::note(self.tx, id, (Kind::Mailbox, unit)).await?;
                 self.touched.mailboxes.insert(id.clone());
-                self.tell("mailbox.removed", place, words, None);
+                self.tell("mailbox.removed", (place, unit), words, None);
                 return Ok(());
             }
         };
-        if is_new && find::user(self.tx, id).await?.is_some() {
-            let remedy = "a shared mailbox is nobody's own: use another address";
-            return Err(EditError::wrong(place, "it is a user's own address", remedy).into());
+        if is_new {
+            if find::user(self.tx, id).await?.is_some() {
+                let remedy = "a shared mailbox is nobody's own: use another address";
+                return Err(EditError::wrong(place, "it is a user's own address", remedy).into());
+            }
+            let former = former::among(self.tx, &[id]).await?.remove(id);
+            self.take_address((id, &place), former.as_ref(), (Kind::Mailbox, patch.take_over)).await?;
         }
         let mut row = before.unwrap_or(MailboxRow { name: None, unit: None });
         if let Some(name) = &patch.name {
@@ -191,7 +214,7 @@ impl Work<'_> {
         put::mailbox(self.tx, id, (row.name.as_deref(), row.unit.as_ref()), self.mark).await?;
         self.touched.mailboxes.insert(id.clone());
         let members = self.mailbox_members(id, patch, &place).await?;
-        self.tell(event, place, words, Some(format!("{}{members}", row.words())));
+        self.tell(event, (place, row.unit.as_ref()), words, Some(format!("{}{members}", row.words())));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use aws_lc_rs::rand;
 use sqlx::Row;
 
 use super::{
-    Action, Actor, Changed, EditError, GroupPatch, MailboxPatch, UserPatch, find, finish, put,
+    Action, Actor, Changed, Directive, EditError, GroupPatch, MailboxPatch, UserPatch, find, finish, put,
     work::{Done, Stop, Work},
 };
 use crate::model::{GroupId, Place, UnitPath, UnixTime, UserId};
@@ -50,9 +50,6 @@ pub enum Provision {
         patch: UserPatch,
         /// The version that the asker has seen.
         expect: i64,
-        /// What the asker reaches; none: everything. A new address takes groups and shared mailboxes over, so that who is
-        /// in what is out of reach gets none.
-        within: Option<UnitPath>,
     },
     /// A group that must not be there yet.
     MakeGroup(GroupId, GroupPatch),
@@ -69,6 +66,18 @@ pub enum Provision {
         /// The version that the asker has seen.
         expect: i64,
     },
+}
+
+impl Provision {
+    /// The same as a change of the row: what it may reach is the same. A new address is looked at where it is given.
+    fn directive(&self) -> Directive {
+        match self {
+            Self::MakeUser(user, patch) => Directive::User(user.clone(), Action::Make(patch.clone())),
+            Self::ChangeUser { from, patch, .. } => Directive::User(from.clone(), Action::Change(patch.clone())),
+            Self::MakeGroup(group, _) => Directive::Group(group.clone(), Action::Remove),
+            Self::ChangeGroup { from, .. } => Directive::Group(from.clone(), Action::Remove),
+        }
+    }
 }
 
 impl Store {
@@ -107,6 +116,7 @@ pub(in crate::store) fn fresh_id() -> Result<ScimId, Failed> {
 
 impl Work<'_> {
     async fn provision(&mut self, wish: &Provision, record: &ScimRecord, now: UnixTime) -> Done<ScimId> {
+        self.reaches(&wish.directive()).await?;
         match wish {
             Provision::MakeUser(user, patch) => {
                 self.user(user, &Action::Make(patch.clone()), None).await?;
@@ -114,13 +124,13 @@ impl Work<'_> {
                 self.keep(USERS, &id, user.as_str(), record, (now, now)).await?;
                 Ok(id)
             }
-            Provision::ChangeUser { id, from, to, patch, expect, within } => {
+            Provision::ChangeUser { id, from, to, patch, expect } => {
                 let place = Place::User(from.clone());
                 let made = self.known_as(USERS, id, from.as_str(), place).await?;
                 if from == to {
                     self.user(from, &Action::Change(patch.clone()), Some(*expect)).await?;
                 } else {
-                    self.rename_user((from, to), patch, *expect, within.as_ref()).await?;
+                    self.rename_user((from, to), patch, *expect).await?;
                 }
                 self.keep(USERS, id, to.as_str(), record, (made, now)).await?;
                 Ok(id.clone())
@@ -165,13 +175,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn rename_user(
-        &mut self,
-        (from, to): (&UserId, &UserId),
-        patch: &UserPatch,
-        expect: i64,
-        within: Option<&UnitPath>,
-    ) -> Done {
+    async fn rename_user(&mut self, (from, to): (&UserId, &UserId), patch: &UserPatch, expect: i64) -> Done {
         let place = Place::User(from.clone());
         let Some(before) = find::user(self.tx, from).await? else { return Err(EditError::Absent { place }.into()) };
         let mut groups = Vec::new();
@@ -184,7 +188,7 @@ impl Work<'_> {
         for row in sqlx::query(sql).bind(from.as_str()).fetch_all(&mut *self.tx).await? {
             mailboxes.push((UserId::parse(row.try_get(0)?)?, rows::rights(row.try_get(1)?)?));
         }
-        if let Some(top) = within {
+        if let Some(top) = self.within() {
             self.may_rename((from, to), groups.first(), &mailboxes, top).await?;
         }
         self.user(from, &Action::Remove, Some(expect)).await?;
@@ -210,7 +214,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Whether an admin of a subtree may give a user another address: nothing that is not theirs to give goes over.
+    /// Whether an admin of a subtree may give a user another address, which takes groups and shared mailboxes over: nothing
+    /// that is not theirs to give goes over.
     async fn may_rename(
         &mut self,
         (from, to): (&UserId, &UserId),

@@ -119,7 +119,7 @@ proptest! {
             let mut done = 0;
             for directive in directives {
                 // Many of them cannot be; what can be makes the history.
-                let actor = Actor { by: "test", reason: None };
+                let actor = Actor::all("test");
                 done += usize::from(store.change(&[directive.into()], actor).await.is_ok());
             }
             let before = verdicts(&store);

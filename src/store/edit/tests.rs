@@ -1,6 +1,8 @@
 //! Changes of single resources, on SQLite and on PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod subtree;
+
 use std::sync::Arc;
 
 use super::*;
@@ -30,7 +32,7 @@ on_both! {
 }
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
-const ADMIN: Actor<'static> = Actor { by: "root@example.com", reason: Some("as asked in ticket 7") };
+const ADMIN: Actor<'static> = Actor { by: "root@example.com", reason: Some("as asked in ticket 7"), within: None };
 
 fn unit(path: &str) -> UnitPath {
     UnitPath::parse(path).unwrap()
@@ -428,7 +430,7 @@ async fn a_preview_tells_who_would_lose_and_changes_nothing(ground: Ground) {
     };
     let wish = Wish::from(Directive::Unit(unit("/Sales"), Action::Change(imap("two"))));
     let before = (*store.changes().borrow(), store.policy_version().await.unwrap());
-    let preview = store.preview(std::slice::from_ref(&wish), std::slice::from_ref(&seat)).await.unwrap();
+    let preview = store.preview(std::slice::from_ref(&wish), ADMIN, std::slice::from_ref(&seat)).await.unwrap();
     assert_eq!((preview.loses.user_count, preview.loses.apps[0].app.clone()), (1, phone));
     assert_eq!((preview.fall_count, preview.falls[0].seat), (1, 0));
     assert_eq!(preview.falls[0].refusal.reason(), "policy_app");
@@ -436,12 +438,12 @@ async fn a_preview_tells_who_would_lose_and_changes_nothing(ground: Ground) {
     assert_eq!(ask(&store, "ann", "one"), "yes");
     // A wish that cannot be is refused as it would be without a preview.
     let wrong = Wish { expect: Some(1_000_000), ..wish };
-    assert!(matches!(store.preview(&[wrong], &[]).await, Err(EditError::Stale { .. })));
+    assert!(matches!(store.preview(&[wrong], ADMIN, &[]).await, Err(EditError::Stale { .. })));
     // Of a member who may only read from now on the session falls.
     let team = LiveSeat { owner: user("team"), ..seat };
     let lower = MailboxPatch { add: vec![(ann, Rights::Read)], ..MailboxPatch::default() };
     let wish = Wish::from(Directive::Mailbox(user("team"), Action::Change(lower)));
-    let preview = store.preview(&[wish], &[team]).await.unwrap();
+    let preview = store.preview(&[wish], ADMIN, &[team]).await.unwrap();
     assert_eq!(preview.falls[0].refusal.reason(), "rights_lowered");
     assert_eq!(preview.loses.pair_count, 0);
 }
@@ -526,7 +528,7 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
     let wrong = read(
         "address,unit,groups\ncid@example.com,/Slaes,\nbob@example.com,/Sales,nobody\nteam@example.com,/,\nx,/,\n",
     );
-    let report = store.import(&wrong, ADMIN, None, false).await.unwrap();
+    let report = store.import(&wrong, ADMIN, false).await.unwrap();
     assert_eq!((report.wrong_count, report.is_done), (4, false));
     for ((line, wrong), (at, said)) in report.wrong.iter().zip([
         (2, "there is no unit \"/Slaes\""),
@@ -542,12 +544,12 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
         "address,unit,suspended,groups\ncid@example.com,/Sales,,pilot\nann@example.com,,,pilot\n\
          bob@example.com,/Sales/Field,yes,pilot\n",
     );
-    let dry = store.import(&list, ADMIN, None, true).await.unwrap();
+    let dry = store.import(&list, ADMIN, true).await.unwrap();
     assert_eq!((dry.made, dry.changed, dry.same, dry.is_done), (1, 1, 1, false));
     assert_eq!(*store.changes().borrow(), number);
     assert_eq!(store.user(&user("cid")).await.unwrap(), None);
 
-    let done = store.import(&list, ADMIN, None, false).await.unwrap();
+    let done = store.import(&list, ADMIN, false).await.unwrap();
     assert_eq!(Imported { is_done: true, ..dry }, done);
     assert_eq!(ask(&store, "cid", "one"), "yes");
     assert_eq!(ask(&store, "bob", "two"), "user_suspended");
@@ -560,7 +562,7 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
         Some("by root@example.com (as asked in ticket 7): 1 users made, 1 changed, 1 as before")
     );
 
-    let again = store.import(&list, ADMIN, None, false).await.unwrap();
+    let again = store.import(&list, ADMIN, false).await.unwrap();
     assert_eq!((again.made, again.changed, again.same, again.is_done), (0, 0, 3, false));
     // Within a subtree, nobody from outside it, and no groups.
     let mixed = read(
@@ -568,10 +570,10 @@ async fn a_list_of_users_is_imported_whole_or_reported_line_by_line(ground: Grou
          eva@example.com,/Sales/Field,pilot\nfay@example.com,/Sales,\n",
     );
     let field = unit("/Sales/Field");
-    let report = store.import(&mixed, ADMIN, Some(&field), false).await.unwrap();
+    let report = store.import(&mixed, Actor { within: Some(&field), ..ADMIN }, false).await.unwrap();
     assert_eq!(report.wrong.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4, 5], "{report:?}");
     // A user without a unit, who is not there yet, is a mistake of the list.
-    let report = store.import(&read("address\ndora@example.com\n"), ADMIN, None, false).await.unwrap();
+    let report = store.import(&read("address\ndora@example.com\n"), ADMIN, false).await.unwrap();
     assert!(report.wrong[0].1.contains("the user is in no unit"), "{report:?}");
 }
 
@@ -579,7 +581,7 @@ async fn every_user_of_a_long_list_is_in_the_audit_log(ground: Ground) {
     let store = open(&ground).await;
     let list: String = (0..300).map(|n| format!("u{n}@example.com,/\n")).collect();
     let list = crate::policy::import::read_users(&format!("address,unit\n{list}")).unwrap();
-    assert_eq!(store.import(&list, ADMIN, None, false).await.unwrap().made, 300);
+    assert_eq!(store.import(&list, ADMIN, false).await.unwrap().made, 300);
     let filter = AuditFilter { event: Some("user.made".to_owned()), limit: 1_000, ..AuditFilter::default() };
     assert_eq!(store.audit_recent(&filter).await.unwrap().len(), 300);
 }
@@ -613,6 +615,6 @@ async fn a_role_goes_with_whoever_has_it_and_the_last_super_admin_stays(ground: 
     let told = store.audit_recent(&filter).await.unwrap();
     assert_eq!(told[0].detail.as_deref(), Some("by policy.toml: auditor -> user"));
     let list = crate::policy::import::read_users("address,unit\nzed@example.com,/\n").unwrap();
-    let report = store.import(&list, ADMIN, Some(&unit("/")), false).await.unwrap();
+    let report = store.import(&list, Actor { within: Some(&unit("/")), ..ADMIN }, false).await.unwrap();
     assert!(report.wrong[0].1.contains("has a role from before"), "{report:?}");
 }

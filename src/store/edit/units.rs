@@ -3,13 +3,13 @@
 use sqlx::Row;
 
 use super::{
-    Action, AppPatch, EditError, UnitPatch, find, put,
+    Action, AppPatch, EditError, UnitPatch, find, former, put,
     read::Stored,
     work::{Done, Work, check_name, patched},
 };
-use crate::model::{ClientId, Place, UnitPath, UserId};
+use crate::model::{ClientId, Place, UnitPath, UnixTime, UserId};
 use crate::policy::{App, Trust, Unit};
-use crate::store::difference::Words;
+use crate::store::{difference::Words, holders};
 
 impl Work<'_> {
     pub(super) async fn unit(&mut self, path: &UnitPath, action: &Action<UnitPatch>, expect: Option<i64>) -> Done {
@@ -31,8 +31,9 @@ impl Work<'_> {
             Action::Remove => {
                 self.unit_is_empty(path).await?;
                 put::remove(self.tx, "DELETE FROM units WHERE path = $1", &[path.as_str()]).await?;
+                former::leave_unit(self.tx, path).await?;
                 self.touched.units.insert(path.clone());
-                self.tell("unit.removed", place, words, None);
+                self.tell("unit.removed", (place, Some(path)), words, None);
                 return Ok(());
             }
         };
@@ -47,7 +48,7 @@ impl Work<'_> {
         unit.quota.messages = patch.message_quota.unwrap_or(unit.quota.messages);
         put::unit(self.tx, path, &unit, self.mark).await?;
         self.touched.units.insert(path.clone());
-        self.tell(event, place, words, Some(unit.words()));
+        self.tell(event, (place, Some(path)), words, Some(unit.words()));
         Ok(())
     }
 
@@ -75,11 +76,27 @@ impl Work<'_> {
                 return Err(EditError::InUse { place, what: format!("{what}: {count}") }.into());
             }
         }
-        let named = self.apps_that_name(path).await?;
-        match named.first() {
-            None => Ok(()),
-            Some(app) => Err(EditError::InUse { place, what: format!("app \"{}\" names it", app.id) }.into()),
+        if let Some(app) = self.apps_that_name(path).await?.first() {
+            return Err(EditError::InUse { place, what: format!("app \"{}\" names it", app.id) }.into());
         }
+        // A role would wait for the next unit of this path.
+        let holders = holders::of_unit(self.tx, path, self.now()).await?;
+        if !holders.is_empty() {
+            return Err(EditError::InUse { place, what: holders::words(&holders) }.into());
+        }
+        Ok(())
+    }
+
+    /// Roles and API tokens stay with the unit they are for.
+    async fn follow_roles(&mut self, from: &UnitPath, to: &UnitPath) -> Done {
+        for holder in holders::of_unit(self.tx, from, UnixTime(0)).await? {
+            let Some(old) = holder.unit() else { continue };
+            let new = self.new_path(old, from, to)?;
+            let who = (self.by(), self.now());
+            let event = holders::follow(self.tx, &holder, new, who).await?;
+            self.note(event);
+        }
+        Ok(())
     }
 
     /// The catalogue's entries that name this unit or one below it.
@@ -155,6 +172,16 @@ impl Work<'_> {
                 update.execute(&mut *self.tx).await?;
             }
         }
+        self.follow_roles(from, to).await?;
+        let sql = "SELECT DISTINCT unit FROM former_addresses WHERE unit = $1 \
+                   OR substr(unit, 1, CAST($2 AS INTEGER)) = $3";
+        let query = sqlx::query(sql).bind(from.as_str()).bind(length).bind(&begin);
+        for row in query.fetch_all(&mut *self.tx).await? {
+            let old = UnitPath::parse(row.try_get(0)?)?;
+            let new = self.new_path(&old, from, to)?;
+            let update = sqlx::query("UPDATE former_addresses SET unit = $1 WHERE unit = $2");
+            update.bind(new.as_str()).bind(old.as_str()).execute(&mut *self.tx).await?;
+        }
         for Stored { id, mut value, .. } in apps {
             if let Trust::Limited(units) = &mut value.trust {
                 self.rename_all(units, from, to)?;
@@ -163,7 +190,7 @@ impl Work<'_> {
             put::app(self.tx, &id, &value, self.mark).await?;
             self.touched.apps.insert(id);
         }
-        self.tell("unit.moved", place, Some(format!("path {from}")), Some(format!("path {to}")));
+        self.tell("unit.moved", (place, Some(from)), Some(format!("path {from}")), Some(format!("path {to}")));
         Ok(())
     }
 
@@ -219,7 +246,7 @@ impl Work<'_> {
             Action::Remove => {
                 put::remove(self.tx, "DELETE FROM apps WHERE id = $1", &[id.as_str()]).await?;
                 self.touched.apps.insert(id.clone());
-                self.tell("app.removed", place, words, None);
+                self.tell("app.removed", (place, None), words, None);
                 return Ok(());
             }
         };
@@ -244,7 +271,7 @@ impl Work<'_> {
         }
         put::app(self.tx, id, &app, self.mark).await?;
         self.touched.apps.insert(id.clone());
-        self.tell(event, place, words, Some(app.words()));
+        self.tell(event, (place, None), words, Some(app.words()));
         Ok(())
     }
 }

@@ -103,7 +103,26 @@ impl<'w> Work<'w> {
         }
     }
 
+    /// The subtree that the actor may change; none: everything.
+    pub(super) fn within(&self) -> Option<&'w UnitPath> {
+        self.actor.within
+    }
+
+    pub(super) fn by(&self) -> &'w str {
+        self.actor.by
+    }
+
+    pub(super) fn now(&self) -> UnixTime {
+        self.now
+    }
+
+    /// An audit row of something that goes along with the change.
+    pub(super) fn note(&mut self, event: AuditEvent) {
+        self.events.push(event);
+    }
+
     async fn one(&mut self, wish: &Wish) -> Done {
+        self.reaches(&wish.directive).await?;
         if matches!(wish.directive, Directive::Unit(..) | Directive::MoveUnit { .. }) {
             self.units.clear();
         }
@@ -153,10 +172,11 @@ impl<'w> Work<'w> {
     }
 
     /// Notes a change for the audit log.
+    /// `unit` is where the row is now, or was: whose admins may read of it.
     pub(super) fn tell(
         &mut self,
         event: &'static str,
-        place: Place,
+        (place, unit): (Place, Option<&UnitPath>),
         before: Option<String>,
         after: Option<String>,
     ) {
@@ -165,9 +185,9 @@ impl<'w> Work<'w> {
             Place::User(user) => row.user = Some(user.to_string()),
             Place::Mailbox(mailbox) => row.owner = Some(mailbox.to_string()),
             Place::App(app) => row.app = Some(app.to_string()),
-            Place::Unit(unit) => row.unit = Some(unit.to_string()),
-            Place::Default | Place::Group(_) | Place::Grant(..) => {}
+            Place::Unit(_) | Place::Default | Place::Group(_) | Place::Grant(..) => {}
         }
+        row.unit = unit.map(ToString::to_string);
         row.place = Some(place.to_string());
         let words = |text: Option<String>| text.unwrap_or_else(|| "absent".to_owned());
         let reason = self.actor.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();

@@ -102,7 +102,7 @@ async fn a_team_grant_that_is_cut_is_told_to_super_admins_admins_of_its_unit_and
         Wish::from(Directive::User(user(who), Action::Make(patch)))
     };
     let users = [("sue", false), ("ada", false), ("stu", false), ("sam", false), ("aud", false), ("off", true)];
-    store.change(&users.map(made), Actor { by: "test", reason: None }).await.unwrap();
+    store.change(&users.map(made), Actor::all("test")).await.unwrap();
     // Who is suspended is told nothing, and who is no user neither.
     for (who, role) in [
         ("off", Role::Super),
@@ -218,7 +218,7 @@ fn off(path: &str) -> Wish {
     Directive::Unit(UnitPath::parse(path).unwrap(), Action::Change(patch)).into()
 }
 
-const WHO: Actor<'_> = Actor { by: "root@example.com", reason: Some("old apps go") };
+const WHO: Actor<'_> = Actor { by: "root@example.com", reason: Some("old apps go"), within: None };
 
 /// A unit that no file keeps, with a user in it.
 async fn free(store: &Store) {

@@ -23,7 +23,7 @@ fn who(user: &str, app: &str) -> Identity {
     from_introspection(answer.as_bytes(), &rules, Fingerprint::of(user), NOW).unwrap()
 }
 
-fn knock(user: &str, app: &str, second: i64) -> Knock {
+pub(super) fn knock(user: &str, app: &str, second: i64) -> Knock {
     let at = UnixTime::from_secs(second);
     Knock { who: who(user, app), service: Service::Imap, program: None, refused: None, at }
 }

@@ -15,7 +15,7 @@ use rustls::{
 use rustls_platform_verifier::ConfigVerifierExt;
 
 use super::{Batch, Common, Outcome, progress::Progress};
-use crate::maildir::{Flags, Importer, Incoming, Staging};
+use crate::maildir::{Flags, Importer, Incoming, Numbering, Staging};
 use crate::model::{Secret, UnixTime};
 use crate::upstream::{Fetched, Login, Piece, RemoteFolder, Server, Source};
 
@@ -111,21 +111,26 @@ impl Arguments {
         let name = &remote.name;
         let mut outcome = Outcome::new(name);
         let selected = source.examine(remote).await.with_context(|| format!("the folder {name:?}"))?;
-        let uid_validity = Some(selected.uid_validity).filter(|validity| *validity > 0);
+        // A server that does not tell UIDNEXT has at least used the UIDs it shows.
+        let uid_next = match selected.uid_next {
+            0 if selected.exists == 0 => 1,
+            0 => source.uids(1).await?.last().map_or(1, |last| last.saturating_add(1)),
+            told => told,
+        };
+        let numbering = Some(selected.uid_validity).filter(|validity| *validity > 0);
+        let numbering = numbering.map(|uid_validity| Numbering { uid_validity, uid_next });
         let account = self.on_behalf_of.as_ref().unwrap_or(&self.user);
         let place = format!("imap:{account}@{}:{}/{name};{}", self.server.0, self.server.1, selected.uid_validity);
         outcome.there = selected.exists as usize;
         if self.common.dry_run {
-            let (keeps, upto) = self.common.would(importer, name, uid_validity, &place).await?;
+            let (keeps, upto) = self.common.would(importer, name, numbering, &place).await?;
             let left = if selected.exists == 0 { 0 } else { source.uids(after(upto)).await?.len() };
             (outcome.keeps_uids, outcome.taken) = (keeps, left);
             outcome.before = outcome.there.saturating_sub(left);
             return Ok(outcome);
         }
         let Some(importer) = importer else { return Ok(outcome) };
-        let folder = importer.folder(name, uid_validity, &place).await;
-        let folder = folder.map_err(|error| self.common.target.explain(error))?;
-        outcome.keeps_uids = folder.keeps_uids();
+        let folder = self.common.folder(importer, numbering, &place, &mut outcome).await?;
         let uids = if selected.exists == 0 { Vec::new() } else { source.uids(after(folder.upto())).await? };
         outcome.before = outcome.there.saturating_sub(uids.len());
         let mut batch = Batch::new(folder);
@@ -134,7 +139,7 @@ impl Arguments {
             fetch(source, asked, &mut batch, &mut outcome, &mut progress).await?;
         }
         batch.take(&mut outcome).await?;
-        batch.folder.reserve(selected.uid_next).await?;
+        batch.folder.reserve(uid_next).await?;
         Ok(outcome)
     }
 

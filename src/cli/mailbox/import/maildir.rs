@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::{Batch, Common, Outcome, progress::Progress};
 use crate::maildir::{
-    Importer, Incoming, MailError,
+    Importer, Incoming, MailError, Numbering,
     dovecot::{self, DovecotFolder, DovecotMessage, UidlFormat},
 };
 use crate::model::UnixTime;
@@ -76,17 +76,17 @@ impl Arguments {
     ) -> anyhow::Result<Outcome> {
         let mut outcome = Outcome::new(name);
         outcome.there = found.messages.len();
+        let uid_next = found.uid_next;
+        let numbering = found.uid_validity.map(|uid_validity| Numbering { uid_validity, uid_next });
         if self.common.dry_run {
-            let (keeps, upto) = self.common.would(importer, name, found.uid_validity, source).await?;
+            let (keeps, upto) = self.common.would(importer, name, numbering, source).await?;
             outcome.keeps_uids = keeps;
             outcome.before = found.messages.iter().filter(|m| u64::from(m.uid) <= upto).count();
             outcome.taken = outcome.there - outcome.before;
             return Ok(outcome);
         }
         let Some(importer) = importer else { return Ok(outcome) };
-        let folder = importer.folder(name, found.uid_validity, source).await;
-        let folder = folder.map_err(|error| self.common.target.explain(error))?;
-        outcome.keeps_uids = folder.keeps_uids();
+        let folder = self.common.folder(importer, numbering, source, &mut outcome).await?;
         let upto = folder.upto();
         outcome.before = found.messages.iter().filter(|m| u64::from(m.uid) <= upto).count();
         let mut batch = Batch::new(folder);

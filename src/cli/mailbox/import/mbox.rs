@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use super::{Batch, Common, Outcome, progress::Progress};
 use crate::maildir::{
-    Incoming,
+    Incoming, Numbering,
     mbox::{Mbox, MboxMessage, Quoting},
 };
 use crate::model::UnixTime;
@@ -58,18 +58,18 @@ impl Arguments {
         let mut outcome = Outcome::new(&self.folder);
         // First all of it, without the text: how much there is, and whether it can be read to its end.
         let starts = self.starts(&mut outcome)?;
-        let uid_validity = self.open(0)?.message()?.and_then(|first| first.base).map(|(validity, _)| validity);
+        let first = self.open(0)?.message()?.and_then(|first| first.base);
+        let numbering =
+            first.map(|(uid_validity, used)| Numbering { uid_validity, uid_next: used.saturating_add(1) });
         if self.common.dry_run {
-            let would = self.common.would(importer.as_ref(), &self.folder, uid_validity, &source).await?;
+            let would = self.common.would(importer.as_ref(), &self.folder, numbering, &source).await?;
             outcome.keeps_uids = would.0;
             outcome.before = starts.iter().filter(|at| **at < would.1).count();
             outcome.taken = outcome.there - outcome.before;
             return self.common.report(&[outcome]);
         }
         let Some(importer) = importer else { bail!("{} has no mailbox", self.common.target.owner) };
-        let folder = importer.folder(&self.folder, uid_validity, &source).await;
-        let folder = folder.map_err(|error| self.common.target.explain(error))?;
-        outcome.keeps_uids = folder.keeps_uids();
+        let folder = self.common.folder(&importer, numbering, &source, &mut outcome).await?;
         outcome.before = starts.iter().filter(|at| **at < folder.upto()).count();
         let mut progress = Progress::new(&self.folder, outcome.there - outcome.before);
         let mut mbox = self.open(folder.upto())?;

@@ -11,7 +11,7 @@ use std::{process::ExitCode, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{Target, about, tell};
-use crate::maildir::{Importer, Incoming, Into as Folder, Mail, Staged};
+use crate::maildir::{Importer, Incoming, Into as Folder, Mail, Numbering, Staged};
 
 /// Messages that are made durable in one go.
 const BATCH: usize = 200;
@@ -21,7 +21,8 @@ const BATCH: usize = 200;
 /// Messages keep their flags, keywords and dates. Into a folder that never had a message they come with their UIDs and
 /// UIDVALIDITY where the source has them, so that mail programs fetch nothing again. The source is only read. A run that was
 /// cut short goes on where it was when it is started again, and takes nothing twice; so does one that is started again
-/// later for what has come meanwhile.
+/// later for what has come meanwhile. Let no new mail reach both: where the old and the new mailbox gave out the same UIDs,
+/// the folder gets a new UIDVALIDITY, and mail programs fetch it again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes: 0 all was taken; 1 some messages were left out, a line for each; 2 it could not be done.
@@ -74,7 +75,11 @@ struct Outcome {
     taken: usize,
     left_out: Vec<String>,
     keywords_left_out: usize,
+    /// Messages that have other UIDs although the folder keeps them.
+    renumbered: usize,
     keeps_uids: bool,
+    /// The whole folder has other UIDs than before.
+    is_renumbered: bool,
 }
 
 impl Outcome {
@@ -86,7 +91,9 @@ impl Outcome {
             taken: 0,
             left_out: Vec::new(),
             keywords_left_out: 0,
+            renumbered: 0,
             keeps_uids: false,
+            is_renumbered: false,
         }
     }
 }
@@ -115,13 +122,27 @@ impl Common {
         &self,
         importer: Option<&Importer>,
         folder: &str,
-        uid_validity: Option<u32>,
+        numbering: Option<Numbering>,
         source: &str,
     ) -> anyhow::Result<(bool, u64)> {
-        let Some(importer) = importer else { return Ok((uid_validity.is_some(), 0)) };
+        let Some(importer) = importer else { return Ok((numbering.is_some(), 0)) };
         let (_, keeps, upto) =
-            importer.would(folder, uid_validity, source).await.map_err(|error| self.target.explain(error))?;
+            importer.would(folder, numbering, source).await.map_err(|error| self.target.explain(error))?;
         Ok((keeps, upto))
+    }
+
+    /// The folder of a source's messages.
+    async fn folder(
+        &self,
+        importer: &Importer,
+        numbering: Option<Numbering>,
+        source: &str,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<Folder> {
+        let folder = importer.folder(&outcome.folder, numbering, source).await;
+        let folder = folder.map_err(|error| self.target.explain(error))?;
+        (outcome.keeps_uids, outcome.is_renumbered) = (folder.keeps_uids(), folder.is_renumbered());
+        Ok(folder)
     }
 
     /// Tells what was done, or would be.
@@ -129,7 +150,7 @@ impl Common {
         let row = |o: &Outcome| {
             json!({
                 "folder": o.folder, "messages": o.there, "taken_before": o.before, "taken": o.taken,
-                "left_out": o.left_out.len(), "keywords_left_out": o.keywords_left_out,
+                "left_out": o.left_out.len(), "keywords_left_out": o.keywords_left_out, "renumbered": o.renumbered,
                 "uids": if o.keeps_uids { "kept" } else { "new" },
             })
         };
@@ -148,6 +169,19 @@ impl Common {
             for what in &outcome.left_out {
                 eprintln!("portcullis: {}: left out: {what}", outcome.folder);
                 all = false;
+            }
+            if outcome.is_renumbered {
+                let folder = &outcome.folder;
+                eprintln!(
+                    "portcullis: {folder}: mail came here and there since the last run, under the same UIDs: the folder has \
+                     a new UIDVALIDITY"
+                );
+            }
+            if outcome.renumbered > 0 {
+                let (folder, count) = (&outcome.folder, outcome.renumbered);
+                eprintln!(
+                    "portcullis: {folder}: {count} messages have new UIDs: mail was delivered before they came"
+                );
             }
             if outcome.keywords_left_out > 0 {
                 let count = outcome.keywords_left_out;
@@ -202,6 +236,7 @@ impl Batch {
             &format!("the folder {:?}", outcome.folder),
         )?;
         outcome.taken += taken.messages;
+        outcome.renumbered += taken.renumbered;
         outcome.keywords_left_out += taken.keywords_left_out;
         Ok(())
     }

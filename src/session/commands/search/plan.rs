@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) fields: Vec<String>,
     /// Texts looked for inside messages.
     pub(super) needles: Vec<Needle>,
+    /// One of them is longer than a line.
+    pub(super) has_lines: bool,
 }
 
 /// A text of BODY or TEXT.
@@ -69,7 +71,7 @@ pub(super) struct Facts<'m> {
 impl Plan {
     /// `saved` are the UIDs that `$` means; `now` is in seconds since 1970.
     pub(super) fn new(key: &SearchKey, view: &View, saved: &Ranges, now: i64) -> Self {
-        let mut plan = Self { test: Test::Is(true), fields: Vec::new(), needles: Vec::new() };
+        let mut plan = Self { test: Test::Is(true), fields: Vec::new(), needles: Vec::new(), has_lines: false };
         plan.test = plan.prepare(key, &Ground { view, saved, now });
         plan.fields.sort_unstable();
         plan.fields.dedup();
@@ -132,6 +134,7 @@ impl Plan {
     }
 
     fn look_for(&mut self, text: &str, headers: bool) -> Test {
+        self.has_lines |= text.contains(['\r', '\n']);
         self.needles.push(Needle { text: message::Needle::new(text), headers });
         Test::Text(self.needles.len() - 1)
     }
@@ -230,15 +233,13 @@ impl Test {
             Self::Received(when) => when.contains(&glance.date),
             Self::Saved(when) => when.contains(&glance.saved),
             Self::Sent(days) => {
-                let field = message::fields(facts.header?).find(|field| field.is(b"date"));
+                let value = message::values(facts.header?, b"date").next();
                 // In its own zone; a message without a date fits nothing (RFC 3501 section 6.4.4).
-                field
-                    .and_then(|field| message::parse_date(field.value))
-                    .is_some_and(|date| days.contains(&date.date_naive()))
+                value.and_then(message::parse_date).is_some_and(|date| days.contains(&date.date_naive()))
             }
-            Self::Field { name, needle } => message::fields(facts.header?)
-                .filter(|field| field.is(name.as_bytes()))
-                .any(|field| needle.is_in(&message::decode_header(field.value))),
+            Self::Field { name, needle } => {
+                message::values(facts.header?, name.as_bytes()).any(|value| message::header_holds(value, needle))
+            }
             Self::Text(place) => facts.texts?.get(*place).copied()?,
         })
     }
