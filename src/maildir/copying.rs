@@ -16,6 +16,7 @@ use super::{
     error::{MailError, io},
     filename::{self, Place},
     folder::{Exclusive, Folder, now_s},
+    measure,
     quota::Usage,
     state::State,
     tree,
@@ -53,8 +54,15 @@ pub(super) async fn copy_uids(
         return Ok(CopyUid { uid_validity: 0, uids: Vec::new() });
     }
     from.wake().await?;
+    // A copy's name tells the id, which only the file tells.
+    if !from.is_measured() {
+        for some in uids.chunks(measure::MOST) {
+            from.measure(some.to_vec()).await?;
+        }
+    }
     let known = from.read(|state| uids.iter().map(|uid| Original::of(state, *uid)).collect::<Option<Vec<_>>>());
-    let linked = match known.flatten() {
+    let known = known.flatten().filter(|originals| originals.iter().all(|original| original.measured));
+    let linked = match known {
         None => None,
         Some(originals) => match link_all(from, originals, target, copying).await {
             // One is elsewhere by now, or can have no second name.
@@ -76,6 +84,8 @@ struct Original {
     id: u64,
     /// When it came into its folder.
     saved: i64,
+    /// Whether the file was asked: its name may claim anything.
+    measured: bool,
     facts: Facts,
 }
 
@@ -85,8 +95,8 @@ impl Original {
         let keywords = message.keywords().iter().filter_map(|k| state.keywords.get(usize::from(*k)).cloned());
         let (flags, size, bare, date) = (message.flags, message.size, message.bare, message.date);
         let facts = Facts { flags, keywords: keywords.collect(), size, bare, date };
-        let (place, id, saved) = (message.place, message.id, message.saved);
-        Some(Self { place, name: state.name(message).to_vec(), id, saved, facts })
+        let (place, id, saved, measured) = (message.place, message.id, message.saved, message.measured);
+        Some(Self { place, name: state.name(message).to_vec(), id, saved, measured, facts })
     }
 }
 
@@ -146,36 +156,35 @@ async fn copy_all(
 }
 
 fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
-    let gone = MailError::Gone { uid };
-    let Original { mut place, mut name, id, saved, facts } =
-        ex.read(|s| Original::of(s, uid))?.ok_or_else(|| gone.clone())?;
-    let mut tries = 0;
-    let file = loop {
-        let dir = ex.dir.sub(place.dir().as_bytes())?;
-        match duplicate(&dir, &name, id, saved, tmp) {
-            Ok(file) => break file,
-            Err(error) if error.is_missing() && tries < 3 => {
-                (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
-                tries += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    Ok(Ready { file, facts })
+    for _ in 0..3 {
+        match duplicate(ex, uid, tmp) {
+            Err(error) if error.is_missing() => change::locate(ex, uid)?.ok_or(MailError::Gone { uid })?,
+            done => return done,
+        };
+    }
+    duplicate(ex, uid, tmp)
 }
 
-/// Puts a message's file, under a second name that tells its `id`, into another folder's `tmp`: by a hard link, else by
-/// a copy. It came into its folder when `saved` says.
-fn duplicate(from: &Dir, name: &[u8], id: u64, saved: i64, tmp: &Dir) -> Result<TmpFile, MailError> {
-    make_safe(from, name, saved)?;
+/// Puts a message's file, under a second name that tells its id, into another folder's `tmp`: by a hard link, else by a
+/// copy.
+fn duplicate(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
+    let known = || ex.read(|s| Original::of(s, uid))?.ok_or(MailError::Gone { uid });
+    let mut original = known()?;
+    let from = ex.dir.sub(original.place.dir().as_bytes())?;
+    if !original.measured {
+        ex.folder.found_out(&[(uid, measure::file(&from, &original.name)?)]);
+        original = known()?;
+    }
+    let Original { name, id, saved, facts, .. } = original;
+    make_safe(&from, &name, saved)?;
     let fresh = filename::unique();
-    match from.link(name, tmp, fresh.as_bytes()) {
+    match from.link(&name, tmp, fresh.as_bytes()) {
         Ok(()) => {}
-        Err(error) if wants_copy(&error) => copy(from, name, tmp, &fresh)?,
+        Err(error) if wants_copy(&error) => copy(&from, &name, tmp, &fresh)?,
         Err(error) => return Err(error),
     }
-    let base = fresh_base(&fresh, name, id);
-    Ok(TmpFile::new(tmp.clone(), fresh, base))
+    let base = fresh_base(&fresh, &name, id);
+    Ok(Ready { file: TmpFile::new(tmp.clone(), fresh, base), facts })
 }
 
 /// Whether a file can have no second name there.

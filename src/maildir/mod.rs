@@ -6,7 +6,7 @@
 //!   cur/ new/ tmp/                        messages, one a file; flags are letters of the file's name
 //!   portcullis-index                      UIDVALIDITY, UIDs, keywords, sizes, what was removed: `record`, `index`
 //!   portcullis-cache                      what was found inside messages: `cache`
-//!   portcullis-uidvalidity                the last UIDVALIDITY given out
+//!   portcullis-uidvalidity                the last UIDVALIDITY given out or set aside
 //!   portcullis-subscriptions              what the user wants to see
 //!   portcullis-pop-lock                   held by a POP3 session
 //!   portcullis-annotations                what programs attached to a folder: `annotations`
@@ -35,6 +35,7 @@ mod deliver;
 mod disk;
 mod error;
 mod filename;
+mod files;
 mod flags;
 mod folder;
 mod gone;
@@ -44,6 +45,7 @@ mod index;
 mod keywords;
 mod listing;
 mod lock;
+mod measure;
 mod path;
 mod pool;
 mod quota;
@@ -57,6 +59,7 @@ mod seam;
 mod state;
 mod subscriptions;
 mod tree;
+mod validity;
 mod view;
 mod watch;
 mod wire;

@@ -15,7 +15,7 @@ use super::{
     hub::News,
     listing::{self, Folder, SpecialUse, directories, find, list},
     lock::PopLock,
-    path,
+    measure, path,
     pool::Pool,
     quota::{Account, Promise, Usage},
     renaming::Renaming,
@@ -46,7 +46,7 @@ pub struct Status {
     pub unseen: u32,
     /// DELETED: how many have `\Deleted`.
     pub deleted: u32,
-    /// SIZE: the sum of all sizes in wire form, in bytes.
+    /// SIZE: the sum of all sizes in wire form, in bytes; see [`Maildir::measured_status`].
     pub size: u64,
     /// DELETED-STORAGE: the same of those with `\Deleted`.
     pub deleted_size: u64,
@@ -283,7 +283,7 @@ impl Maildir {
         inbox.exclusively("renaming INBOX", move |ex| super::change::expunge(ex, &uids)).await
     }
 
-    /// STATUS of a folder, open or not.
+    /// STATUS of a folder, open or not. Its sizes are those that names of files claim, where no other are known yet.
     ///
     /// # Errors
     /// `NoSuchFolder`, or what the disk says.
@@ -297,6 +297,20 @@ impl Maildir {
         }
         let folder = self.open(name).await?;
         folder.exclusively("counting messages", status_of).await
+    }
+
+    /// The same with its true sizes, for which files may have to be read.
+    ///
+    /// # Errors
+    /// As [`Maildir::status`].
+    pub async fn measured_status(&self, name: &str) -> Result<Status, MailError> {
+        let folder = self.open(name).await?;
+        let count = |ex: &Exclusive| {
+            ex.refresh()?;
+            measure::all(ex)?;
+            status_of(ex)
+        };
+        folder.exclusively("counting messages", count).await
     }
 
     /// SELECT and EXAMINE: what the session sees of the folder from here on.

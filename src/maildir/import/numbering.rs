@@ -21,7 +21,8 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    pub(super) fn can_be_kept(&self) -> bool {
+    /// Whether a folder here can have this UIDVALIDITY.
+    pub fn can_be_kept(&self) -> bool {
         (1..=MAX_VALIDITY).contains(&self.uid_validity) && self.uid_next > 0
     }
 }

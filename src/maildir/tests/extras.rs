@@ -114,6 +114,7 @@ async fn a_message_of_known_size_has_its_room_from_its_beginning_to_its_delivery
     let same = sealed(begin(600, Some(600)).await.unwrap(), 600).await;
     let mut sent = world.mail.view("Sent", Mode::ReadWrite).await.unwrap();
     assert_eq!(sent.replace(1, same).await.unwrap().1, 3);
+    sent.sync(true);
     sent.remove(&[1, 2]).await.unwrap();
     assert_eq!(world.mail.usage().await.unwrap().1, Usage::default());
     let large = written(begin(1000, None).await.unwrap(), 1000).await;

@@ -18,6 +18,7 @@ mod deeds;
 mod extras;
 mod faults;
 mod folders;
+mod measure;
 mod mend;
 mod picture;
 mod power;

@@ -125,7 +125,7 @@ impl Common {
         numbering: Option<Numbering>,
         source: &str,
     ) -> anyhow::Result<(bool, u64)> {
-        let Some(importer) = importer else { return Ok((numbering.is_some(), 0)) };
+        let Some(importer) = importer else { return Ok((numbering.is_some_and(|n| n.can_be_kept()), 0)) };
         let (_, keeps, upto) =
             importer.would(folder, numbering, source).await.map_err(|error| self.target.explain(error))?;
         Ok((keeps, upto))
