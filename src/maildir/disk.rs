@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, Stat},
+    fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat},
     io::Errno,
 };
 
@@ -156,6 +156,15 @@ impl Dir {
             Err(errno) => Err(errno),
         };
         self.ask(Call::Look, name, look).map_err(io("looking at a file"))
+    }
+
+    /// What stands at that path below this directory, where the kernel has it in memory: never waits for the disk. Links
+    /// are not followed.
+    pub(super) fn peek(&self, path: &[u8]) -> Option<Stat> {
+        let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let look = || fs::openat2(&*self.fd, path, flags, Mode::empty(), resolve).and_then(fs::fstat);
+        self.ask(Call::Look, path, look).ok()
     }
 
     /// The names in this directory that may be of that type, in no order, without `.` and `..`.

@@ -136,10 +136,11 @@ pub(super) fn order(name: &[u8]) -> (u64, &[u8]) {
 pub(super) fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     static HOST: LazyLock<String> = LazyLock::new(host);
+    static PROCESS: LazyLock<u32> = LazyLock::new(std::process::id);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let random = RandomState::new().hash_one((now, count)) >> 16;
-    let (secs, micros, pid) = (now.as_secs(), now.subsec_micros(), std::process::id());
+    let (secs, micros, pid) = (now.as_secs(), now.subsec_micros(), *PROCESS);
     format!("{secs}.M{micros}P{pid}Q{count}R{random:x}.{}", *HOST)
 }
 

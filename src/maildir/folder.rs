@@ -26,6 +26,7 @@ use super::{
     watch::Events,
 };
 
+mod at_hand;
 mod brief;
 mod exclusive;
 
@@ -206,6 +207,16 @@ impl Folder {
         if loaded { Ok(()) } else { self.exclusively("opening a folder", |_| Ok(())).await }
     }
 
+    /// Makes sure that the folder can take messages in: it is loaded, and stands where it is looked for.
+    pub(super) async fn settle_in(self: &Arc<Self>) -> Result<(), MailError> {
+        let settled = {
+            let core = lock(&self.core);
+            let in_place = core.in_place.is_some_and(|then| then.elapsed() < TRUSTED);
+            !core.gone && core.loaded.is_some() && in_place
+        };
+        if settled { Ok(()) } else { self.exclusively("opening a folder", |_| Ok(())).await }
+    }
+
     /// Forgets the state if nobody used it for `idle`; the next question loads it again.
     pub(super) fn put_away(&self, idle: Duration) {
         let used = Duration::from_secs(self.used.load(Ordering::Relaxed));
@@ -286,14 +297,33 @@ impl Folder {
         doing: &'static str,
         work: impl FnOnce(&Exclusive) -> Result<T, MailError> + Send + 'static,
     ) -> Result<T, MailError> {
-        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
         let turn = self.turn().await;
+        self.exclusively_in(turn, doing, work).await
+    }
+
+    /// The same for whoever has the turn.
+    pub(super) async fn exclusively_in<T: Send + 'static>(
+        self: &Arc<Self>,
+        turn: tokio::sync::OwnedMutexGuard<()>,
+        doing: &'static str,
+        work: impl FnOnce(&Exclusive) -> Result<T, MailError> + Send + 'static,
+    ) -> Result<T, MailError> {
+        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
         let folder = Arc::clone(self);
         let run = move || {
             let _turn = turn;
             work(&Exclusive::begin(&folder)?)
         };
         shared.pool.run(doing, run).await
+    }
+
+    /// The same on the blocking thread that calls; none if somebody else has the turn.
+    pub(super) fn at_once<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Exclusive) -> Result<T, MailError>,
+    ) -> Option<Result<T, MailError>> {
+        let _turn = self.writer.try_lock().ok()?;
+        Some(Exclusive::begin(self).and_then(|ex| work(&ex)))
     }
 
     /// Whether the directory that is worked in still stands where the folder is looked for, as far as that was not asked

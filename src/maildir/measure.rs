@@ -30,7 +30,7 @@ use super::{
 };
 
 /// Most messages measured in one piece of work.
-const MOST: usize = 512;
+pub(super) const MOST: usize = 512;
 
 /// What a file told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +145,8 @@ impl Folder {
         }
     }
 
-    /// [`measure`] on a blocking thread.
-    async fn measure(self: &Arc<Self>, uids: Vec<u32>) -> Result<Vec<u32>, MailError> {
+    /// Measures those that are not, on a blocking thread; gives back those that are not where they were.
+    pub(super) async fn measure(self: &Arc<Self>, uids: Vec<u32>) -> Result<Vec<u32>, MailError> {
         let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
         let folder = Arc::clone(self);
         shared.pool.run("measuring messages", move || measure(&folder, &folder.dir()?, &uids)).await

@@ -26,9 +26,11 @@
 //! is made anew from the files, with a new UIDVALIDITY.
 
 mod annotations;
+mod appending;
 mod cache;
 mod change;
 mod check;
+mod copying;
 mod deliver;
 mod disk;
 mod error;
@@ -63,8 +65,10 @@ mod watch;
 mod wire;
 
 pub use annotations::Change as AnnotationChange;
+pub use appending::{Appending, Sealed};
 pub use check::{Checked, Finding, Weight};
-pub use deliver::{Appending, Delivered, Sealed};
+pub use copying::CopyUid;
+pub use deliver::Delivered;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use hub::{Heard, Listener, News};
@@ -75,7 +79,7 @@ pub use quota::Usage;
 pub use repair::Rebuilt;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Files, Glance, Insight, Meta, Mode, Stored, Update, View};
+pub use view::{Files, Glance, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub struct Mail {
 
 /// What all folders share.
 pub(super) struct Shared {
-    root: Dir,
+    pub root: Dir,
     pub root_path: PathBuf,
     pub pool: Pool,
     pub limits: Limits,
@@ -330,6 +330,11 @@ impl Shared {
             kept.pop_front();
         }
         folder
+    }
+
+    /// The same if it is known already.
+    pub(super) fn known(&self, spot: &Spot) -> Option<Arc<Folder>> {
+        lock(&self.folders).get(spot).and_then(Weak::upgrade).filter(|folder| !folder.is_gone())
     }
 
     /// The folder was deleted: whoever asks for that place gets another.

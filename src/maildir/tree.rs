@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::{
-    deliver::Appending,
+    appending::Appending,
+    copying::{Copying, copy_uids},
     disk::Dir,
     error::MailError,
     filename,
@@ -19,8 +20,9 @@ use super::{
     quota::{Account, Promise, Usage},
     renaming::Renaming,
     root::{self, Limits, Owner, Shared},
+    state::State,
     subscriptions::Subscriptions,
-    view::{Copying, Mode, View, copy_uids},
+    view::{Mode, View},
 };
 
 mod extras;
@@ -286,6 +288,13 @@ impl Maildir {
     /// # Errors
     /// `NoSuchFolder`, or what the disk says.
     pub async fn status(&self, name: &str) -> Result<Status, MailError> {
+        // One that was found before and has not changed since is counted without a visit to the disk.
+        if let Ok(dir) = path::folder(&path::checked(name)?)
+            && let Some(folder) = self.shared.known(&self.spot(dir.as_deref()))
+            && let Some(status) = folder.ask_at_hand(count)
+        {
+            return Ok(status);
+        }
         let folder = self.open(name).await?;
         folder.exclusively("counting messages", status_of).await
     }
@@ -396,28 +405,30 @@ impl Maildir {
     }
 }
 
-/// Counts the messages of a folder.
+/// Counts the messages of a folder, as it is now.
 fn status_of(ex: &Exclusive) -> Result<Status, MailError> {
     ex.refresh()?;
-    ex.read(|s| {
-        let mut status = Status {
-            messages: u32::try_from(s.messages.len()).unwrap_or(u32::MAX),
-            uid_next: s.marks.uid_next,
-            uid_validity: s.uid_validity,
-            mailbox_id: s.id(),
-            highest_modseq: s.marks.modseq,
-            ..Status::default()
-        };
-        for message in &s.messages {
-            let deleted = message.flags.contains(Flags::DELETED);
-            status.recent += u32::from(message.uid >= s.marks.recent);
-            status.unseen += u32::from(!message.flags.contains(Flags::SEEN));
-            status.deleted += u32::from(deleted);
-            status.size += message.size;
-            status.deleted_size += if deleted { message.size } else { 0 };
-        }
-        status
-    })
+    ex.read(count)
+}
+
+fn count(state: &State) -> Status {
+    let mut status = Status {
+        messages: u32::try_from(state.messages.len()).unwrap_or(u32::MAX),
+        uid_next: state.marks.uid_next,
+        uid_validity: state.uid_validity,
+        mailbox_id: state.id(),
+        highest_modseq: state.marks.modseq,
+        ..Status::default()
+    };
+    for message in &state.messages {
+        let deleted = message.flags.contains(Flags::DELETED);
+        status.recent += u32::from(message.uid >= state.marks.recent);
+        status.unseen += u32::from(!message.flags.contains(Flags::SEEN));
+        status.deleted += u32::from(deleted);
+        status.size += message.size;
+        status.deleted_size += if deleted { message.size } else { 0 };
+    }
+    status
 }
 
 /// Makes what each folder has, in a directory nobody else knows yet.

@@ -26,8 +26,7 @@ mod inside;
 mod ranges;
 mod survey;
 
-pub use edit::{CopyUid, Stored};
-pub(super) use edit::{Copying, copy_uids};
+pub use edit::Stored;
 pub use inside::Insight;
 pub use survey::{Files, Glance};
 

@@ -14,6 +14,7 @@ use crate::model::{UnixTime, UserId};
 mod basics;
 mod brief;
 mod crowd;
+mod deeds;
 mod extras;
 mod faults;
 mod folders;
