@@ -77,6 +77,28 @@ fn sessions_see_each_others_changes_and_no_number_moves_under_fetch_store_or_sea
 }
 
 #[test]
+fn what_a_file_name_claims_of_a_size_is_never_told() {
+    let gate = Gate::start();
+    let cur = gate.maildir(ANN).join("cur");
+    fs::create_dir_all(&cur).unwrap();
+    let text = "Subject: x\n\none\ntwo\n";
+    for name in ["1.a,S=20,W=21:2,", "2.a,S=20,W=24:2,", "3.a,S=19,W=30:2,", "4.a,S=20,W=39:2,"] {
+        fs::write(cur.join(name), text).unwrap();
+    }
+    let mut imap = gate.imap(ANN, APP);
+    assert_eq!(lines(&imap.ok("STATUS INBOX (MESSAGES SIZE)")), ["* STATUS INBOX (MESSAGES 4 SIZE 96)"]);
+    let mut imap = opened(&gate, "INBOX");
+    assert_eq!(lines(&imap.ok("FETCH 1 RFC822.SIZE")), ["* 1 FETCH (RFC822.SIZE 24)"]);
+    let body = imap.ok("FETCH 2 (RFC822.SIZE BODY.PEEK[])");
+    assert_eq!(literal(&body.untagged[0]), text.replace('\n', "\r\n").as_bytes());
+    assert!(body.untagged[0].starts_with(b"* 2 FETCH (RFC822.SIZE 24 "), "{:?}", body.lines());
+    assert_eq!(lines(&imap.ok("SEARCH LARGER 23 SMALLER 25")), ["* SEARCH 1 2 3 4"]);
+    let today = imap.ok("FETCH 4 (ENVELOPE RFC822.SIZE)");
+    assert!(today.lines()[0].ends_with(" RFC822.SIZE 24)"), "{:?}", today.lines());
+    assert_eq!(lines(&imap.ok("SORT (REVERSE ARRIVAL SIZE) UTF-8 ALL")).len(), 1);
+}
+
+#[test]
 fn a_delivered_file_is_news_in_idle_within_half_a_second() {
     let gate = Gate::start();
     let mut imap = opened(&gate, "INBOX");

@@ -146,3 +146,18 @@ fn a_session_that_never_signs_in_or_sends_rubbish_is_told_before_it_is_closed() 
     assert_eq!(all.lines().count(), 11, "{all}");
     assert!(all.ends_with("-ERR [SYS/TEMP] too many bad commands, closing\r\n"), "{all}");
 }
+
+#[test]
+fn listed_sizes_are_those_of_the_messages_whatever_their_names_claim() {
+    let gate = Gate::start();
+    let cur = gate.maildir(ANN).join("cur");
+    fs::create_dir_all(&cur).unwrap();
+    let text = "Subject: x\n\none\ntwo\n";
+    for name in ["1.a,S=20,W=21:2,", "2.a,S=20,W=39:2,"] {
+        fs::write(cur.join(name), text).unwrap();
+    }
+    let mut pop = gate.pop(ANN, APP);
+    assert_eq!(pop.command("STAT"), "+OK 2 48");
+    assert_eq!(pop.command("LIST 2"), "+OK 2 24");
+    assert_eq!(pop.long("RETR 2"), text.replace('\n', "\r\n").as_bytes());
+}

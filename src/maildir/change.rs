@@ -12,6 +12,7 @@ use super::{
     record::Record,
     scan,
     state::Message,
+    watch::Deeds,
 };
 
 /// What STORE asks for.
@@ -49,6 +50,7 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Outco
     let given = table.numbers(&wanted, &ex.folder.limits, &mut records)?;
     let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
     let (mut outcome, mut renamed_in, mut failed) = (Outcome::default(), HashSet::new(), None);
+    let mut deeds = Deeds::begin(ex.folder);
     for uid in uids {
         // As it stands now: a look at the disk for an earlier one may have found this one's new name too.
         let found = ex.read(|s| s.find(*uid).map(|m| (m.clone(), s.name(m).to_vec())))?;
@@ -60,7 +62,7 @@ pub(super) fn store(ex: &Exclusive, uids: &[u32], store: &Store) -> Result<Outco
         let flags = message.flags.changed(store.op, store.flags);
         let keywords = combine(message.keywords(), store.op, &given);
         if flags != message.flags {
-            match rename(ex, (&message, name), store, &new, &cur) {
+            match rename(ex, &mut deeds, (&message, name), store, [&new, &cur]) {
                 Ok(Some((from, name))) => {
                     renamed_in.extend([from, Place::Cur]);
                     records.push(Record::Renamed { uid: message.uid, place: Place::Cur, name });
@@ -106,10 +108,10 @@ fn has_changed(message: &Message, since: u64, store: &Store, given: &[u16]) -> b
 /// Renames one message's file for its new flags: those its name has by now, changed. Nothing if the message is gone.
 fn rename(
     ex: &Exclusive,
+    deeds: &mut Deeds,
     (message, name): (&Message, Vec<u8>),
     store: &Store,
-    new: &Dir,
-    cur: &Dir,
+    [new, cur]: [&Dir; 2],
 ) -> Result<Option<(Place, Vec<u8>)>, MailError> {
     let mut known = (message.place, name);
     for _ in 0..3 {
@@ -119,8 +121,9 @@ fn rename(
         if known.0 == Place::Cur && name == known.1 {
             return Ok(Some((Place::Cur, name)));
         }
-        match from.rename(&known.1, cur, &name) {
-            Ok(()) => return Ok(Some((known.0, name))),
+        let moves = [(known.0, known.1.as_slice(), false), (Place::Cur, name.as_slice(), true)];
+        match deeds.make(&moves, || from.rename(&known.1, cur, &name).map(|()| true)) {
+            Ok(_) => return Ok(Some((known.0, name))),
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(error),
         }
@@ -143,11 +146,13 @@ pub(super) fn locate(ex: &Exclusive, uid: u32) -> Result<Option<(Place, Vec<u8>)
 pub(super) fn expunge(ex: &Exclusive, uids: &[u32]) -> Result<(), MailError> {
     let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
     let (mut records, mut touched, mut failed) = (Vec::new(), HashSet::new(), None);
+    let mut deeds = Deeds::begin(ex.folder);
     let file = |uid: u32| ex.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec())));
     for uid in uids {
         let Some((place, name)) = file(*uid)? else { continue };
         let dir = |place| if place == Place::New { &new } else { &cur };
-        let mut removed = dir(place).unlink(&name).map(|there| there.then_some(place));
+        let mut removed =
+            deeds.make(&[(place, &name, false)], || dir(place).unlink(&name)).map(|there| there.then_some(place));
         if matches!(removed, Ok(None))
             && let Some((place, name)) = locate(ex, *uid)?
         {

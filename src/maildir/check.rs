@@ -257,7 +257,7 @@ impl Look {
                 let stat = if *place == Place::New { new.stat(name)? } else { cur.stat(name)? };
                 let size = stat.and_then(|s| u64::try_from(s.st_size).ok());
                 let expected = message.size.saturating_sub(message.bare);
-                if size.is_some_and(|size| size != expected) {
+                if message.measured && size.is_some_and(|size| size != expected) {
                     let text = format!("has {} bytes and had {expected}: somebody changed it", size.unwrap_or(0));
                     self.say("size", Weight::Repair, uid, Some(at(*place, name)), text);
                 }

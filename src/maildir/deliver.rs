@@ -1,44 +1,42 @@
-//! New messages: streamed to `tmp`, synced, renamed into `cur`, recorded, and only then acknowledged (promise 1 of
-//! the threat model). APPEND, COPY and MOVE all end in [`deliver`], which commits what waits in one go.
+//! New messages: synced in `tmp`, renamed into `cur`, recorded, and only then acknowledged (promise 1 of the threat
+//! model). What several sessions deliver at the same time is committed in one go. Called by `appending`, `copying` and
+//! `replace`.
 
-use std::{fs::File, sync::Arc};
+use std::sync::Arc;
 
-use rustix::{
-    fs::{Timespec, Timestamps, futimens},
-    io::Errno,
-};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::{
     check,
     disk::Dir,
-    error::{MailError, io},
+    error::MailError,
     filename::{self, Place},
     flags::Flags,
     folder::{Exclusive, Folder, lock, now_s},
     keywords,
-    pool::Pool,
-    quota::{Promise, Usage},
+    quota::Usage,
     record::Record,
     tree,
+    watch::Deeds,
 };
-use crate::model::UnixTime;
-
-/// How many bytes are gathered before a blocking thread writes them.
-const BUFFER: usize = 256 * 1024;
-/// What was written longer ago than this is on the disk, whether anybody asked for it or not, in seconds.
-const WRITTEN_BACK: i64 = 60;
-
 /// Where new messages of one delivery stand: the folder's UIDVALIDITY, and their UIDs in order.
 pub type Delivered = (u32, Vec<u32>);
 
 /// A message in `tmp`, whole and synced, that is not visible yet. Dropped before its delivery it leaves nothing.
 pub(super) struct Ready {
     pub file: TmpFile,
+    pub facts: Facts,
+}
+
+/// What is known of a new message beside its file.
+pub(super) struct Facts {
     pub flags: Flags,
     pub keywords: Vec<Arc<str>>,
+    /// Bytes in wire form, and how many of them are CRs that the file lacks.
     pub size: u64,
     pub bare: u64,
+    /// INTERNALDATE, in seconds since 1970.
     pub date: i64,
 }
 
@@ -54,7 +52,7 @@ pub(super) struct TmpFile {
     pub name: String,
     /// The name in `cur`, up to the `:`.
     pub base: String,
-    kept: bool,
+    pub kept: bool,
 }
 
 impl TmpFile {
@@ -84,213 +82,102 @@ impl Drop for TmpFile {
     }
 }
 
-/// A message that is whole and synced, and not delivered yet. Dropped it leaves nothing behind.
-pub struct Sealed {
-    pub(super) folder: Arc<Folder>,
-    pub(super) ready: Ready,
-    /// What was promised to it before it came.
-    pub(super) room: Option<Promise>,
-}
-
-impl Sealed {
-    /// Makes the messages durable and visible, all or none: UIDVALIDITY and UIDs, in order.
-    ///
-    /// # Errors
-    /// As [`Appending::finish`]; `FolderGone` if they are not all for one folder. None of them is there then.
-    pub async fn deliver(messages: Vec<Self>) -> Result<Delivered, MailError> {
-        let folder =
-            Arc::clone(&messages.first().ok_or(MailError::Fault { doing: "delivering no message" })?.folder);
-        if !messages.iter().all(|message| Arc::ptr_eq(&message.folder, &folder)) {
-            return Err(MailError::FolderGone);
-        }
-        let fits =
-            |message: &Self| message.room.as_ref().is_some_and(|room| room.covers(Usage::of([message.ready.size])));
-        let (promised, ready) = (messages.iter().all(fits), messages.into_iter().map(|it| (it.room, it.ready)));
-        let (rooms, ready): (Vec<Option<Promise>>, Vec<Ready>) = ready.unzip();
-        if !promised {
-            drop(rooms);
-            return deliver(&folder, ready).await;
-        }
-        let delivered = bring(&folder, ready).await;
-        drop(rooms);
-        delivered
-    }
-}
-
-/// A message on its way in. Dropped before [`Appending::finish`] it leaves nothing behind.
-pub struct Appending {
-    folder: Arc<Folder>,
-    pool: Pool,
-    /// Absent while a blocking thread has it, and after a failed or dropped write.
-    open: Option<Open>,
-    buffer: Vec<u8>,
-    size: u64,
-    most: u64,
-    room: Option<Promise>,
-}
-
-struct Open {
-    file: File,
-    tmp: TmpFile,
-}
-
-impl Appending {
-    /// Opens a file in the folder's `tmp`. Messages may be at most `most` bytes long; `room` is what was promised to this
-    /// one.
-    pub(super) async fn begin(folder: Arc<Folder>, pool: Pool, most: u64) -> Result<Self, MailError> {
-        let open = folder
-            .exclusively("beginning a message", |ex| {
-                let (tmp, name) = (ex.dir.sub(b"tmp")?, filename::unique());
-                let file = tmp.create(name.as_bytes())?;
-                Ok(Open { file, tmp: TmpFile::new(tmp, name.clone(), name) })
-            })
-            .await?;
-        Ok(Self { folder, pool, open: Some(open), buffer: Vec::new(), size: 0, most, room: None })
-    }
-
-    /// The same, holding the room it takes up.
-    pub(super) fn within(self, room: Option<Promise>) -> Self {
-        Self { room, ..self }
-    }
-
-    /// Bytes taken in so far.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Takes the next bytes of the message, as they are.
-    ///
-    /// # Errors
-    /// `TooBig`, or what the disk says; every later call then fails too. A call dropped midway counts as failed.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), MailError> {
-        self.size += bytes.len() as u64;
-        if self.size > self.most {
-            self.open = None;
-            return Err(MailError::TooBig { most: self.most });
-        }
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER { self.flush().await } else { Ok(()) }
-    }
-
-    async fn flush(&mut self) -> Result<(), MailError> {
-        let open = self.open.take().ok_or(MailError::Fault { doing: "writing a message" })?;
-        let mut bytes = std::mem::take(&mut self.buffer);
-        let write = move || {
-            open.tmp.tmp.write(&open.file, &bytes)?;
-            bytes.clear();
-            Ok((open, bytes))
-        };
-        let (open, buffer) = self.pool.run("writing a message", write).await?;
-        (self.open, self.buffer) = (Some(open), buffer);
-        Ok(())
-    }
-
-    /// Makes the message durable and visible: UIDVALIDITY and UID, as in `APPENDUID` (RFC 4315 section 3). `date` is
-    /// the INTERNALDATE, now if absent.
-    ///
-    /// # Errors
-    /// `Limit` for too many keywords; `NoSpace`, `OverQuota`, `Io` from the disk. The message is then not there.
-    pub async fn finish(
-        self,
-        flags: Flags,
-        keywords: &[&str],
-        date: Option<UnixTime>,
-    ) -> Result<(u32, u32), MailError> {
-        let (uid_validity, uids) = Sealed::deliver(vec![self.seal(flags, keywords, date).await?]).await?;
-        let uid = uids.first().copied().ok_or(MailError::Fault { doing: "saving a message" })?;
-        Ok((uid_validity, uid))
-    }
-
-    /// Ends the message and syncs it, to be delivered together with others or in another's place.
-    ///
-    /// # Errors
-    /// As [`Appending::finish`].
-    pub async fn seal(
-        mut self,
-        flags: Flags,
-        keywords: &[&str],
-        date: Option<UnixTime>,
-    ) -> Result<Sealed, MailError> {
-        let keywords = keywords::checked(keywords, &self.folder.limits)?;
-        let Open { file, mut tmp } = self.open.take().ok_or(MailError::Fault { doing: "writing a message" })?;
-        let (bytes, size) = (std::mem::take(&mut self.buffer), self.size);
-        let date = date.map_or_else(now_s, UnixTime::secs);
-        let save = move || {
-            tmp.tmp.write(&file, &bytes)?;
-            let stamp = Timespec { tv_sec: date, tv_nsec: 0 };
-            // The date is in the index too; a file system that can not keep it costs only a rebuilt index its dates.
-            let _ = futimens(&file, &Timestamps { last_access: stamp, last_modification: stamp });
-            tmp.tmp.sync_file(&file)?;
-            // Equal sizes say: stored in wire form, to be sent as it is.
-            tmp.base = format!("{},S={size},W={size}", tmp.base);
-            Ok(Ready { file: tmp, flags, keywords, size, bare: 0, date })
-        };
-        let ready = self.pool.run("saving a message", save).await?;
-        Ok(Sealed { folder: self.folder, ready, room: self.room })
-    }
-}
-
 /// Makes messages visible, all or none, where the owner's quota has room for them. What several sessions deliver at the
 /// same time is committed together.
 pub(super) async fn deliver(folder: &Arc<Folder>, messages: Vec<Ready>) -> Result<Delivered, MailError> {
     let shared = folder.shared.upgrade().ok_or(MailError::FolderGone)?;
-    let more = Usage::of(messages.iter().map(|message| message.size));
+    let more = Usage::of(messages.iter().map(|message| message.facts.size));
     let _room = tree::room(&shared, &folder.spot().owner, more).await?;
     bring(folder, messages).await
 }
 
 /// The same for messages that are the owner's already: a MOVE takes up nothing.
 pub(super) async fn bring(folder: &Arc<Folder>, messages: Vec<Ready>) -> Result<Delivered, MailError> {
-    let fault = MailError::Fault { doing: "delivering messages" };
-    let (reply, answer) = oneshot::channel();
-    lock(&folder.waiting).push(Waiting { messages, reply });
-    let commits = Arc::clone(folder);
-    // A task of its own: it finishes, or undoes, what it began although the session that waits goes away.
-    tokio::spawn(async move {
-        let commit = |ex: &Exclusive| {
-            commit_waiting(ex);
-            Ok(())
-        };
-        let done = commits.exclusively("delivering messages", commit).await;
-        if let Err(error) = done {
-            for waiting in std::mem::take(&mut *lock(&commits.waiting)) {
-                drop(waiting.reply.send(Err(error.clone())));
-            }
-        }
-    });
-    answer.await.map_err(|_| fault)?
+    let answer = enqueue(folder, messages);
+    commit_later(Arc::clone(folder));
+    answered(answer).await
 }
 
-fn commit_waiting(ex: &Exclusive) {
+/// What becomes of messages that wait.
+pub(super) type Answer = oneshot::Receiver<Result<Delivered, MailError>>;
+
+/// The same on a blocking thread: at once, where nobody else writes.
+pub(super) fn bring_now(folder: &Arc<Folder>, messages: Vec<Ready>) -> Answer {
+    let answer = enqueue(folder, messages);
+    match folder.at_once(commit_waiting) {
+        Some(done) => refuse_waiting(folder, done),
+        None => commit_later(Arc::clone(folder)),
+    }
+    answer
+}
+
+/// Waits for what becomes of them.
+pub(super) async fn answered(answer: Answer) -> Result<Delivered, MailError> {
+    answer.await.map_err(|_| MailError::Fault { doing: "delivering messages" })?
+}
+
+fn enqueue(folder: &Folder, messages: Vec<Ready>) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    lock(&folder.waiting).push(Waiting { messages, reply });
+    answer
+}
+
+/// A task of its own: it finishes, or undoes, what it began although the session that waits goes away.
+fn commit_later(folder: Arc<Folder>) {
+    tokio::spawn(async move {
+        let turn = folder.turn().await;
+        // Whoever had the turn before may have committed them along with others.
+        if !lock(&folder.waiting).is_empty() {
+            let done = folder.exclusively_in(turn, "delivering messages", commit_waiting).await;
+            refuse_waiting(&folder, done);
+        }
+    });
+}
+
+/// Nothing could be begun: everyone who waits hears why.
+fn refuse_waiting(folder: &Folder, done: Result<(), MailError>) {
+    let Err(error) = done else { return };
+    for waiting in std::mem::take(&mut *lock(&folder.waiting)) {
+        drop(waiting.reply.send(Err(error.clone())));
+    }
+}
+
+fn commit_waiting(ex: &Exclusive) -> Result<(), MailError> {
     let mut all = std::mem::take(&mut *lock(&ex.folder.waiting));
     all.retain(|waiting| !waiting.reply.is_closed());
     if all.is_empty() {
-        return;
+        return Ok(());
     }
     let mut placed: Vec<(Waiting, Vec<u32>)> = Vec::new();
     let mut records = Vec::new();
     let mut batch = match Batch::begin(ex) {
         Ok(batch) => batch,
-        Err(error) => return all.into_iter().for_each(|w| drop(w.reply.send(Err(error.clone())))),
+        Err(error) => {
+            all.into_iter().for_each(|w| drop(w.reply.send(Err(error.clone()))));
+            return Ok(());
+        }
     };
     for mut waiting in all {
         match batch.place(&mut waiting.messages) {
             Ok(mut added) => {
-                let uid = |r: &Record| if let Record::Message { uid, .. } = r { Some(*uid) } else { None };
-                let uids = added.iter().filter_map(uid).collect();
+                let uids = uids_of(&added);
                 records.append(&mut added);
                 placed.push((waiting, uids));
             }
             Err(error) => drop(waiting.reply.send(Err(error))),
         }
     }
-    let done = batch.cur.sync().and_then(|()| ex.commit(records));
-    if done.is_err() {
-        batch.undo(0);
-    }
+    let done = batch.commit(records);
     for (waiting, uids) in placed {
         drop(waiting.reply.send(done.clone().map(|()| (batch.uid_validity, uids))));
     }
+    Ok(())
+}
+
+/// UIDs of the messages that records add.
+pub(super) fn uids_of(records: &[Record]) -> Vec<u32> {
+    let uid = |r: &Record| if let Record::Message { uid, .. } = r { Some(*uid) } else { None };
+    records.iter().filter_map(uid).collect()
 }
 
 /// The files of one commit.
@@ -302,6 +189,7 @@ pub(super) struct Batch<'a> {
     modseq: u64,
     keywords: keywords::Table,
     names: Vec<Vec<u8>>,
+    deeds: Deeds<'a>,
 }
 
 impl<'a> Batch<'a> {
@@ -310,35 +198,61 @@ impl<'a> Batch<'a> {
         let (uid_validity, next) = ex.read(|s| (s.uid_validity, s.next_uid()))?;
         let keywords = ex.read(keywords::Table::of)?;
         let (modseq, names) = (ex.next_modseq()?, Vec::new());
-        Ok(Self { ex, cur, uid_validity, next, modseq, keywords, names })
+        Ok(Self { ex, cur, uid_validity, next, modseq, keywords, names, deeds: Deeds::begin(ex.folder) })
     }
 
     /// Renames the messages of one session into `cur`; all or none.
     pub(super) fn place(&mut self, messages: &mut [Ready]) -> Result<Vec<Record>, MailError> {
-        let (first, known) = (self.names.len(), self.keywords.clone());
-        let placed = self.place_each(messages);
-        if placed.is_err() {
-            self.undo(first);
-            self.keywords = known;
-        }
-        placed
+        self.together(|batch, records| {
+            messages.iter_mut().try_for_each(|Ready { file, facts }| {
+                let base = std::mem::take(&mut file.base);
+                batch.add(&base, facts, records, |cur, name| file.place(cur, name))
+            })
+        })
     }
 
-    fn place_each(&mut self, messages: &mut [Ready]) -> Result<Vec<Record>, MailError> {
+    /// Adds messages, all or none.
+    pub(super) fn together(
+        &mut self,
+        add: impl FnOnce(&mut Self, &mut Vec<Record>) -> Result<(), MailError>,
+    ) -> Result<Vec<Record>, MailError> {
+        let (first, next, known) = (self.names.len(), self.next, self.keywords.clone());
         let mut records = Vec::new();
-        let mut next = self.next;
-        for message in messages {
-            let keywords = self.keywords.numbers(&message.keywords, &self.ex.folder.limits, &mut records)?;
-            let name = filename::with_flags(message.file.base.as_bytes(), message.flags);
-            message.file.place(&self.cur, &name)?;
-            self.names.push(name.clone());
-            let (uid, modseq, place, saved) = (next, self.modseq, Place::Cur, now_s());
-            let (size, bare, date) = (message.size, message.bare, message.date);
-            records.push(Record::Message { uid, modseq, place, name, size, bare, date, saved, keywords });
-            next = next.checked_add(1).ok_or(MailError::Limit { what: "UIDs", most: u64::from(u32::MAX) })?;
+        if let Err(error) = add(self, &mut records) {
+            self.undo(first);
+            (self.next, self.keywords) = (next, known);
+            return Err(error);
         }
-        self.next = next;
         Ok(records)
+    }
+
+    /// Adds one message, whose file `put` makes in `cur`.
+    pub(super) fn add(
+        &mut self,
+        base: &str,
+        facts: &Facts,
+        records: &mut Vec<Record>,
+        put: impl FnOnce(&Dir, &[u8]) -> Result<(), MailError>,
+    ) -> Result<(), MailError> {
+        let keywords = self.keywords.numbers(&facts.keywords, &self.ex.folder.limits, records)?;
+        let name = filename::with_flags(base.as_bytes(), facts.flags);
+        let cur = &self.cur;
+        self.deeds.make(&[(Place::Cur, &name, true)], || put(cur, &name).map(|()| true))?;
+        self.names.push(name.clone());
+        let (uid, modseq, place, saved) = (self.next, self.modseq, Place::Cur, now_s());
+        let &Facts { size, bare, date, .. } = facts;
+        records.push(Record::Message { uid, modseq, place, name, size, bare, date, saved, keywords });
+        self.next = uid.checked_add(1).ok_or(MailError::Limit { what: "UIDs", most: u64::from(u32::MAX) })?;
+        Ok(())
+    }
+
+    /// Makes what was placed durable and visible; after a failure none of it is there.
+    pub(super) fn commit(&mut self, records: Vec<Record>) -> Result<(), MailError> {
+        let done = self.cur.sync().and_then(|()| self.ex.commit(records));
+        if done.is_err() {
+            self.undo(0);
+        }
+        done
     }
 
     /// Takes the files out of `cur` again, from the `first` on.
@@ -346,6 +260,7 @@ impl<'a> Batch<'a> {
         for name in self.names.drain(first..) {
             if let Err(error) = self.cur.unlink(&name) {
                 tracing::error!(%error, "a message that was not acknowledged stays in the folder");
+                lock(&self.ex.folder.events).lose();
             }
         }
         self.ex.scanned(None);
@@ -360,58 +275,4 @@ pub(super) fn clean(tmp: &Dir) -> Result<(), MailError> {
 /// What a failed read of a message is.
 pub(super) fn reading(error: &std::io::Error) -> MailError {
     MailError::io("reading a message", Errno::from_io_error(error).unwrap_or(Errno::IO))
-}
-
-/// Puts a message's file, under a second name that tells its `id`, into another folder's `tmp`: by a hard link, else by
-/// a copy. It came into its folder when `saved` says.
-pub(super) fn duplicate(from: &Dir, name: &[u8], id: u64, saved: i64, tmp: &Dir) -> Result<TmpFile, MailError> {
-    make_safe(from, name, saved)?;
-    let fresh = filename::unique();
-    match from.link(name, tmp, fresh.as_bytes()) {
-        Ok(()) => {}
-        Err(MailError::Io {
-            source: Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::NOTSUP | Errno::NOSYS,
-            ..
-        }) => {
-            copy(from, name, tmp, &fresh)?;
-        }
-        Err(error) => return Err(error),
-    }
-    let mut base = fresh.clone();
-    if let (Some(stored), Some(wire)) = filename::size_hints(name) {
-        base = format!("{base},S={stored},W={wire}");
-    }
-    Ok(TmpFile::new(tmp.clone(), fresh, filename::with_id(&base, id)))
-}
-
-/// Syncs a message that came only just now, unless we made it, and so synced it: other programs deliver without. One of
-/// ours that came long after it had its name was put there by another program, from a backup for example.
-fn make_safe(dir: &Dir, name: &[u8], saved: i64) -> Result<(), MailError> {
-    let is_young = |at: i64| at > now_s() - WRITTEN_BACK;
-    let is_ours = filename::made_at(name).is_some_and(|made| saved.abs_diff(made) <= WRITTEN_BACK.unsigned_abs());
-    if is_ours || !is_young(saved) {
-        return Ok(());
-    }
-    let (file, stat) = dir.open(name, false)?;
-    if is_young(stat.st_ctime) { dir.sync_file(&file) } else { Ok(()) }
-}
-
-fn copy(from: &Dir, name: &[u8], tmp: &Dir, fresh: &str) -> Result<(), MailError> {
-    let (mut source, stat) = from.open(name, false)?;
-    let file = tmp.create(fresh.as_bytes())?;
-    let guard = TmpFile::new(tmp.clone(), fresh.to_owned(), String::new());
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let count = std::io::Read::read(&mut source, &mut buffer)
-            .map_err(|e| MailError::io("copying a message", Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
-        let Some(bytes) = buffer.get(..count).filter(|b| !b.is_empty()) else { break };
-        tmp.write(&file, bytes)?;
-    }
-    let stamp = Timespec { tv_sec: stat.st_mtime, tv_nsec: 0 };
-    futimens(&file, &Timestamps { last_access: stamp, last_modification: stamp })
-        .map_err(io("copying a message"))?;
-    tmp.sync_file(&file)?;
-    let mut guard = guard;
-    guard.kept = true;
-    Ok(())
 }

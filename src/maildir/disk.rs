@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat},
+    fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat},
     io::Errno,
 };
 
@@ -21,6 +21,8 @@ use super::{
 
 /// Most levels of directories that [`Dir::remove_tree`] goes down.
 const MAX_DEPTH: usize = 100;
+/// Entries of a directory are asked for in pieces of this size, in bytes.
+const LISTING: usize = 32 * 1024;
 
 /// An open directory.
 #[derive(Clone)]
@@ -156,6 +158,15 @@ impl Dir {
         self.ask(Call::Look, name, look).map_err(io("looking at a file"))
     }
 
+    /// What stands at that path below this directory, where the kernel has it in memory: never waits for the disk. Links
+    /// are not followed.
+    pub(super) fn peek(&self, path: &[u8]) -> Option<Stat> {
+        let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let look = || fs::openat2(&*self.fd, path, flags, Mode::empty(), resolve).and_then(fs::fstat);
+        self.ask(Call::Look, path, look).ok()
+    }
+
     /// The names in this directory that may be of that type, in no order, without `.` and `..`.
     pub(super) fn names(&self, wanted: FileType) -> Result<Vec<Vec<u8>>, MailError> {
         let fits = |kind| kind == wanted || kind == FileType::Unknown;
@@ -164,18 +175,33 @@ impl Dir {
 
     /// Every entry but `.` and `..`, and what it may be.
     pub(super) fn entries(&self) -> Result<Vec<(Vec<u8>, FileType)>, MailError> {
+        let mut entries = Vec::new();
+        self.each_in(b".", |name, kind| entries.push((name.to_vec(), kind)))?;
+        Ok(entries)
+    }
+
+    /// Calls `each` for every entry of a directory in this one, but for `.` and `..`, with what it may be.
+    pub(super) fn each_in(&self, dir: &[u8], mut each: impl FnMut(&[u8], FileType)) -> Result<(), MailError> {
         let list = || {
-            let mut entries = Vec::new();
-            for entry in fs::Dir::read_from(&*self.fd)? {
+            let fd = fs::openat(&*self.fd, dir, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+            let mut room: Vec<u8> = Vec::with_capacity(LISTING);
+            let mut entries = RawDir::new(fd, room.spare_capacity_mut());
+            while let Some(entry) = entries.next() {
                 let entry = entry?;
                 let name = entry.file_name().to_bytes();
                 if name != b"." && name != b".." {
-                    entries.push((name.to_vec(), entry.file_type()));
+                    each(name, entry.file_type());
                 }
             }
-            Ok(entries)
+            Ok(())
         };
         self.ask(Call::List, b"", list).map_err(io("listing a mail directory"))
+    }
+
+    /// Whether a file stands at that name, and nothing else.
+    pub(super) fn is_file(&self, name: &[u8]) -> Result<bool, MailError> {
+        let stat = self.stat(name)?;
+        Ok(stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile))
     }
 
     /// Renames; an existing file of the new name is never replaced.

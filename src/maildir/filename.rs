@@ -31,7 +31,7 @@ impl Place {
 
 /// What identifies the message: the name up to the first `:`.
 pub(super) fn base(name: &[u8]) -> &[u8] {
-    name.split(|b| *b == b':').next().unwrap_or(name)
+    memchr::memchr(b':', name).and_then(|at| name.get(..at)).unwrap_or(name)
 }
 
 /// What follows the first `:`, empty where there is none.
@@ -41,7 +41,7 @@ pub(super) fn info(name: &[u8]) -> &[u8] {
 
 /// Whether a directory entry's name can be a message's at all.
 pub(super) fn is_message(name: &[u8]) -> bool {
-    !name.is_empty() && !name.starts_with(b".") && !base(name).is_empty() && name.len() <= 255
+    !matches!(name.first(), None | Some(b'.' | b':')) && name.len() <= 255
 }
 
 /// The system flags in an info part; one that is not `2,...` holds none.
@@ -73,11 +73,35 @@ pub(super) fn with_info_of(base: &str, name: &[u8]) -> Vec<u8> {
 
 /// The sizes a name claims: bytes on disk (`S=`) and in wire form (`W=`). Hints, to be checked against the file.
 pub(super) fn size_hints(name: &[u8]) -> (Option<u64>, Option<u64>) {
-    let field = |key: &[u8]| {
-        let text = base(name).split(|b| *b == b',').skip(1).find_map(|f| f.strip_prefix(key))?;
-        str::from_utf8(text).ok()?.parse().ok()
+    let base = base(name);
+    let mut commas = memchr::memchr_iter(b',', base).peekable();
+    let (mut stored, mut wire) = (None, None);
+    while let Some(at) = commas.next() {
+        let end = commas.peek().copied().unwrap_or(base.len());
+        match base.get(at + 1..end) {
+            Some([b'S', b'=', text @ ..]) => stored = stored.or(Some(text)),
+            Some([b'W', b'=', text @ ..]) => wire = wire.or(Some(text)),
+            _ => {}
+        }
+    }
+    (stored.and_then(number), wire.and_then(number))
+}
+
+/// Reads decimal digits, and nothing else.
+fn number(text: &[u8]) -> Option<u64> {
+    let add = |sum: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(*digit - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
     };
-    (field(b"S="), field(b"W="))
+    text.iter().try_fold(0, add).filter(|_| !text.is_empty())
+}
+
+/// What a name that claims both sizes says of the message: bytes in wire form, and how many of them are CRs that the
+/// file lacks. Nothing if the claims can not be true together: each byte on disk is one byte in wire form, or two.
+pub(super) fn claims(name: &[u8]) -> Option<(u64, u64)> {
+    let (Some(stored), Some(wire)) = size_hints(name) else { return None };
+    let bare = wire.checked_sub(stored)?;
+    (bare <= stored).then_some((wire, bare))
 }
 
 /// The message's id (RFC 8474 EMAILID): told by the name of a copy, else made of what no program changes. The same after
@@ -104,7 +128,7 @@ pub(super) fn with_id(base: &str, id: u64) -> String {
 /// Sorts new messages by the second of delivery that their names start with, then by name.
 pub(super) fn order(name: &[u8]) -> (u64, &[u8]) {
     let digits = name.iter().take_while(|b| b.is_ascii_digit()).count();
-    let seconds = name.get(..digits).and_then(|d| str::from_utf8(d).ok()).and_then(|d| d.parse().ok());
+    let seconds = name.get(..digits).and_then(number);
     (seconds.unwrap_or(u64::MAX), base(name))
 }
 
@@ -112,10 +136,11 @@ pub(super) fn order(name: &[u8]) -> (u64, &[u8]) {
 pub(super) fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     static HOST: LazyLock<String> = LazyLock::new(host);
+    static PROCESS: LazyLock<u32> = LazyLock::new(std::process::id);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let random = RandomState::new().hash_one((now, count)) >> 16;
-    let (secs, micros, pid) = (now.as_secs(), now.subsec_micros(), std::process::id());
+    let (secs, micros, pid) = (now.as_secs(), now.subsec_micros(), *PROCESS);
     format!("{secs}.M{micros}P{pid}Q{count}R{random:x}.{}", *HOST)
 }
 
@@ -169,6 +194,21 @@ mod tests {
         assert_eq!(size_hints(b"1.a.host,S=10,W=12:2,S"), (Some(10), Some(12)));
         assert_eq!(size_hints(b"1.a.host,S=x:2,W=12"), (None, None));
         assert_eq!(size_hints(b"1.a,S=99999999999999999999"), (None, None));
+    }
+
+    #[test]
+    fn sizes_that_can_not_be_true_together_are_no_claims() {
+        let cases: [(&str, Option<(u64, u64)>); 6] = [
+            ("1.a,S=10,W=12:2,S", Some((12, 2))),
+            ("1.a,S=10,W=10", Some((10, 0))),
+            ("1.a,S=10,W=20", Some((20, 10))),
+            ("1.a,S=10,W=21", None),
+            ("1.a,S=10,W=9", None),
+            ("1.a,W=10", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(claims(name.as_bytes()), expected, "{name}");
+        }
     }
 
     #[test]

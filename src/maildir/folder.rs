@@ -18,13 +18,15 @@ use super::{
     disk::Dir,
     error::MailError,
     index::Index,
+    measure::Measured,
     quota::Usage,
-    record::Stamps,
+    record::{Record, Stamps},
     root::{Limits, Owner, Shared},
     state::State,
     watch::Events,
 };
 
+mod at_hand;
 mod brief;
 mod exclusive;
 
@@ -82,6 +84,8 @@ struct Core {
     /// The directories as the state, loaded or put away, shows them.
     scanned: Option<Stamps>,
     loaded: Option<Loaded>,
+    /// UIDs of messages that were measured, which the index does not say yet.
+    unrecorded: Vec<u32>,
     /// What views were told that were opened without loading it.
     briefs: Vec<Weak<Brief>>,
     /// When its directory was last found to be the one that is looked for under its name.
@@ -118,6 +122,7 @@ impl Folder {
                 usage: Usage::default(),
                 scanned: None,
                 loaded: None,
+                unrecorded: Vec::new(),
                 briefs: Vec::new(),
                 in_place: None,
             }),
@@ -164,11 +169,52 @@ impl Folder {
         first
     }
 
+    /// Whether nothing has to be found out about its messages, as far as is known.
+    pub(super) fn is_measured(&self) -> bool {
+        lock(&self.core).loaded.as_ref().is_some_and(|loaded| loaded.state.unmeasured == 0)
+    }
+
+    /// Takes in what was found out about messages; it is recorded with the next commit.
+    pub(super) fn found_out(&self, found: &[(u32, Measured)]) {
+        let (mut added, mut taken) = (0, 0);
+        {
+            let core = &mut *lock(&self.core);
+            let Some(loaded) = &mut core.loaded else { return };
+            for (uid, measured) in found {
+                if let Some(claimed) = loaded.state.measured(*uid, *measured) {
+                    core.unrecorded.push(*uid);
+                    (added, taken) = (added + measured.size, taken + claimed);
+                }
+            }
+            core.usage.bytes = core.usage.bytes.saturating_add(added).saturating_sub(taken);
+        }
+        if added != taken
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.accounts.report(&self.spot(), self.usage());
+        }
+    }
+
+    /// Whether something was found out that the index does not say yet.
+    pub(super) fn has_unrecorded(&self) -> bool {
+        !lock(&self.core).unrecorded.is_empty()
+    }
+
     /// Loads the state off the async threads if it was put away.
     pub(super) async fn wake(self: &Arc<Self>) -> Result<(), MailError> {
         self.used.store(now_s().cast_unsigned(), Ordering::Relaxed);
         let loaded = { lock(&self.core).loaded.is_some() };
         if loaded { Ok(()) } else { self.exclusively("opening a folder", |_| Ok(())).await }
+    }
+
+    /// Makes sure that the folder can take messages in: it is loaded, and stands where it is looked for.
+    pub(super) async fn settle_in(self: &Arc<Self>) -> Result<(), MailError> {
+        let settled = {
+            let core = lock(&self.core);
+            let in_place = core.in_place.is_some_and(|then| then.elapsed() < TRUSTED);
+            !core.gone && core.loaded.is_some() && in_place
+        };
+        if settled { Ok(()) } else { self.exclusively("opening a folder", |_| Ok(())).await }
     }
 
     /// Forgets the state if nobody used it for `idle`; the next question loads it again.
@@ -251,14 +297,33 @@ impl Folder {
         doing: &'static str,
         work: impl FnOnce(&Exclusive) -> Result<T, MailError> + Send + 'static,
     ) -> Result<T, MailError> {
-        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
         let turn = self.turn().await;
+        self.exclusively_in(turn, doing, work).await
+    }
+
+    /// The same for whoever has the turn.
+    pub(super) async fn exclusively_in<T: Send + 'static>(
+        self: &Arc<Self>,
+        turn: tokio::sync::OwnedMutexGuard<()>,
+        doing: &'static str,
+        work: impl FnOnce(&Exclusive) -> Result<T, MailError> + Send + 'static,
+    ) -> Result<T, MailError> {
+        let shared = self.shared.upgrade().ok_or(MailError::FolderGone)?;
         let folder = Arc::clone(self);
         let run = move || {
             let _turn = turn;
             work(&Exclusive::begin(&folder)?)
         };
         shared.pool.run(doing, run).await
+    }
+
+    /// The same on the blocking thread that calls; none if somebody else has the turn.
+    pub(super) fn at_once<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Exclusive) -> Result<T, MailError>,
+    ) -> Option<Result<T, MailError>> {
+        let _turn = self.writer.try_lock().ok()?;
+        Some(Exclusive::begin(self).and_then(|ex| work(&ex)))
     }
 
     /// Whether the directory that is worked in still stands where the folder is looked for, as far as that was not asked
@@ -309,11 +374,21 @@ impl Folder {
 }
 
 impl Core {
+    /// Records of what was found out since they were asked for last.
+    fn take_unrecorded(&mut self) -> Vec<Record> {
+        let Some(loaded) = &self.loaded else { return Vec::new() };
+        let known = std::mem::take(&mut self.unrecorded);
+        let known = known.iter().filter_map(|uid| loaded.state.find(*uid)).filter(|m| m.measured);
+        known.map(|m| Record::Measured { uid: m.uid, size: m.size, bare: m.bare, date: m.date }).collect()
+    }
+
     fn put(&mut self, dir: Dir, index: Index, mut state: State) {
         self.recent = self.recent.max(state.marks.recent);
         state.marks.recent = self.recent;
         self.uid_validity = state.uid_validity;
         self.usage = Usage::of(state.messages.iter().map(|m| m.size));
+        // What is not recorded is found out again.
+        self.unrecorded = Vec::new();
         let loaded = self.loaded.insert(Loaded { dir: dir.clone(), index, state });
         if !self.briefs.is_empty() {
             brief::settle(std::mem::take(&mut self.briefs), &dir, loaded);
@@ -322,7 +397,7 @@ impl Core {
 }
 
 impl Stamps {
-    fn are_settled(self) -> bool {
+    pub(super) fn are_settled(self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.0.iter().all(|(secs, nanos)| {
             let secs = u64::try_from(*secs).unwrap_or(0);
@@ -332,7 +407,8 @@ impl Stamps {
     }
 }
 
-fn stamps(dir: &Dir) -> Result<Stamps, MailError> {
+/// When `new` and `cur` changed last.
+pub(super) fn stamps(dir: &Dir) -> Result<Stamps, MailError> {
     let at = |name: &[u8]| -> Result<(i64, i64), MailError> {
         let missing = MailError::Io { doing: "looking at a folder", source: Errno::NOENT };
         let stat = dir.stat(name)?.ok_or(missing)?;

@@ -24,7 +24,7 @@ use super::{
     filename::{self, Place},
     flags::Flags,
     folder::{Exclusive, Folder, now_s},
-    keywords,
+    keywords, measure,
     pool::Pool,
     record::Record,
     repair,
@@ -449,7 +449,7 @@ fn stage_file(tmp: &Dir, path: &std::path::Path) -> Result<Staged, MailError> {
         let _ = futimens(&copy, &Timestamps { last_access: stamp, last_modification: stamp });
         tmp.sync_file(&copy)?;
     }
-    let measured = wire::measure(tmp, fresh.as_bytes())?;
+    let measured = measure::file(tmp, fresh.as_bytes())?;
     let stored = measured.size.saturating_sub(measured.bare);
     file.base = format!("{fresh},S={stored},W={}", measured.size);
     Ok(Staged { file, size: measured.size, bare: measured.bare })

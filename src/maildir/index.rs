@@ -189,6 +189,11 @@ impl Index {
         Ok(dir.stat(NAME)?.is_some_and(|stat| Version::of(&stat) == self.version))
     }
 
+    /// The same where that can be told without waiting for the disk; else false.
+    pub(super) fn is_current_at_hand(&self, dir: &Dir) -> bool {
+        dir.peek(NAME).is_some_and(|stat| Version::of(&stat) == self.version)
+    }
+
     /// Adds one commit, durably. After a failure the commit does not count, now or after a restart, and the next one
     /// writes the whole file anew: what a failed sync left in the page cache is not to be trusted.
     pub(super) fn commit(&mut self, dir: &Dir, marks: Marks, records: &[Record]) -> Result<(), MailError> {

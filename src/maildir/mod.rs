@@ -6,7 +6,7 @@
 //!   cur/ new/ tmp/                        messages, one a file; flags are letters of the file's name
 //!   portcullis-index                      UIDVALIDITY, UIDs, keywords, sizes, what was removed: `record`, `index`
 //!   portcullis-cache                      what was found inside messages: `cache`
-//!   portcullis-uidvalidity                the last UIDVALIDITY given out
+//!   portcullis-uidvalidity                the last UIDVALIDITY given out or set aside
 //!   portcullis-subscriptions              what the user wants to see
 //!   portcullis-pop-lock                   held by a POP3 session
 //!   portcullis-annotations                what programs attached to a folder: `annotations`
@@ -26,13 +26,16 @@
 //! is made anew from the files, with a new UIDVALIDITY.
 
 mod annotations;
+mod appending;
 mod cache;
 mod change;
 mod check;
+mod copying;
 mod deliver;
 mod disk;
 mod error;
 mod filename;
+mod files;
 mod flags;
 mod folder;
 mod gone;
@@ -42,6 +45,7 @@ mod index;
 mod keywords;
 mod listing;
 mod lock;
+mod measure;
 mod path;
 mod pool;
 mod quota;
@@ -55,13 +59,16 @@ mod seam;
 mod state;
 mod subscriptions;
 mod tree;
+mod validity;
 mod view;
 mod watch;
 mod wire;
 
 pub use annotations::Change as AnnotationChange;
+pub use appending::{Appending, Sealed};
 pub use check::{Checked, Finding, Weight};
-pub use deliver::{Appending, Delivered, Sealed};
+pub use copying::CopyUid;
+pub use deliver::Delivered;
 pub use error::MailError;
 pub use flags::{FlagOp, Flags};
 pub use hub::{Heard, Listener, News};
@@ -72,7 +79,7 @@ pub use quota::Usage;
 pub use repair::Rebuilt;
 pub use root::{Limits, Mail, Settings};
 pub use tree::{Maildir, Status};
-pub use view::{CopyUid, Files, Glance, Insight, Meta, Mode, Stored, Update, View};
+pub use view::{Files, Glance, Insight, Meta, Mode, Stored, Update, View};
 pub use wire::{CHUNK, MessageReader};
 
 #[cfg(test)]

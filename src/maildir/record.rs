@@ -36,6 +36,11 @@ pub(super) enum Record {
         saved: i64,
         keywords: Vec<u16>,
     },
+    /// The same of a message whose file nobody has opened yet: its name tells its sizes ([`super::filename::claims`]), and
+    /// what they are truly, and its date, is still to be found out.
+    Listed { uid: u32, modseq: u64, place: Place, name: Vec<u8>, saved: i64, keywords: Vec<u16> },
+    /// What was found out about such a message, named as in `Message`.
+    Measured { uid: u32, size: u64, bare: u64, date: i64 },
     /// The file has another name now; its flags follow from it.
     Renamed { uid: u32, place: Place, name: Vec<u8> },
     /// The message's keywords, all of them, as numbers in the keyword table.
@@ -176,6 +181,20 @@ impl Record {
                 put_ids(out, keywords);
                 1
             }
+            Self::Listed { uid, modseq, place, name, saved, keywords } => {
+                for number in [u64::from(*uid), *modseq, *place as u64, zigzag(*saved)] {
+                    put(out, number);
+                }
+                put_bytes(out, name);
+                put_ids(out, keywords);
+                40
+            }
+            Self::Measured { uid, size, bare, date } => {
+                for number in [u64::from(*uid), *size, *bare, zigzag(*date)] {
+                    put(out, number);
+                }
+                41
+            }
             Self::Renamed { uid, place, name } => {
                 put(out, u64::from(*uid));
                 put(out, *place as u64);
@@ -249,6 +268,20 @@ impl Record {
                 saved: unzigzag(take(from)?),
                 name: take_bytes(from)?.to_vec(),
                 keywords: take_ids(from)?,
+            },
+            40 => Self::Listed {
+                uid: u32::try_from(take(from)?).ok()?,
+                modseq: take(from)?,
+                place: take_place(from)?,
+                saved: unzigzag(take(from)?),
+                name: take_bytes(from)?.to_vec(),
+                keywords: take_ids(from)?,
+            },
+            41 => Self::Measured {
+                uid: u32::try_from(take(from)?).ok()?,
+                size: take(from)?,
+                bare: take(from)?,
+                date: unzigzag(take(from)?),
             },
             2 => Self::Renamed {
                 uid: u32::try_from(take(from)?).ok()?,
@@ -437,6 +470,15 @@ mod tests {
                 saved: 1_700_000_000,
                 keywords: vec![0, 499],
             },
+            Record::Listed {
+                uid: 8,
+                modseq: 300,
+                place: Place::New,
+                name: b"1.b,S=1,W=2:2,S".to_vec(),
+                saved: -1,
+                keywords: vec![1],
+            },
+            Record::Measured { uid: 8, size: 1 << 40, bare: 1, date: -7 },
             Record::Renamed { uid: 7, place: Place::New, name: b"1.a".to_vec() },
             Record::Keywords { uid: u32::MAX, keywords: vec![] },
             Record::Expunged { uid: 7 },

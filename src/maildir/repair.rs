@@ -186,7 +186,8 @@ fn part_doubles(ex: &Exclusive) -> Result<usize, MailError> {
 /// A message's content never changes under its UID (RFC 3501 section 2.3.1.1): a file that was changed becomes another.
 fn part_changed(ex: &Exclusive, done: &mut Vec<String>) -> Result<usize, MailError> {
     let known = ex.read(|s| {
-        let each = s.messages.iter().map(|m| (m.uid, m.place, s.name(m).to_vec(), m.size.saturating_sub(m.bare)));
+        let measured = s.messages.iter().filter(|m| m.measured);
+        let each = measured.map(|m| (m.uid, m.place, s.name(m).to_vec(), m.size.saturating_sub(m.bare)));
         each.collect::<Vec<_>>()
     })?;
     let mut renamed = 0;
@@ -245,18 +246,9 @@ pub(super) fn rebuild(ex: &Exclusive) -> Result<(Option<u32>, u32, usize), MailE
     let mut uids = HashMap::new();
     for (uid, message) in (1_u32..).zip(&old.messages) {
         uids.insert(message.uid, uid);
-        let record = Record::Message {
-            uid,
-            modseq: 1,
-            place: message.place,
-            name: old.name(message).to_vec(),
-            size: message.size,
-            bare: message.bare,
-            date: message.date,
-            saved: message.saved,
-            keywords: message.keywords().to_vec(),
-        };
-        state.apply(record, 1);
+        let mut message = message.clone();
+        message.modseq = 1;
+        state.apply(old.record(&message, uid), 1);
     }
     for message in &old.messages {
         let Some(uid) = uids.get(&message.uid) else { continue };

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::{
+    appending::Sealed,
     change,
-    deliver::{self, Batch, Ready, Sealed},
+    deliver::{self, Batch, Ready},
     disk::Dir,
     error::MailError,
     filename::{self, Place},
@@ -29,7 +30,7 @@ impl View {
         let size = self.message(old).ok_or(MailError::Gone { uid })?.size;
         let Sealed { folder: target, ready, room } = new;
         // Only what the new message is larger by takes up room.
-        let more = Usage::of([ready.size]).minus(Usage::of([size]));
+        let more = Usage::of([ready.facts.size]).minus(Usage::of([size]));
         let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
         let _room = match room.filter(|room| room.covers(more)) {
             None if more != Usage::default() => Some(tree::room(&shared, &self.folder.spot().owner, more).await?),

@@ -25,6 +25,7 @@ use super::{
     renaming::Turns,
     seam::Seamed,
     tree::{self, Maildir},
+    validity::Reserved,
     watch::{self, Watcher},
 };
 use crate::model::UserId;
@@ -102,7 +103,7 @@ pub struct Mail {
 
 /// What all folders share.
 pub(super) struct Shared {
-    root: Dir,
+    pub root: Dir,
     pub root_path: PathBuf,
     pub pool: Pool,
     pub limits: Limits,
@@ -110,8 +111,8 @@ pub(super) struct Shared {
     folders: Mutex<HashMap<Spot, Weak<Folder>>>,
     /// Folders used last, kept although nobody has them open: the next STATUS or SELECT finds them known.
     kept: Mutex<VecDeque<Arc<Folder>>>,
-    /// Held while a UIDVALIDITY is being given out.
-    validity: Mutex<()>,
+    /// Held while a UIDVALIDITY is being given out: those set aside last.
+    pub validity: Mutex<Option<Reserved>>,
     /// Held while subscriptions change.
     pub subscriptions: Mutex<()>,
     /// RENAMEs of several folders.
@@ -314,26 +315,6 @@ impl Shared {
         Ok(())
     }
 
-    /// A UIDVALIDITY that no folder of the owner has ever had: the time, or one more than the last.
-    pub(super) fn next_uid_validity(&self, owner: &Owner) -> Result<u32, MailError> {
-        let _turn = lock(&self.validity);
-        let home = self.home(owner)?;
-        let last = last_uid_validity(&home)?;
-        let next = u32::try_from(now_s()).unwrap_or(u32::MAX).max(last.saturating_add(1)).max(1);
-        home.put(UID_VALIDITY, format!("{next}\n").as_bytes())?;
-        Ok(next)
-    }
-
-    /// Remembers that a folder of the owner has this UIDVALIDITY, taken over from elsewhere: later ones will be higher.
-    pub(super) fn note_uid_validity(&self, owner: &(Arc<str>, Arc<str>), taken: u32) -> Result<(), MailError> {
-        let _turn = lock(&self.validity);
-        let home = self.home(owner)?;
-        if last_uid_validity(&home)? >= taken {
-            return Ok(());
-        }
-        home.put(UID_VALIDITY, format!("{taken}\n").as_bytes())
-    }
-
     /// The one [`Folder`] of that place.
     pub(super) fn folder(self: &Arc<Self>, spot: &Spot) -> Arc<Folder> {
         let mut folders = lock(&self.folders);
@@ -351,6 +332,11 @@ impl Shared {
         folder
     }
 
+    /// The same if it is known already.
+    pub(super) fn known(&self, spot: &Spot) -> Option<Arc<Folder>> {
+        lock(&self.folders).get(spot).and_then(Weak::upgrade).filter(|folder| !folder.is_gone())
+    }
+
     /// The folder was deleted: whoever asks for that place gets another.
     pub(super) fn forget(&self, folder: &Folder) {
         lock(&self.folders).remove(&folder.spot());
@@ -363,21 +349,6 @@ impl Shared {
         folders.remove(&folder.spot());
         folders.insert(spot.clone(), Arc::downgrade(folder));
         folder.moved_to(spot);
-    }
-}
-
-/// The file that holds the last UIDVALIDITY given out.
-const UID_VALIDITY: &str = "portcullis-uidvalidity";
-
-fn last_uid_validity(home: &Dir) -> Result<u32, MailError> {
-    match home.open(UID_VALIDITY.as_bytes(), false) {
-        Ok((file, _)) => {
-            let mut text = String::new();
-            drop(std::io::Read::read_to_string(&mut std::io::Read::take(file, 32), &mut text));
-            Ok(text.trim().parse::<u32>().unwrap_or(0))
-        }
-        Err(error) if error.is_missing() => Ok(0),
-        Err(error) => Err(error),
     }
 }
 
@@ -427,6 +398,9 @@ async fn housekeeping(shared: Weak<Shared>) {
             folders.values().filter_map(Weak::upgrade).collect()
         };
         for folder in open {
+            if folder.has_unrecorded() {
+                drop(folder.exclusively("recording sizes", |ex| ex.note()).await);
+            }
             folder.put_away(IDLE);
             if folder.views.load(Ordering::Acquire) == 0 {
                 continue;

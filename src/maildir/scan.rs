@@ -3,16 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rustix::fs::FileType;
-
 use super::{
     disk::Dir,
     error::MailError,
     filename::{self, Place},
-    folder::{Exclusive, lock, now_s},
+    files::Files,
+    folder::{self, Exclusive, lock, now_s},
+    measure::{self, Measured},
     record::{Record, Stamps},
     state::{Message, State},
-    wire,
 };
 
 /// Where each message's file is, by what identifies the message.
@@ -22,9 +21,8 @@ type Listing = HashMap<Box<[u8]>, (Place, Vec<u8>)>;
 /// moved to `cur`, as a program that shows them to a user must (only a read-write SELECT does).
 pub(super) fn all(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
     let before = ex.stamps()?;
-    let mut listing = list(&ex.dir)?;
-    let mut found = Found::default();
-    ex.read(|state| found.compare(state, &mut listing))?;
+    let files = Files::list(&ex.dir)?;
+    let mut found = ex.read(|state| files.compare(state))?;
     // A file that another program renames while the directory is read may be listed under neither name. Only one
     // that is absent again, from a listing during which nothing moved, is believed to be gone.
     for _ in 0..5 {
@@ -32,17 +30,55 @@ pub(super) fn all(ex: &Exclusive, settle: bool) -> Result<(), MailError> {
             break;
         }
         let start = ex.stamps()?;
-        let mut again = list(&ex.dir)?;
+        let again = Files::list(&ex.dir)?;
         let quiet = start == ex.stamps()?;
-        found.look_again(&mut again);
+        found.look_again(&again);
         if quiet {
             break;
         }
     }
-    found.fresh = listing.into_values().collect();
     let whole = found.commit(ex, settle)?;
     looked(ex, before, whole);
     Ok(())
+}
+
+/// What the directories of a folder without an index hold, as a state whose index is still to be made.
+pub(super) fn first(dir: &Dir, uid_validity: u32) -> Result<State, MailError> {
+    let stamps = folder::stamps(dir)?;
+    let files = Files::list(dir)?;
+    let mut state = State::empty(uid_validity);
+    state.messages.reserve_exact(files.len());
+    let (new, cur) = (dir.sub(b"new")?, dir.sub(b"cur")?);
+    let (saved, mut whole) = (now_s(), true);
+    for (place, name) in files.iter() {
+        let uid = state.marks.uid_next;
+        if state.list(uid, place, name, saved) {
+            continue;
+        }
+        let measured = measured(if place == Place::New { &new } else { &cur }, name);
+        whole &= measured.is_ok();
+        if let Ok(Some(Measured { size, bare, date })) = measured {
+            let (modseq, name, keywords) = (state.marks.modseq, name.to_vec(), Vec::new());
+            let record = Record::Message { uid, modseq, place, name, size, bare, date, saved, keywords };
+            state.apply(record, modseq);
+        }
+    }
+    state.pack();
+    state.scanned = Some(stamps).filter(|stamps| whole && stamps.are_settled());
+    Ok(state)
+}
+
+/// What a file tells. Nothing if it is gone or renamed meanwhile: the next look finds it. An error if it can not be read
+/// now: perhaps then.
+fn measured(dir: &Dir, name: &[u8]) -> Result<Option<Measured>, MailError> {
+    match measure::file(dir, name) {
+        Ok(measured) => Ok(Some(measured)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => {
+            tracing::warn!(%error, "a message file can not be read");
+            Err(error)
+        }
+    }
 }
 
 /// A file that came or went, as inotify told it.
@@ -77,7 +113,7 @@ pub(super) fn named(ex: &Exclusive, events: &[Event]) -> Result<(), MailError> {
     let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
     let dir = |place| if place == Place::New { &new } else { &cur };
     for event in asked.values().flatten() {
-        if is_file(dir(event.place), &event.name)? {
+        if dir(event.place).is_file(&event.name)? {
             prefer(&mut listing, event.place, event.name.clone());
         }
     }
@@ -90,11 +126,12 @@ pub(super) fn named(ex: &Exclusive, events: &[Event]) -> Result<(), MailError> {
     }
     for (_, place, name) in std::mem::take(&mut found.missing) {
         // Events of our own renames name the old file; it is fine that nothing stands there now.
-        if !is_file(dir(place), &name)? {
+        if !dir(place).is_file(&name)? {
             return all(ex, false);
         }
     }
     found.fresh = listing.into_values().collect();
+    found.fresh.sort_by(|(_, a), (_, b)| filename::order(a).cmp(&filename::order(b)));
     let whole = found.commit(ex, false)?;
     looked(ex, before, whole);
     Ok(())
@@ -108,22 +145,20 @@ fn looked(ex: &Exclusive, before: Stamps, whole: bool) {
     }
 }
 
+/// What differs between the files and what is known.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     /// A file could not be looked at.
     partial: bool,
-    renamed: Vec<(u32, Place, Vec<u8>)>,
+    /// UID, and where the file is now.
+    pub renamed: Vec<(u32, Place, Vec<u8>)>,
     /// UID and last known name.
-    missing: Vec<(u32, Place, Vec<u8>)>,
-    fresh: Vec<(Place, Vec<u8>)>,
+    pub missing: Vec<(u32, Place, Vec<u8>)>,
+    /// Files of unknown messages, in order of delivery.
+    pub fresh: Vec<(Place, Vec<u8>)>,
 }
 
 impl Found {
-    /// Sorts every known message; what is left in `listing` is new.
-    fn compare(&mut self, state: &State, listing: &mut Listing) {
-        state.messages.iter().for_each(|message| self.place(state, message, listing));
-    }
-
     fn place(&mut self, state: &State, message: &Message, listing: &mut Listing) {
         let known = state.name(message);
         match listing.remove(filename::base(known)) {
@@ -133,12 +168,12 @@ impl Found {
         }
     }
 
-    fn look_again(&mut self, listing: &mut Listing) {
+    fn look_again(&mut self, files: &Files) {
         let renamed = &mut self.renamed;
-        self.missing.retain(|(uid, old_place, old)| match listing.remove(filename::base(old)) {
+        self.missing.retain(|(uid, old_place, old)| match files.find(old) {
             Some((place, name)) if place == *old_place && name == *old => false,
             Some((place, name)) => {
-                renamed.push((*uid, place, name));
+                renamed.push((*uid, place, name.to_vec()));
                 false
             }
             None => true,
@@ -152,7 +187,7 @@ impl Found {
             // Two files of one message (a restored backup, a crash between link and unlink): the known one stays.
             let old = ex.read(|state| state.find(uid).map(|m| (m.place, state.name(m).to_vec())))?;
             if let Some((old_place, old)) = old
-                && is_file(&ex.dir.sub(old_place.dir().as_bytes())?, &old)?
+                && ex.dir.sub(old_place.dir().as_bytes())?.is_file(&old)?
             {
                 continue;
             }
@@ -177,28 +212,24 @@ impl Found {
 
     /// The new messages as records, in order of delivery.
     fn measure(&mut self, ex: &Exclusive) -> Result<Vec<Record>, MailError> {
-        self.fresh.sort_by_cached_key(|(_, name)| (filename::order(name).0, filename::base(name).to_vec()));
         let mut uid = ex.read(State::next_uid)?;
         let modseq = ex.next_modseq()?;
         let mut records = Vec::new();
         let (new, cur) = (ex.dir.sub(b"new")?, ex.dir.sub(b"cur")?);
         for (place, name) in std::mem::take(&mut self.fresh) {
-            let dir = if place == Place::New { &new } else { &cur };
-            let measured = match wire::measure(dir, &name) {
-                Ok(measured) => measured,
-                // Gone or renamed meanwhile: the next look finds it. Not a file: not a message. Not readable now: perhaps then.
-                Err(error) => {
-                    if !error.is_missing() {
-                        tracing::warn!(%error, "a message file can not be read");
-                        self.partial = true;
-                    }
-                    continue;
-                }
-            };
-            let (size, bare, date) = (measured.size, measured.bare, measured.date);
             let (saved, keywords) = (now_s(), Vec::new());
+            let next = uid.checked_add(1).ok_or(MailError::Limit { what: "UIDs", most: u64::from(u32::MAX) })?;
+            if filename::claims(&name).is_some() {
+                records.push(Record::Listed { uid, modseq, place, name, saved, keywords });
+                uid = next;
+                continue;
+            }
+            let dir = if place == Place::New { &new } else { &cur };
+            let measured = measured(dir, &name);
+            self.partial |= measured.is_err();
+            let Ok(Some(Measured { size, bare, date })) = measured else { continue };
             records.push(Record::Message { uid, modseq, place, name, size, bare, date, saved, keywords });
-            uid = uid.checked_add(1).ok_or(MailError::Limit { what: "UIDs", most: u64::from(u32::MAX) })?;
+            uid = next;
         }
         Ok(records)
     }
@@ -231,7 +262,8 @@ fn settle(ex: &Exclusive, known: &mut Vec<Record>, fresh: &mut [Record]) -> Resu
         }
     }
     for record in fresh {
-        if let Record::Message { place: place @ Place::New, name, .. } = record
+        if let Record::Message { place: place @ Place::New, name, .. }
+        | Record::Listed { place: place @ Place::New, name, .. } = record
             && let Some(next) = shift(name)
         {
             (*place, *name) = (Place::Cur, next);
@@ -240,28 +272,10 @@ fn settle(ex: &Exclusive, known: &mut Vec<Record>, fresh: &mut [Record]) -> Resu
     Ok(())
 }
 
-/// Every message's file. `new` first: a message moved to `cur` meanwhile is then listed twice rather than never.
-fn list(dir: &Dir) -> Result<Listing, MailError> {
-    let mut listing = Listing::new();
-    for place in [Place::New, Place::Cur] {
-        for name in dir.sub(place.dir().as_bytes())?.names(FileType::RegularFile)? {
-            if filename::is_message(&name) {
-                prefer(&mut listing, place, name);
-            }
-        }
-    }
-    Ok(listing)
-}
-
 /// Of two files of one message, the one in `cur` counts, then the one with more flags.
 fn prefer(listing: &mut Listing, place: Place, name: Vec<u8>) {
     let entry = listing.entry(filename::base(&name).into()).or_insert_with(|| (place, name.clone()));
     if (place, name.len()) > (entry.0, entry.1.len()) {
         *entry = (place, name);
     }
-}
-
-fn is_file(dir: &Dir, name: &[u8]) -> Result<bool, MailError> {
-    let stat = dir.stat(name)?;
-    Ok(stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile))
 }

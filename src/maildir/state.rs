@@ -9,6 +9,7 @@ use super::{
     filename::{self, Place},
     flags::Flags,
     gone::Gone,
+    measure::{Measured, Sizes},
     record::{Marks, Record, Stamps, Summary},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Message {
     dead: bool,
     /// Numbers in [`State::keywords`], sorted. Most messages have none.
     keywords: Option<Few>,
+    /// Whether `size`, `bare`, `date` and `id` were found out by opening the file: see `measure`.
+    pub measured: bool,
     /// Bytes in wire form, and how many of them are CRs that the file lacks.
     pub size: u64,
     pub bare: u64,
@@ -33,6 +36,15 @@ pub(super) struct Message {
     pub modseq: u64,
     /// What it is called wherever it goes (RFC 8474): a copy has the same.
     pub id: u64,
+}
+
+/// What a message that comes in is, measured or not.
+struct New<'n> {
+    uid: u32,
+    place: Place,
+    name: &'n [u8],
+    saved: i64,
+    modseq: u64,
 }
 
 #[allow(clippy::box_collection, reason = "one word in each message instead of three")]
@@ -48,6 +60,11 @@ struct Span {
 impl Message {
     pub(super) fn keywords(&self) -> &[u16] {
         self.keywords.as_deref().map_or(&[], |few| few.as_slice())
+    }
+
+    /// What its file has to be read by.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes { size: self.size, bare: self.bare, measured: self.measured }
     }
 }
 
@@ -78,6 +95,8 @@ pub(super) struct State {
     /// The files' names, one after another, and how many bytes of them no message refers to any more.
     names: Vec<u8>,
     unused: usize,
+    /// How many messages are not measured.
+    pub unmeasured: usize,
     asked: Asked,
 }
 
@@ -134,10 +153,20 @@ impl State {
         filename::base(self.name(message))
     }
 
-    /// The record that brings a message back.
-    fn record(&self, message: &Message) -> Record {
+    /// The record that brings a message back, under the UID that it has or another.
+    pub(super) fn record(&self, message: &Message, uid: u32) -> Record {
+        if !message.measured {
+            return Record::Listed {
+                uid,
+                modseq: message.modseq,
+                place: message.place,
+                name: self.name(message).to_vec(),
+                saved: message.saved,
+                keywords: message.keywords().to_vec(),
+            };
+        }
         Record::Message {
-            uid: message.uid,
+            uid,
             modseq: message.modseq,
             place: message.place,
             name: self.name(message).to_vec(),
@@ -235,30 +264,14 @@ impl State {
     pub(super) fn apply(&mut self, record: Record, modseq: u64) {
         match record {
             Record::Message { uid, modseq: own, place, name, size, bare, date, saved, keywords } => {
-                // UIDs ascend; a record that would break the order is a damaged index's and is left out.
-                if self.messages.last().is_some_and(|last| last.uid >= uid) {
-                    return;
-                }
-                self.asked = Asked::default();
-                let flags = filename::flags(filename::info(&name));
                 let id = filename::id(&name, size, date);
-                let Some(name) = self.keep(&name) else { return };
-                self.messages.push(Message {
-                    uid,
-                    name,
-                    place,
-                    flags,
-                    dead: false,
-                    keywords: kept(keywords),
-                    size,
-                    bare,
-                    date,
-                    saved,
-                    modseq: own,
-                    id,
-                });
-                self.marks.uid_next = self.marks.uid_next.max(uid.saturating_add(1));
+                let measured = Measured { size, bare, date };
+                self.add(New { uid, place, name: &name, saved, modseq: own }, Some((measured, id)), keywords);
             }
+            Record::Listed { uid, modseq: own, place, name, saved, keywords } => {
+                self.add(New { uid, place, name: &name, saved, modseq: own }, None, keywords);
+            }
+            Record::Measured { uid, size, bare, date } => drop(self.measured(uid, Measured { size, bare, date })),
             Record::Renamed { uid, place, name } => {
                 let flags = filename::flags(filename::info(&name));
                 if self.find(uid).is_none() {
@@ -304,14 +317,65 @@ impl State {
         }
     }
 
+    /// Adds a message above all others, if its name tells its sizes; whether it does.
+    pub(super) fn list(&mut self, uid: u32, place: Place, name: &[u8], saved: i64) -> bool {
+        self.add(New { uid, place, name, saved, modseq: self.marks.modseq }, None, Vec::new()).is_some()
+    }
+
+    /// Adds a message above all others: one that was measured, or one whose name tells its sizes.
+    fn add(&mut self, new: New<'_>, measured: Option<(Measured, u64)>, keywords: Vec<u16>) -> Option<()> {
+        let New { uid, place, name, saved, modseq } = new;
+        // UIDs ascend; a record that would break the order is a damaged index's and is left out.
+        if self.messages.last().is_some_and(|last| last.uid >= uid) {
+            return None;
+        }
+        let is_measured = measured.is_some();
+        let claimed = || filename::claims(name).map(|(size, bare)| (Measured { size, bare, date: 0 }, 0));
+        let (Measured { size, bare, date }, id) = measured.or_else(claimed)?;
+        let flags = filename::flags(filename::info(name));
+        let name = self.keep(name)?;
+        self.asked = Asked::default();
+        self.messages.push(Message {
+            uid,
+            name,
+            place,
+            flags,
+            dead: false,
+            keywords: kept(keywords),
+            measured: is_measured,
+            size,
+            bare,
+            date,
+            saved,
+            modseq,
+            id,
+        });
+        self.unmeasured += usize::from(!is_measured);
+        self.marks.uid_next = self.marks.uid_next.max(uid.saturating_add(1));
+        Some(())
+    }
+
+    /// Takes in what was found out about a message; the size its name claimed, unless it is gone or was measured before.
+    pub(super) fn measured(&mut self, uid: u32, found: Measured) -> Option<u64> {
+        let message = self.find(uid).filter(|message| !message.measured)?;
+        let id = filename::id(self.name(message), found.size, found.date);
+        let message = self.find_mut(uid)?;
+        let claimed = message.size;
+        (message.measured, message.id) = (true, id);
+        (message.size, message.bare, message.date) = (found.size, found.bare, found.date);
+        self.unmeasured -= 1;
+        Some(claimed)
+    }
+
     /// Drops the messages that were expunged.
     pub(super) fn sweep(&mut self) {
         self.asked = Asked::default();
-        let (unused, uidls) = (&mut self.unused, &mut self.uidls);
+        let (unused, uidls, unmeasured) = (&mut self.unused, &mut self.uidls, &mut self.unmeasured);
         self.messages.retain(|m| {
             *unused += if m.dead { usize::from(m.name.length) } else { 0 };
             if m.dead {
                 uidls.remove(&m.uid);
+                *unmeasured -= usize::from(!m.measured);
             }
             !m.dead
         });
@@ -331,7 +395,7 @@ impl State {
             reserved,
         });
         let identity = self.identity.map(|id| Record::Identity { id });
-        let messages = self.messages.iter().map(|m| self.record(m));
+        let messages = self.messages.iter().map(|m| self.record(m, m.uid));
         std::iter::once(gone)
             .chain(identity)
             .chain(keywords)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::{
-    deliver::Appending,
+    appending::Appending,
+    copying::{Copying, copy_uids},
     disk::Dir,
     error::MailError,
     filename,
@@ -14,13 +15,14 @@ use super::{
     hub::News,
     listing::{self, Folder, SpecialUse, directories, find, list},
     lock::PopLock,
-    path,
+    measure, path,
     pool::Pool,
     quota::{Account, Promise, Usage},
     renaming::Renaming,
     root::{self, Limits, Owner, Shared},
+    state::State,
     subscriptions::Subscriptions,
-    view::{Copying, Mode, View, copy_uids},
+    view::{Mode, View},
 };
 
 mod extras;
@@ -44,7 +46,7 @@ pub struct Status {
     pub unseen: u32,
     /// DELETED: how many have `\Deleted`.
     pub deleted: u32,
-    /// SIZE: the sum of all sizes in wire form, in bytes.
+    /// SIZE: the sum of all sizes in wire form, in bytes; see [`Maildir::measured_status`].
     pub size: u64,
     /// DELETED-STORAGE: the same of those with `\Deleted`.
     pub deleted_size: u64,
@@ -281,13 +283,34 @@ impl Maildir {
         inbox.exclusively("renaming INBOX", move |ex| super::change::expunge(ex, &uids)).await
     }
 
-    /// STATUS of a folder, open or not.
+    /// STATUS of a folder, open or not. Its sizes are those that names of files claim, where no other are known yet.
     ///
     /// # Errors
     /// `NoSuchFolder`, or what the disk says.
     pub async fn status(&self, name: &str) -> Result<Status, MailError> {
+        // One that was found before and has not changed since is counted without a visit to the disk.
+        if let Ok(dir) = path::folder(&path::checked(name)?)
+            && let Some(folder) = self.shared.known(&self.spot(dir.as_deref()))
+            && let Some(status) = folder.ask_at_hand(count)
+        {
+            return Ok(status);
+        }
         let folder = self.open(name).await?;
         folder.exclusively("counting messages", status_of).await
+    }
+
+    /// The same with its true sizes, for which files may have to be read.
+    ///
+    /// # Errors
+    /// As [`Maildir::status`].
+    pub async fn measured_status(&self, name: &str) -> Result<Status, MailError> {
+        let folder = self.open(name).await?;
+        let count = |ex: &Exclusive| {
+            ex.refresh()?;
+            measure::all(ex)?;
+            status_of(ex)
+        };
+        folder.exclusively("counting messages", count).await
     }
 
     /// SELECT and EXAMINE: what the session sees of the folder from here on.
@@ -382,28 +405,30 @@ impl Maildir {
     }
 }
 
-/// Counts the messages of a folder.
+/// Counts the messages of a folder, as it is now.
 fn status_of(ex: &Exclusive) -> Result<Status, MailError> {
     ex.refresh()?;
-    ex.read(|s| {
-        let mut status = Status {
-            messages: u32::try_from(s.messages.len()).unwrap_or(u32::MAX),
-            uid_next: s.marks.uid_next,
-            uid_validity: s.uid_validity,
-            mailbox_id: s.id(),
-            highest_modseq: s.marks.modseq,
-            ..Status::default()
-        };
-        for message in &s.messages {
-            let deleted = message.flags.contains(Flags::DELETED);
-            status.recent += u32::from(message.uid >= s.marks.recent);
-            status.unseen += u32::from(!message.flags.contains(Flags::SEEN));
-            status.deleted += u32::from(deleted);
-            status.size += message.size;
-            status.deleted_size += if deleted { message.size } else { 0 };
-        }
-        status
-    })
+    ex.read(count)
+}
+
+fn count(state: &State) -> Status {
+    let mut status = Status {
+        messages: u32::try_from(state.messages.len()).unwrap_or(u32::MAX),
+        uid_next: state.marks.uid_next,
+        uid_validity: state.uid_validity,
+        mailbox_id: state.id(),
+        highest_modseq: state.marks.modseq,
+        ..Status::default()
+    };
+    for message in &state.messages {
+        let deleted = message.flags.contains(Flags::DELETED);
+        status.recent += u32::from(message.uid >= state.marks.recent);
+        status.unseen += u32::from(!message.flags.contains(Flags::SEEN));
+        status.deleted += u32::from(deleted);
+        status.size += message.size;
+        status.deleted_size += if deleted { message.size } else { 0 };
+    }
+    status
 }
 
 /// Makes what each folder has, in a directory nobody else knows yet.

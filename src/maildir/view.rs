@@ -26,8 +26,7 @@ mod inside;
 mod ranges;
 mod survey;
 
-pub use edit::{CopyUid, Stored};
-pub(super) use edit::{Copying, copy_uids};
+pub use edit::Stored;
 pub use inside::Insight;
 pub use survey::{Files, Glance};
 
@@ -63,6 +62,8 @@ pub struct Meta {
     pub modseq: u64,
     /// Its EMAILID (RFC 8474): a copy, in this folder or another, has the same.
     pub id: u64,
+    /// Whether `size`, `internal_date` and `id` are known: else they must not be told. See [`View::measure`].
+    pub measured: bool,
 }
 
 /// What a session has to be told, in this order.
@@ -350,6 +351,7 @@ impl View {
             saved: UnixTime::from_secs(m.saved),
             modseq: m.modseq,
             id: m.id,
+            measured: m.measured,
         }
     }
 
@@ -509,10 +511,10 @@ impl View {
         let shared = self.folder.shared.upgrade().ok_or(MailError::FolderGone)?;
         let (folder, pool) = (Arc::clone(&self.folder), shared.pool.clone());
         let open = move || {
-            let known = folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.size, m.bare)));
-            let (place, name, size, bare) = known.flatten().ok_or(MailError::Gone { uid })?;
+            let known = folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.sizes())));
+            let (place, name, sizes) = known.flatten().ok_or(MailError::Gone { uid })?;
             let dir = folder.dir()?.sub(place.dir().as_bytes())?;
-            MessageReader::open(&dir, &name, &pool, uid, size, bare)
+            MessageReader::open(&dir, &name, &pool, uid, sizes).inspect(|opened| folder.opened(opened))
         };
         match shared.pool.run("opening a message", open.clone()).await {
             Err(error) if error.is_missing() => {

@@ -6,7 +6,7 @@
 //! the open directory itself.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, Weak, atomic::Ordering},
     time::Duration,
 };
@@ -32,18 +32,29 @@ const GATHER: Duration = Duration::from_millis(10);
 /// Names beyond this many are not kept one by one: the folder is listed instead.
 const MAX_NAMES: usize = 4096;
 
+/// News of our own doing that the kernel is left to keep: it keeps some 16,000 for all folders together.
+const MOST_UNHEARD: usize = 2048;
+
 /// What is known to have happened in a folder since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     names: Vec<scan::Event>,
     /// Names were lost: look at everything.
     all: bool,
+    /// What a command of ours does to files, in order: it comes back as news that tell nothing new.
+    own: VecDeque<scan::Event>,
     /// The folder has a watch.
     pub watched: bool,
 }
 
 impl Events {
-    fn push(&mut self, place: Place, name: &[u8], came: bool) {
+    /// Takes in what happened, unless we did it ourselves; whether it was news.
+    fn push(&mut self, place: Place, name: &[u8], came: bool) -> bool {
+        let ours = |own: &scan::Event| own.came == came && own.place == place && own.name == name;
+        if self.own.front().is_some_and(ours) {
+            self.own.pop_front();
+            return false;
+        }
         if self.names.len() >= MAX_NAMES {
             self.names = Vec::new();
             self.all = true;
@@ -51,6 +62,14 @@ impl Events {
         if !self.all {
             self.names.push(scan::Event { place, name: name.to_vec(), came });
         }
+        true
+    }
+
+    /// Something happened, but what is not known.
+    pub(super) fn lose(&mut self) -> bool {
+        self.all = true;
+        self.own.clear();
+        true
     }
 
     /// What was said is not taken in, or not all of it: the next look is at everything.
@@ -111,14 +130,15 @@ impl Watcher {
         });
     }
 
-    /// Hands what the kernel has to say to the folders it is about, and returns those.
+    /// Hands what the kernel has to say to the folders it is about, and returns those for which it is news.
     pub(super) fn drain(&self) -> Vec<Arc<Folder>> {
         // By address: an overflow tells every folder that is open.
         let mut told: HashMap<*const Folder, Arc<Folder>> = HashMap::new();
-        let mut tell = |folder: &Weak<Folder>, event: &dyn Fn(&mut Events)| {
+        let mut tell = |folder: &Weak<Folder>, take_in: &dyn Fn(&mut Events) -> bool| {
             let Some(folder) = folder.upgrade() else { return };
-            event(&mut lock(&folder.events));
-            told.insert(Arc::as_ptr(&folder), folder);
+            if take_in(&mut lock(&folder.events)) {
+                told.insert(Arc::as_ptr(&folder), folder);
+            }
         };
         let mut buffer = [std::mem::MaybeUninit::uninit(); 16 * 1024];
         let mut watches = lock(&self.watches);
@@ -131,10 +151,13 @@ impl Watcher {
             };
             let flags = event.events();
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                watches.values().for_each(|(folder, _)| tell(folder, &|events| events.all = true));
+                watches.values().for_each(|(folder, _)| tell(folder, &Events::lose));
             } else if flags.contains(ReadFlags::IGNORED) {
                 if let Some((folder, _)) = watches.remove(&event.wd()) {
-                    tell(&folder, &|events| (events.all, events.watched) = (true, false));
+                    tell(&folder, &|events| {
+                        events.watched = false;
+                        events.lose()
+                    });
                 }
             } else if let Some((folder, place)) = watches.get(&event.wd())
                 && let Some(name) = event.file_name()
@@ -173,6 +196,65 @@ fn descriptor(watcher: &Watcher) -> Option<AsyncFd<OwnedFd>> {
 
 fn look_later(folder: Arc<Folder>) {
     tokio::spawn(async move { folder.look("looking at deliveries").await });
+}
+
+/// What a command of ours does to the files of a watched folder: noted before it is done, so that the news of it, when
+/// they come back, need no look at the disk. Dropped once it is committed.
+pub(super) struct Deeds<'a> {
+    folder: &'a Arc<Folder>,
+    /// Whether the folder is watched at all.
+    watched: bool,
+    /// How many were noted since the kernel was last asked for its news.
+    noted: usize,
+}
+
+impl<'a> Deeds<'a> {
+    pub(super) fn begin(folder: &'a Arc<Folder>) -> Self {
+        Self { folder, watched: lock(&folder.events).watched, noted: 0 }
+    }
+
+    /// Does something that moves, makes or removes files; whether it was done. What failed may have been done all the
+    /// same: then it is news.
+    pub(super) fn make(
+        &mut self,
+        deeds: &[(Place, &[u8], bool)],
+        deed: impl FnOnce() -> Result<bool, MailError>,
+    ) -> Result<bool, MailError> {
+        if !self.watched {
+            return deed();
+        }
+        let own = |&(place, name, came): &(Place, &[u8], bool)| scan::Event { place, name: name.to_vec(), came };
+        lock(&self.folder.events).own.extend(deeds.iter().map(own));
+        let done = deed();
+        if done != Ok(true) {
+            let own = &mut lock(&self.folder.events).own;
+            own.truncate(own.len().saturating_sub(deeds.len()));
+        }
+        self.noted += deeds.len();
+        if self.noted > MOST_UNHEARD {
+            self.hear();
+        }
+        done
+    }
+
+    /// Has the kernel tell what it knows by now.
+    fn hear(&mut self) {
+        if std::mem::take(&mut self.noted) == 0 {
+            return;
+        }
+        let Some(shared) = self.folder.shared.upgrade() else { return };
+        shared.watcher.iter().flat_map(Watcher::drain).for_each(look_later);
+    }
+}
+
+impl Drop for Deeds<'_> {
+    fn drop(&mut self) {
+        if self.watched {
+            self.hear();
+            // A file system that is late with its news: they are looked at like any others.
+            lock(&self.folder.events).own = VecDeque::new();
+        }
+    }
 }
 
 impl Folder {

@@ -1,7 +1,7 @@
 //! From a file's bytes to the bytes of the wire: lines of mail end in CRLF there (RFC 5322 section 2.3), while other
 //! programs store a bare LF. Sizes are exact: what is announced is what [`MessageReader`] yields.
 
-use std::{fs::File, io::Read, ops::Range, sync::Arc};
+use std::{fs::File, ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -9,48 +9,12 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::{
     disk::Dir,
     error::{MailError, io},
-    filename,
+    measure::{self, Measured, Sizes},
     pool::Pool,
 };
 
 /// Most bytes in one chunk, on the wire.
 pub const CHUNK: usize = 64 * 1024;
-
-/// What is measured once, when a message is first seen.
-pub(super) struct Measured {
-    /// Bytes in wire form.
-    pub size: u64,
-    /// How many of them are CRs that the file lacks.
-    pub bare: u64,
-    /// The file's time stamp, in seconds since 1970: the message's INTERNALDATE.
-    pub date: i64,
-}
-
-/// Measures a file. Reads it unless its name tells, and the file confirms, that it is in wire form already.
-pub(super) fn measure(dir: &Dir, name: &[u8]) -> Result<Measured, MailError> {
-    let (mut file, stat) = dir.open(name, false)?;
-    let (stored, date) = (u64::try_from(stat.st_size).unwrap_or(0), stat.st_mtime);
-    if filename::size_hints(name) == (Some(stored), Some(stored)) {
-        return Ok(Measured { size: stored, bare: 0, date });
-    }
-    let (mut bare, mut read, mut last) = (0, 0_u64, 0);
-    let mut buffer = vec![0; CHUNK.min(usize::try_from(stored).unwrap_or(CHUNK))];
-    while read < stored {
-        let count = match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(MailError::io("reading a message", Errno::from_io_error(&error).unwrap_or(Errno::IO)));
-            }
-        };
-        let bytes = buffer.get(..count).unwrap_or_default();
-        bare += bare_line_feeds(bytes, last);
-        last = bytes.last().copied().unwrap_or(last);
-        read += count as u64;
-    }
-    Ok(Measured { size: read + bare, bare, date })
-}
 
 /// How many LF in `bytes` no CR stands before; `last` is the byte before the first.
 pub(super) fn bare_line_feeds(bytes: &[u8], last: u8) -> u64 {
@@ -70,6 +34,9 @@ pub struct MessageReader {
     bare: u64,
     window: Range<u64>,
     at: Cursor,
+    /// All of it in wire form, where it had to be read for its size.
+    whole: Option<Bytes>,
+    found: Option<Measured>,
 }
 
 /// Where reading goes on: a place on the wire, the same place in the file, the byte before it.
@@ -81,21 +48,27 @@ struct Cursor {
 }
 
 impl MessageReader {
-    /// Opens a message that was measured as `size` and `bare`; one that has changed since counts as gone.
-    pub(super) fn open(
-        dir: &Dir,
-        name: &[u8],
-        pool: &Pool,
-        uid: u32,
-        size: u64,
-        bare: u64,
-    ) -> Result<Self, MailError> {
+    /// Opens a message on a blocking thread. If it was measured and has changed since, it counts as gone; if it was not,
+    /// it is now, and [`MessageReader::found`] tells.
+    pub(super) fn open(dir: &Dir, name: &[u8], pool: &Pool, uid: u32, sizes: Sizes) -> Result<Self, MailError> {
         let (file, stat) = dir.open(name, false)?;
+        let (mut sizes, mut whole, mut found) = (sizes, None, None);
+        if !sizes.measured {
+            let measured;
+            (measured, whole) = measure::opened(&file, &stat, name)?;
+            (sizes, found) = (Sizes::of(measured), Some(measured));
+        }
+        let Sizes { size, bare, .. } = sizes;
         if u64::try_from(stat.st_size).ok() != size.checked_sub(bare) {
             return Err(MailError::Gone { uid });
         }
         let (pool, file) = (pool.clone(), Arc::new(file));
-        Ok(Self { file, pool, uid, size, bare, window: 0..size, at: Cursor::default() })
+        Ok(Self { file, pool, uid, size, bare, window: 0..size, at: Cursor::default(), whole, found })
+    }
+
+    /// What opening it found out, for [`super::folder::Folder::found_out`].
+    pub(super) fn found(&self) -> Option<(u32, Measured)> {
+        self.found.map(|found| (self.uid, found))
     }
 
     /// Bytes of the whole message in wire form: RFC822.SIZE.
@@ -121,6 +94,9 @@ impl MessageReader {
     /// # Errors
     /// `Io` from the disk; `Gone` if the file was cut short meanwhile, so that the size announced can not be kept.
     pub async fn next(&mut self) -> Result<Option<Bytes>, MailError> {
+        if let Some(chunk) = self.at_hand() {
+            return Ok(Some(chunk));
+        }
         while !self.window.is_empty() {
             let (at, wanted) = self.wanted();
             let bytes = self.read(at, wanted).await?;
@@ -136,6 +112,9 @@ impl MessageReader {
     /// # Errors
     /// As [`MessageReader::next`].
     pub fn next_now(&mut self) -> Result<Option<Bytes>, MailError> {
+        if let Some(chunk) = self.at_hand() {
+            return Ok(Some(chunk));
+        }
         while !self.window.is_empty() {
             let (at, wanted) = self.wanted();
             let bytes = read_now(&self.file, at, wanted)?;
@@ -144,6 +123,16 @@ impl MessageReader {
             }
         }
         Ok(None)
+    }
+
+    /// The next chunk, if the message is in memory.
+    fn at_hand(&mut self) -> Option<Bytes> {
+        let whole = self.whole.as_ref().filter(|_| !self.window.is_empty())?;
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(whole.len());
+        let end = self.window.end.min(self.window.start + CHUNK as u64);
+        let chunk = whole.slice(place(self.window.start)..place(end));
+        self.window.start = end;
+        Some(chunk)
     }
 
     /// Where the file is to be read next, and how much of it.
@@ -201,16 +190,7 @@ impl MessageReader {
 
     /// The wire form of file bytes at the cursor, cut to the window; nothing if they lie before it.
     fn converted(&mut self, bytes: &[u8]) -> Option<Bytes> {
-        let mut out = BytesMut::with_capacity(bytes.len() + bytes.len() / 16 + 16);
-        let (mut last, mut done) = (self.at.last, 0);
-        for at in memchr::memchr_iter(b'\n', bytes) {
-            let line = bytes.get(done..at).unwrap_or_default();
-            out.extend_from_slice(line);
-            let before = line.last().copied().unwrap_or(last);
-            out.extend_from_slice(if before == b'\r' { b"\n" } else { b"\r\n" });
-            (last, done) = (b'\n', at + 1);
-        }
-        out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+        let out = wire_form(bytes, self.at.last);
         let from = self.at.wire;
         self.at = Cursor {
             wire: from + out.len() as u64,
@@ -235,8 +215,23 @@ impl MessageReader {
     }
 }
 
+/// File bytes as they are on the wire; `last` is the byte before the first.
+pub(super) fn wire_form(bytes: &[u8], mut last: u8) -> BytesMut {
+    let mut out = BytesMut::with_capacity(bytes.len() + bytes.len() / 16 + 16);
+    let mut done = 0;
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        let line = bytes.get(done..at).unwrap_or_default();
+        out.extend_from_slice(line);
+        let before = line.last().copied().unwrap_or(last);
+        out.extend_from_slice(if before == b'\r' { b"\n" } else { b"\r\n" });
+        (last, done) = (b'\n', at + 1);
+    }
+    out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+    out
+}
+
 /// Waits for the disk.
-fn read_now(file: &File, at: u64, wanted: usize) -> Result<Bytes, MailError> {
+pub(super) fn read_now(file: &File, at: u64, wanted: usize) -> Result<Bytes, MailError> {
     let mut buffer = vec![0; wanted];
     let count = loop {
         match rustix::io::pread(file, &mut buffer, at) {

@@ -264,7 +264,10 @@ fn number(index: usize) -> u32 {
 }
 
 async fn open(mail: &crate::maildir::Mail, permit: &Permit) -> Result<Held, MailError> {
-    let view = mail.open(permit).await?.exclusive().await?;
+    let mut view = mail.open(permit).await?.exclusive().await?;
+    view.measure(&(1..=view.len()).collect::<Vec<u32>>()).await?;
+    // Those that were found to be gone have no number.
+    view.sync(true);
     let mut messages = Vec::with_capacity(view.len() as usize);
     view.messages(1..=view.len(), |_, meta| messages.push((meta.uid, meta.size)));
     let mut maildrop = Maildrop::new(view.uid_validity(), messages);

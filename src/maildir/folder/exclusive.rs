@@ -15,7 +15,7 @@ use crate::maildir::{
     cache::Cache,
     disk::Dir,
     error::MailError,
-    filename::Place,
+    filename::{self, Place},
     index::Index,
     quota::Usage,
     record::{Marks, Record, Stamps},
@@ -85,7 +85,7 @@ impl<'a> Exclusive<'a> {
         let (mut index, state) = match Index::load(&self.dir)? {
             Some(found) => found,
             None => {
-                let state = State::empty(shared.next_uid_validity(&spot.owner)?);
+                let state = scan::first(&self.dir, shared.next_uid_validity(&spot.owner)?)?;
                 // One whose name might not survive a power cut must not be found and added to.
                 let undo = |_: &MailError| drop(Index::remove(&self.dir));
                 (Index::create(&self.dir, &state).inspect_err(undo)?, state)
@@ -131,10 +131,12 @@ impl<'a> Exclusive<'a> {
 
     /// The same, even without a record: something else about the folder changed, and its mod-sequence must tell.
     pub(in crate::maildir) fn advance(&self, records: Vec<Record>) -> Result<(), MailError> {
-        let (mut index, marks) = {
-            let core = lock(&self.folder.core);
+        let (mut index, marks, records) = {
+            let mut core = lock(&self.folder.core);
+            let mut all = core.take_unrecorded();
+            all.extend(records);
             let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
-            (loaded.index.clone(), next_marks(loaded, &records))
+            (loaded.index.clone(), next_marks(loaded, &all), all)
         };
         let done = if index.needs_rewrite() { Ok(()) } else { index.commit(&self.dir, marks, &records) };
         if let Err(error) = done {
@@ -256,11 +258,11 @@ impl<'a> Exclusive<'a> {
     }
 
     /// Records what all of it comes to, and that the state shows the directories as they are, if it does: after a restart
-    /// the folder can be opened without being looked through or loaded.
+    /// the folder can be opened without being looked through or loaded. And what was found out about messages.
     pub(in crate::maildir) fn note(&self) -> Result<(), MailError> {
         let now = self.stamps()?;
         let quiet = now.are_settled() && self.folder.heard_all();
-        let (mut index, marks, summary) = {
+        let (mut index, marks, found, summary) = {
             let mut core = lock(&self.folder.core);
             let (bytes, recent) = (core.usage.bytes, core.recent);
             let core = &mut *core;
@@ -273,15 +275,24 @@ impl<'a> Exclusive<'a> {
             }
             loaded.state.marks.recent = loaded.state.marks.recent.max(recent);
             let marks = loaded.state.marks;
-            if core.scanned != Some(now) || (loaded.state.scanned == Some(now) && loaded.index.is_noted(marks)) {
+            let found = core.take_unrecorded();
+            let loaded = core.loaded.as_ref().ok_or(MailError::FolderGone)?;
+            let noted = loaded.state.scanned == Some(now) && loaded.index.is_noted(marks) && found.is_empty();
+            let stands = core.scanned == Some(now) && !noted;
+            if !stands && found.is_empty() {
                 return Ok(());
             }
-            (loaded.index.clone(), marks, loaded.state.summary(bytes))
+            (loaded.index.clone(), marks, found, stands.then(|| loaded.state.summary(bytes)))
         };
-        let done = index.note(&self.dir, marks, now, summary);
+        let noted = summary.is_some();
+        let found = if found.is_empty() { Ok(()) } else { index.commit(&self.dir, marks, &found) };
+        let done = found.and_then(|()| match summary {
+            Some(summary) => index.note(&self.dir, marks, now, summary),
+            None => Ok(()),
+        });
         if let Some(loaded) = &mut lock(&self.folder.core).loaded {
             loaded.index = index;
-            loaded.state.scanned = Some(now).filter(|_| done.is_ok()).or(loaded.state.scanned);
+            loaded.state.scanned = Some(now).filter(|_| noted && done.is_ok()).or(loaded.state.scanned);
         }
         done
     }
@@ -338,7 +349,7 @@ fn lock_dir(dir: &Dir) -> Result<(), MailError> {
 
 fn next_marks(Loaded { index, state, .. }: &Loaded, records: &[Record]) -> Marks {
     let taken = |record: &Record| match record {
-        Record::Message { uid, .. } => Some(uid.saturating_add(1)),
+        Record::Message { uid, .. } | Record::Listed { uid, .. } => Some(uid.saturating_add(1)),
         Record::Imported { next, .. } => Some(*next),
         _ => None,
     };
@@ -348,7 +359,11 @@ fn next_marks(Loaded { index, state, .. }: &Loaded, records: &[Record]) -> Marks
 
 /// What messages take up once the records are applied.
 fn usage_after(before: Usage, state: &State, records: &[Record]) -> Usage {
-    let size = |record: &Record| if let Record::Message { size, .. } = record { Some(*size) } else { None };
+    let size = |record: &Record| match record {
+        Record::Message { size, .. } => Some(*size),
+        Record::Listed { name, .. } => filename::claims(name).map(|(size, _)| size),
+        _ => None,
+    };
     let gone = |record: &Record| match record {
         Record::Expunged { uid } => state.find(*uid).map(|message| message.size),
         _ => None,

@@ -92,18 +92,21 @@ async fn a_message_of_known_size_has_its_room_from_its_beginning_to_its_delivery
     let ann = UserId::parse("ann@example.com").unwrap();
     world.store.as_ref().unwrap().limit(&ann, Quota { bytes: Some(1000), messages: Some(3) });
     let begin = async |size: usize, old: Option<u64>| world.mail.append_sized("Sent", size as u64, old).await;
-    let sealed = async |mut appending: Appending, size: usize| {
+    let written = async |mut appending: Appending, size: usize| {
         appending.write(&vec![b'x'; size]).await.unwrap();
-        appending.seal(Flags::NONE, &[], None).await.unwrap()
+        appending
+    };
+    let sealed = async |appending: Appending, size: usize| {
+        written(appending, size).await.seal(Flags::NONE, &[], None).await.unwrap()
     };
     assert_eq!(begin(1001, None).await.err(), Some(MailError::OverQuota));
     let first = sealed(begin(600, None).await.unwrap(), 600).await;
     assert_eq!(begin(401, None).await.err(), Some(MailError::OverQuota), "what waits counts");
     drop(begin(400, None).await.unwrap());
-    let second = sealed(begin(400, None).await.unwrap(), 400).await;
+    let second = written(begin(400, None).await.unwrap(), 400).await;
     assert_eq!(begin(1, None).await.err(), Some(MailError::OverQuota));
     // Its room is not asked for again, nor kept by anybody afterwards.
-    assert_eq!(Sealed::deliver(vec![first, second]).await.unwrap().1, [1, 2]);
+    assert_eq!(second.finish_after(vec![first], Flags::NONE, &[], None).await.unwrap().1, [1, 2]);
     assert_eq!(world.mail.usage().await.unwrap().1, Usage { bytes: 1000, messages: 2 });
     assert_eq!(begin(1, None).await.err(), Some(MailError::OverQuota));
     // In the place of another only what it is larger by.
@@ -111,10 +114,11 @@ async fn a_message_of_known_size_has_its_room_from_its_beginning_to_its_delivery
     let same = sealed(begin(600, Some(600)).await.unwrap(), 600).await;
     let mut sent = world.mail.view("Sent", Mode::ReadWrite).await.unwrap();
     assert_eq!(sent.replace(1, same).await.unwrap().1, 3);
+    sent.sync(true);
     sent.remove(&[1, 2]).await.unwrap();
     assert_eq!(world.mail.usage().await.unwrap().1, Usage::default());
-    let large = sealed(begin(1000, None).await.unwrap(), 1000).await;
-    assert!(Sealed::deliver(vec![large]).await.is_ok());
+    let large = written(begin(1000, None).await.unwrap(), 1000).await;
+    assert!(large.finish(Flags::NONE, &[], None).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

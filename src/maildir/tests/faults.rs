@@ -114,7 +114,9 @@ async fn a_full_disk_does_not_stop_reading() {
     let world = world.restart_with(full).await;
     let view = world.inbox().await;
     assert_eq!((view.len(), bytes(&view, 1).await), (1, b"old".to_vec()));
-    assert!(matches!(world.mail.append("INBOX").await.err(), Some(MailError::NoSpace { .. })));
+    let mut appending = world.mail.append("INBOX").await.unwrap();
+    appending.write(b"more").await.unwrap();
+    assert!(matches!(appending.finish(Flags::NONE, &[], None).await, Err(MailError::NoSpace { .. })));
     drop(view);
     let world = world.restart().await;
     let view = world.inbox().await;
@@ -153,7 +155,7 @@ async fn a_delivery_that_could_not_be_looked_at_is_looked_at_again() {
     // Long enough for the time stamps to be believed.
     tokio::time::sleep(Duration::from_millis(100)).await;
     armed.store(true, Ordering::Relaxed);
-    assert!(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap().is_empty());
+    drop(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap());
     assert!(!armed.load(Ordering::Relaxed));
     assert_eq!(world.mail.view("INBOX", Mode::ReadOnly).await.unwrap().len(), 1, "SELECT");
 }
@@ -239,7 +241,7 @@ async fn everything_is_synced_in_order_before_it_is_acknowledged() {
     view.store_flags(&[1], FlagOp::Add, Flags::NONE, &["k"]).await.unwrap();
     assert_eq!(calls(), recorded, "STORE of a keyword");
     view.copy(&[1], "Archive").await.unwrap();
-    assert_eq!(calls(), [&[Call::Link, Call::Rename, Call::SyncDir][..], &recorded].concat(), "COPY");
+    assert_eq!(calls(), [&[Call::Link, Call::SyncDir][..], &recorded].concat(), "COPY");
     view.expunge(None).await.unwrap();
     assert_eq!(calls(), [&[Call::Unlink, Call::SyncDir][..], &recorded].concat(), "EXPUNGE");
     world.mail.delete("Junk").await.unwrap();

@@ -7,10 +7,14 @@ use rustix::io::Errno;
 use super::*;
 use crate::maildir::seam::{Call, Faults};
 
-async fn sealed(world: &World, folder: &str, text: &[u8]) -> Result<Sealed, MailError> {
+async fn begun(world: &World, folder: &str, text: &[u8]) -> Result<Appending, MailError> {
     let mut appending = world.mail.append(folder).await?;
     appending.write(text).await?;
-    appending.seal(Flags::NONE, &["k"], None).await
+    Ok(appending)
+}
+
+async fn sealed(world: &World, folder: &str, text: &[u8]) -> Result<Sealed, MailError> {
+    begun(world, folder, text).await?.seal(Flags::NONE, &["k"], None).await
 }
 
 async fn texts(world: &World, folder: &str) -> Vec<String> {
@@ -39,20 +43,30 @@ async fn messages_of_one_delivery_come_together_with_uids_in_their_order() {
     let world = World::new().await;
     let mut other = world.inbox().await;
     let mut messages = Vec::new();
-    for text in [b"one", b"two", b"thr"] {
+    for text in [b"one", b"two"] {
         messages.push(sealed(&world, "INBOX", text).await.unwrap());
     }
+    let last = begun(&world, "INBOX", b"thr").await.unwrap();
     assert!(world.files("").is_empty(), "nothing is seen before all are there");
-    let (_, uids) = Sealed::deliver(messages).await.unwrap();
+    let (_, uids) = last.finish_after(messages, Flags::NONE, &[], None).await.unwrap();
     assert_eq!(uids, [1, 2, 3]);
     assert_eq!(news(&mut other).await, [Update::Exists(3), Update::Recent(3)]);
     assert_eq!(bytes(&other, 2).await, b"two");
     // Two folders have no one commit.
     world.mail.create("x").await.unwrap();
-    let mixed = vec![sealed(&world, "INBOX", b"y").await.unwrap(), sealed(&world, "x", b"y").await.unwrap()];
-    assert_eq!(Sealed::deliver(mixed).await.unwrap_err(), MailError::FolderGone);
+    let other = vec![sealed(&world, "x", b"y").await.unwrap()];
+    let last = begun(&world, "INBOX", b"y").await.unwrap();
+    let mixed = last.finish_after(other, Flags::NONE, &[], None).await;
+    assert_eq!(mixed.unwrap_err(), MailError::FolderGone);
     assert_eq!(world.files("").len(), 3);
-    assert!(Sealed::deliver(Vec::new()).await.is_err());
+}
+
+async fn all_three(world: &World) -> Result<Delivered, MailError> {
+    let mut messages = Vec::new();
+    for text in [b"one", b"two"] {
+        messages.push(sealed(world, "INBOX", text).await?);
+    }
+    begun(world, "INBOX", b"thr").await?.finish_after(messages, Flags::NONE, &[], None).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,19 +76,7 @@ async fn a_delivery_of_several_that_fails_leaves_none_of_them() {
             let world = World::new().await;
             world.append("INBOX", b"first", Flags::NONE, &[]).await;
             let world = world.restart_with(failing(call, nth)).await;
-            let mut messages = Ok(Vec::new());
-            for text in [b"one", b"two", b"thr"] {
-                if let Ok(list) = &mut messages {
-                    match sealed(&world, "INBOX", text).await {
-                        Ok(message) => list.push(message),
-                        Err(error) => messages = Err(error),
-                    }
-                }
-            }
-            let done = match messages {
-                Ok(messages) => Sealed::deliver(messages).await.map(drop),
-                Err(error) => Err(error),
-            };
+            let done = all_three(&world).await;
             let world = world.restart().await;
             let expected: &[&str] = if done.is_ok() { &["first", "one", "thr", "two"] } else { &["first"] };
             assert_eq!(texts(&world, "INBOX").await, expected, "{call:?} {nth}: {done:?}");

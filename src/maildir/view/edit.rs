@@ -1,28 +1,16 @@
 //! What a session changes through its view: flags, keywords, removal, copies. Each call returns when it is durable.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use super::View;
 use crate::maildir::{
     change::{self, Store},
-    deliver::{self, Ready},
-    disk::Dir,
+    copying::{CopyUid, Copying, copy_uids},
     error::MailError,
     flags::{FlagOp, Flags},
-    folder::{Exclusive, Folder},
     keywords,
-    state::Message,
     view::{Meta, Mode},
 };
-
-/// Where messages went (RFC 4315 section 3): `COPYUID`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyUid {
-    /// The target's UIDVALIDITY.
-    pub uid_validity: u32,
-    /// UID here, UID there.
-    pub uids: Vec<(u32, u32)>,
-}
 
 /// What became of a conditional STORE: sequence numbers, ascending as they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,64 +148,4 @@ impl View {
         self.remove_uids(copied.uids.iter().map(|(here, _)| *here).collect()).await?;
         Ok(copied)
     }
-}
-
-/// Whether there will be more messages than before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::maildir) enum Copying {
-    /// Yes: the quota has to have room for them.
-    More,
-    /// No: those copied are removed next.
-    Moving,
-}
-
-/// Copies messages of one folder into another, all or none: what they have become there.
-pub(in crate::maildir) async fn copy_uids(
-    from: &Arc<Folder>,
-    uids: Vec<u32>,
-    target: &Arc<Folder>,
-    copying: Copying,
-) -> Result<CopyUid, MailError> {
-    if uids.is_empty() {
-        return Ok(CopyUid { uid_validity: 0, uids: Vec::new() });
-    }
-    target.wake().await?;
-    let (list, to) = (uids.clone(), Arc::clone(target));
-    let ready = from
-        .exclusively("copying messages", move |ex| {
-            let tmp = to.dir()?.sub(b"tmp")?;
-            list.iter().map(|uid| copy_one(ex, *uid, &tmp)).collect::<Result<Vec<Ready>, _>>()
-        })
-        .await?;
-    let (uid_validity, there) = match copying {
-        Copying::More => deliver::deliver(target, ready).await?,
-        Copying::Moving => deliver::bring(target, ready).await?,
-    };
-    Ok(CopyUid { uid_validity, uids: uids.into_iter().zip(there).collect() })
-}
-
-fn copy_one(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
-    let gone = MailError::Gone { uid };
-    let (message, keywords, mut name) = ex
-        .read(|s| {
-            let message = s.find(uid)?;
-            let keywords = message.keywords().iter().filter_map(|k| s.keywords.get(usize::from(*k)).cloned());
-            Some((message.clone(), keywords.collect(), s.name(message).to_vec()))
-        })?
-        .ok_or_else(|| gone.clone())?;
-    let mut place = message.place;
-    let mut tries = 0;
-    let file = loop {
-        let dir = ex.dir.sub(place.dir().as_bytes())?;
-        match deliver::duplicate(&dir, &name, message.id, message.saved, tmp) {
-            Ok(file) => break file,
-            Err(error) if error.is_missing() && tries < 3 => {
-                (place, name) = change::locate(ex, uid)?.ok_or_else(|| gone.clone())?;
-                tries += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    let Message { flags, size, bare, date, .. } = message;
-    Ok(Ready { file, flags, keywords, size, bare, date })
 }

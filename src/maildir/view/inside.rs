@@ -118,8 +118,8 @@ impl<I: Insight> Work<I> {
     }
 
     fn look(&self, uid: u32, desk: &mut Desk) -> Result<Option<Vec<u8>>, MailError> {
-        let known = self.folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.size, m.bare)));
-        let Some((place, name, size, bare)) = known.ok_or(MailError::FolderGone)? else { return Ok(None) };
+        let known = self.folder.read(|s| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.sizes())));
+        let Some((place, name, sizes)) = known.ok_or(MailError::FolderGone)? else { return Ok(None) };
         let dir = match (place, &desk.cur) {
             (Place::Cur, Some(dir)) => dir.clone(),
             _ => self.folder.dir()?.sub(place.dir().as_bytes())?,
@@ -128,7 +128,8 @@ impl<I: Insight> Work<I> {
             desk.cur = Some(dir.clone());
         }
         let made = match self.look_at_start(&dir, &name, &mut desk.start) {
-            Ok(None) => MessageReader::open(&dir, &name, &self.pool, uid, size, bare)
+            Ok(None) => MessageReader::open(&dir, &name, &self.pool, uid, sizes)
+                .inspect(|opened| self.folder.opened(opened))
                 .and_then(|mut message| self.insight.look(&mut message)),
             Ok(Some(made)) => Ok(made),
             Err(error) => Err(error),

@@ -45,6 +45,8 @@ pub struct Glance<'s> {
     pub modseq: u64,
     /// What it is called wherever it goes (RFC 8474).
     pub id: u64,
+    /// Whether `size`, `date` and `id` are known: see [`View::measure`].
+    pub measured: bool,
 }
 
 impl View {
@@ -71,6 +73,7 @@ impl View {
             saved: message.saved,
             modseq: message.modseq,
             id: message.id,
+            measured: message.measured,
         }
     }
 
@@ -158,11 +161,11 @@ impl Files {
     /// # Errors
     /// `Gone` if it is not where it was; see [`View::look_again`]. `Io`.
     pub fn read(&self, uid: u32) -> Result<MessageReader, MailError> {
-        let known =
-            self.folder.read(|s: &State| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.size, m.bare)));
-        let (place, name, size, bare) = known.flatten().ok_or(MailError::Gone { uid })?;
+        let known = self.folder.read(|s: &State| s.find(uid).map(|m| (m.place, s.name(m).to_vec(), m.sizes())));
+        let (place, name, sizes) = known.flatten().ok_or(MailError::Gone { uid })?;
         let dir = if place == Place::Cur { &self.cur } else { &self.new };
-        MessageReader::open(dir, &name, &self.pool, uid, size, bare)
+        MessageReader::open(dir, &name, &self.pool, uid, sizes)
+            .inspect(|opened| self.folder.opened(opened))
             .map_err(|error| if error.is_missing() { MailError::Gone { uid } } else { error })
     }
 }

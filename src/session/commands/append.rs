@@ -11,16 +11,16 @@ use crate::imap::{
     frame::Step,
     write::{self, Code, Status},
 };
-use crate::maildir::{Appending, MailError, Maildir, Mode, Sealed};
+use crate::maildir::{Appending, Delivered, MailError, Maildir, Mode, Sealed};
 use crate::session::{Ending, login::Dialog};
 
 /// APPEND of any number of messages: all of them, or none.
 pub(super) async fn append(dialog: &mut Dialog, mail: &Maildir, head: AppendHead) -> Answer {
-    let sealed = match receive(dialog, mail, head, None).await? {
-        Ok(sealed) => sealed,
+    let (before, last) = match receive(dialog, mail, head, None).await? {
+        Ok(received) => received,
         Err(reply) => return Ok(reply),
     };
-    match Sealed::deliver(sealed).await {
+    match last.finish_after(before).await {
         Ok((uid_validity, uids)) => Ok(Reply::ok("APPEND done").with(Code::AppendUid { uid_validity, uids })),
         Err(error) => Ok(refuse(dialog, &error)),
     }
@@ -66,13 +66,16 @@ pub(super) async fn replace(
             return Ok(refuse(dialog, &error));
         }
     };
-    let message = match receive(dialog, mail, head, Some(replaced)).await? {
-        // The framer lets no second message through.
-        Ok(mut messages) => messages.pop(),
+    // The framer lets no second message through.
+    let (_, message) = match receive(dialog, mail, head, Some(replaced)).await? {
+        Ok(received) => received,
         Err(reply) => return Ok(reply),
     };
-    let Some(message) = message else { return Ok(Reply::bad("REPLACE needs a message")) };
-    match view.replace(number, message).await {
+    let replaced = match message.seal().await {
+        Ok(message) => view.replace(number, message).await,
+        Err(error) => Err(error),
+    };
+    match replaced {
         Ok((uid_validity, uid)) => {
             let code = Code::AppendUid { uid_validity, uids: vec![uid] };
             write::untagged(&mut dialog.link.wire.out, Status::Ok, Some(&code), "Replacement is there");
@@ -82,15 +85,15 @@ pub(super) async fn replace(
     }
 }
 
-/// Takes all messages of the command and the end of its line; what refuses the command, where something does. After a
-/// write that failed the rest of the message is read and dropped: what was announced as a message is never read as
-/// commands. `replaced` is the size of the message whose place this one takes.
+/// Takes all messages of the command, of which the last is not sealed yet, and the end of its line; what refuses the
+/// command, where something does. After a write that failed the rest of the message is read and dropped: what was
+/// announced as a message is never read as commands. `replaced` is the size of the message whose place this one takes.
 async fn receive(
     dialog: &mut Dialog,
     mail: &Maildir,
     head: AppendHead,
     replaced: Option<u64>,
-) -> Result<Result<Vec<Sealed>, Reply>, Ending> {
+) -> Result<Result<(Vec<Sealed>, Current), Reply>, Ending> {
     let mut messages = Vec::new();
     let mut current = match begin(dialog, mail, &head, head.message.clone(), replaced).await {
         Ok(current) => current,
@@ -114,15 +117,7 @@ async fn receive(
                     Err(reply) => return Ok(Err(reply)),
                 };
             }
-            Step::AppendEnd => {
-                return Ok(match current.seal().await {
-                    Ok(message) => {
-                        messages.push(message);
-                        Ok(messages)
-                    }
-                    Err(error) => Err(refuse(dialog, &error)),
-                });
-            }
+            Step::AppendEnd => return Ok(Ok((messages, current))),
             Step::Bad(bad) if bad.fatal => {
                 bad.write(&mut dialog.link.wire.out);
                 return Err(Ending::Told(bad.text));
@@ -188,5 +183,15 @@ impl Current {
         let (flags, keywords) = split_flags(&self.head.flags);
         let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
         self.appending.seal(flags, &keywords, self.head.date).await
+    }
+
+    /// Delivers it together with those that came before.
+    async fn finish_after(self, before: Vec<Sealed>) -> Result<Delivered, MailError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let (flags, keywords) = split_flags(&self.head.flags);
+        let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
+        self.appending.finish_after(before, flags, &keywords, self.head.date).await
     }
 }

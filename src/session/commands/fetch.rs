@@ -60,6 +60,7 @@ pub(super) async fn fetch(
         uid,
         look: items.iter().map(look).max().unwrap_or(Look::Nowhere),
         reads: items.iter().any(needs_bytes),
+        measures: items.iter().any(is_measured),
         condstore: dialog.enabled.condstore,
         sees: view.mode() == Mode::ReadWrite && items.iter().any(FetchItem::sets_seen),
         lazy: items.contains(&FetchItem::Preview { lazy: true }),
@@ -113,6 +114,8 @@ struct Ask<'a> {
     look: Look,
     /// The message's file has to be opened.
     reads: bool,
+    /// The message has to be measured.
+    measures: bool,
     condstore: bool,
     /// The message counts as read after it.
     sees: bool,
@@ -147,7 +150,13 @@ async fn one(dialog: &mut Dialog, view: &View, number: u32, ask: &Ask<'_>) -> Re
     {
         return Ok(Told::Unknown);
     }
-    let Some(mut meta) = view.message(number) else {
+    if view.message(number).is_some_and(|meta| !ask.may_tell(&meta))
+        // Opening it measures it, or says why that can not be.
+        && let Err(error) = view.read(number).await
+    {
+        return Ok(Told::Nothing(error));
+    }
+    let Some(mut meta) = view.message(number).filter(|meta| ask.may_tell(meta)) else {
         return Ok(Told::Nothing(MailError::Gone { uid: view.uid(number).unwrap_or(0) }));
     };
     let seen = ask.sees && !meta.flags.contains(Flags::SEEN);
@@ -252,6 +261,11 @@ async fn body(dialog: &mut Dialog, source: &Source, extended: bool) -> Result<()
         dialog.link.wire.push().await?;
     }
     Ok(())
+}
+
+/// Whether an item tells what only the message's file tells.
+fn is_measured(item: &FetchItem) -> bool {
+    matches!(item, FetchItem::InternalDate | FetchItem::Size | FetchItem::EmailId)
 }
 
 fn look(item: &FetchItem) -> Look {

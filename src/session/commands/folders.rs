@@ -15,7 +15,7 @@ pub(super) async fn status(
     name: &MailboxName,
     items: &[StatusItem],
 ) -> Answer {
-    let found = mail.status(name.as_str()).await;
+    let found = counted(mail, name.as_str(), items).await;
     Ok(match found {
         Ok(found) => {
             put_status(dialog, name.as_str(), items, &found);
@@ -23,6 +23,12 @@ pub(super) async fn status(
         }
         Err(error) => refuse(dialog, &error),
     })
+}
+
+/// What a mailbox has of these items.
+pub(super) async fn counted(mail: &Maildir, name: &str, items: &[StatusItem]) -> Result<Status, MailError> {
+    let sizes = items.iter().any(|item| matches!(item, StatusItem::Size | StatusItem::DeletedStorage));
+    if sizes { mail.measured_status(name).await } else { mail.status(name).await }
 }
 
 /// Writes the STATUS response of a mailbox.

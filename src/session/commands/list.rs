@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
-    folders::put_status,
+    folders::{counted, put_status},
     reply::{Answer, Reply, refuse},
     turn::worked,
 };
@@ -40,7 +40,7 @@ pub(super) async fn list(dialog: &mut Dialog, mail: &Maildir, list: List) -> Ans
         let mut status = None;
         if !list.give.status.is_empty() && folder.is_some_and(|folder| folder.selectable) {
             // A mailbox that cannot be looked into is listed without its numbers (RFC 5819 section 2).
-            status = mail.status(name).await.inspect_err(|error| dialog.link.note(error)).ok();
+            status = counted(mail, name, &list.give.status).await.inspect_err(|error| dialog.link.note(error)).ok();
         }
         let mut attributes = attributes(folder, list.extended || dialog.enabled.rev2);
         if names.subscribed.contains(name) && list.give.subscribed {

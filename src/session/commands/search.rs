@@ -105,6 +105,11 @@ pub(super) async fn find(
             Need::All | Need::First => numbers.chunks(size).nth(at),
         };
         let window = window.unwrap_or_default();
+        if plan.measures
+            && let Err(error) = long.run(dialog, view.measure(window)).await?
+        {
+            return Ok(Err(error));
+        }
         let sure = found.len();
         let mut queue = survey(view, &plan, window, &mut found);
         match (need, found.get(sure..).and_then(|found| Some((*found.first()?, *found.last()?)))) {
@@ -141,6 +146,10 @@ pub(super) async fn find(
 fn survey(view: &View, plan: &Plan, window: &[u32], found: &mut Vec<u32>) -> Queue {
     let mut queue = VecDeque::new();
     view.survey(window.iter().copied(), |number, glance| {
+        // Its file is gone, or can not be read: nothing can be said of it.
+        if plan.measures && !glance.measured {
+            return;
+        }
         match plan.judge(&Facts { number, glance, header: None, texts: None }) {
             Some(true) => found.push(number),
             Some(false) => {}
@@ -160,6 +169,16 @@ fn highest(view: &View, search: &Search, numbers: &[u32]) -> Option<u64> {
     let mut highest = None;
     survey_all(view, &numbers, |_, glance| highest = highest.max(Some(glance.modseq)));
     highest
+}
+
+/// Measures these messages: their sizes and dates are wanted.
+pub(super) async fn measure(
+    dialog: &mut Dialog,
+    view: &View,
+    long: &mut Long<'_>,
+    found: &[u32],
+) -> Result<Result<(), MailError>, Ending> {
+    long.run(dialog, view.measure(found)).await
 }
 
 /// Calls `each` for these messages, whose numbers ascend, with what is known of them.

@@ -29,8 +29,16 @@ pub(super) async fn sort(dialog: &mut Dialog, selected: &mut Selected, sort: &So
         Err(error) => return Ok(search::failed(dialog, selected, &sort.search, &error)),
     };
     let view = &selected.view;
+    let measures = sort.by.iter().any(|by| matches!(by.key, SortKey::Arrival | SortKey::Size | SortKey::Date));
+    if measures && let Err(error) = search::measure(dialog, view, &mut long, &found).await? {
+        return Ok(search::failed(dialog, selected, &sort.search, &error));
+    }
     let mut jobs = std::collections::VecDeque::with_capacity(found.len());
     search::survey_all(view, &found, |number, glance| {
+        // Its file is gone, or can not be read.
+        if measures && !glance.measured {
+            return;
+        }
         jobs.push_back(Job { number, uid: glance.uid, size: glance.size, date: glance.date });
     });
     let headers = Headers::new(names(&sort.by), dialog.link.house.limits.message);

@@ -39,6 +39,9 @@ pub(super) async fn thread(dialog: &mut Dialog, selected: &Selected, thread: &Th
         Err(error) => return Ok(refuse(dialog, &error)),
     };
     let view = &selected.view;
+    if let Err(error) = search::measure(dialog, view, &mut long, &found).await? {
+        return Ok(refuse(dialog, &error));
+    }
     let mut jobs = VecDeque::with_capacity(found.len());
     search::survey_all(view, &found, |number, glance| {
         jobs.push_back(Job {

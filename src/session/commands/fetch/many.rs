@@ -162,6 +162,13 @@ impl Ask<'_> {
         view: &View,
         found: &[(u32, Option<Known<'_>>)],
     ) -> Result<Vec<u32>, Ending> {
+        if self.measures {
+            let numbers: Vec<u32> = found.iter().map(|(number, _)| *number).collect();
+            if view.measure(&numbers).await.is_err() {
+                // One by one they will say what is wrong.
+                return Ok(numbers);
+            }
+        }
         let (mut hard, mut left) = (Vec::new(), found);
         while !left.is_empty() {
             let (plenty, numbers) = (dialog.link.wire.plenty(), left.iter().map(|(number, _)| *number));
@@ -171,7 +178,9 @@ impl Ask<'_> {
                     hard.push(*gone);
                 }
                 match next.next() {
-                    Some((_, Some(inside))) if inside.is_of(&meta) => self.line(out, number, &meta, *inside),
+                    Some((_, Some(inside))) if inside.is_of(&meta) && self.may_tell(&meta) => {
+                        self.line(out, number, &meta, *inside)
+                    }
                     _ => {
                         hard.push(number);
                         0
@@ -187,6 +196,11 @@ impl Ask<'_> {
             worked(work).await;
         }
         Ok(hard)
+    }
+
+    /// Whether what is asked about a message is known, as far as it has to be measured for it.
+    pub(super) fn may_tell(&self, meta: &Meta) -> bool {
+        meta.measured || !self.measures
     }
 
     /// Whether a digest holds everything that is asked for, without going through it again and again.

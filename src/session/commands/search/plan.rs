@@ -22,6 +22,14 @@ pub(super) struct Plan {
     pub(super) needles: Vec<Needle>,
     /// One of them is longer than a line.
     pub(super) has_lines: bool,
+    /// Whether messages have to be measured.
+    pub(super) measures: bool,
+}
+
+/// Whether a key asks for what only a message's file tells.
+fn is_measured(key: &SearchKey) -> bool {
+    use SearchKey::{Before, EmailId, Larger, Older, On, Since, Smaller, Younger};
+    matches!(key, Larger(_) | Smaller(_) | Before(_) | On(_) | Since(_) | Older(_) | Younger(_) | EmailId(_))
 }
 
 /// A text of BODY or TEXT.
@@ -71,7 +79,8 @@ pub(super) struct Facts<'m> {
 impl Plan {
     /// `saved` are the UIDs that `$` means; `now` is in seconds since 1970.
     pub(super) fn new(key: &SearchKey, view: &View, saved: &Ranges, now: i64) -> Self {
-        let mut plan = Self { test: Test::Is(true), fields: Vec::new(), needles: Vec::new(), has_lines: false };
+        let (fields, needles, measures) = (Vec::new(), Vec::new(), key.any(&is_measured));
+        let mut plan = Self { test: Test::Is(true), fields, needles, has_lines: false, measures };
         plan.test = plan.prepare(key, &Ground { view, saved, now });
         plan.fields.sort_unstable();
         plan.fields.dedup();

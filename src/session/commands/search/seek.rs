@@ -46,17 +46,18 @@ pub(super) struct Candidate {
     saved: i64,
     modseq: u64,
     id: u64,
+    measured: bool,
 }
 
 impl Candidate {
     pub(super) fn new(number: u32, glance: Glance<'_>) -> Self {
-        let Glance { uid, flags, keywords, recent, size, date, saved, modseq, id } = glance;
-        Self { number, uid, flags, keywords: keywords.to_vec(), recent, size, date, saved, modseq, id }
+        let Glance { uid, flags, keywords, recent, size, date, saved, modseq, id, measured } = glance;
+        Self { number, uid, flags, keywords: keywords.to_vec(), recent, size, date, saved, modseq, id, measured }
     }
 
     fn glance(&self) -> Glance<'_> {
-        let Self { uid, flags, recent, size, date, saved, modseq, id, .. } = *self;
-        Glance { uid, flags, keywords: &self.keywords, recent, size, date, saved, modseq, id }
+        let Self { uid, flags, recent, size, date, saved, modseq, id, measured, .. } = *self;
+        Glance { uid, flags, keywords: &self.keywords, recent, size, date, saved, modseq, id, measured }
     }
 }
 

@@ -371,8 +371,8 @@ async fn an_app_is_let_in_on_the_list_that_is_in_force(ground: Ground) {
     change(&store, until).await.unwrap();
     let inherits = UnitPatch { imap: Some(None), ..UnitPatch::default() };
     change(&store, [Directive::Unit(unit("/Sales/Road"), Action::Change(inherits))]).await.unwrap();
-    for path in [SALES, "/Sales/Road"] {
-        allow(&store, "new", path).await;
+    for path in ["/Sales/Road", SALES] {
+        assert_eq!(allow(&store, "new", path).await, Allowed::Added, "{path}");
         let expected = Setting { access: list(&["one", "new"]), until: Some(friday) };
         assert_eq!(own(&store, path).await, Some(expected), "{path}");
     }
