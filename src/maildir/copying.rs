@@ -1,7 +1,7 @@
 //! COPY and MOVE: a message's file gets a second name in the other folder, or where that can not be, a copy. Called by
 //! `view` and `tree`.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use rustix::{
     fs::{Timespec, Timestamps, futimens},
@@ -24,6 +24,9 @@ use super::{
 
 /// What was written longer ago than this is on the disk, whether anybody asked for it or not, in seconds.
 const WRITTEN_BACK: i64 = 60;
+
+/// So many messages that may not be on disk yet are put there by one call.
+const MANY: usize = 16;
 
 /// Where messages went (RFC 4315 section 3): `COPYUID`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,10 +123,20 @@ async fn link_all(
         let dir = from.dir()?;
         let (new, cur) = (dir.sub(b"new")?, dir.sub(b"cur")?);
         let mut batch = Batch::begin(ex)?;
+        let dir_of = |original: &Original| if original.place == Place::New { &new } else { &cur };
+        let safe = from.safe_until.load(Ordering::Acquire);
+        let doubtful: Vec<&Original> =
+            originals.iter().filter(|o| o.saved >= safe && is_doubtful(&o.name, o.saved)).collect();
+        if doubtful.len() < MANY {
+            doubtful.iter().try_for_each(|original| make_safe(dir_of(original), &original.name))?;
+        } else {
+            let now = now_s();
+            dir.sync_all()?;
+            from.safe_until.fetch_max(now, Ordering::AcqRel);
+        }
         let records = batch.together(|batch, records| {
             originals.iter().try_for_each(|original| {
-                let dir = if original.place == Place::New { &new } else { &cur };
-                make_safe(dir, &original.name, original.saved)?;
+                let dir = dir_of(original);
                 let base = fresh_base(&filename::unique(), &original.name, original.id);
                 batch.add(&base, &original.facts, records, |cur, name| dir.link(&original.name, cur, name))
             })
@@ -176,7 +189,9 @@ fn duplicate(ex: &Exclusive, uid: u32, tmp: &Dir) -> Result<Ready, MailError> {
         original = known()?;
     }
     let Original { name, id, saved, facts, .. } = original;
-    make_safe(&from, &name, saved)?;
+    if is_doubtful(&name, saved) {
+        make_safe(&from, &name)?;
+    }
     let fresh = filename::unique();
     match from.link(&name, tmp, fresh.as_bytes()) {
         Ok(()) => {}
@@ -202,14 +217,19 @@ fn fresh_base(fresh: &str, original: &[u8], id: u64) -> String {
     }
 }
 
-/// Syncs a message that came only just now, unless we made it, and so synced it: other programs deliver without. One of
-/// ours that came long after it had its name was put there by another program, from a backup for example.
-fn make_safe(dir: &Dir, name: &[u8], saved: i64) -> Result<(), MailError> {
-    let is_young = |at: i64| at > now_s() - WRITTEN_BACK;
+/// Whether a message came only just now and may not be on disk yet: other programs deliver without a sync, we do not. One
+/// of ours that came long after it had its name was put there by another program, from a backup for example.
+fn is_doubtful(name: &[u8], saved: i64) -> bool {
     let is_ours = filename::made_at(name).is_some_and(|made| saved.abs_diff(made) <= WRITTEN_BACK.unsigned_abs());
-    if is_ours || !is_young(saved) {
-        return Ok(());
-    }
+    !is_ours && is_young(saved)
+}
+
+fn is_young(at: i64) -> bool {
+    at > now_s() - WRITTEN_BACK
+}
+
+/// Syncs a message's file, unless it has not changed for so long that the system has written it.
+fn make_safe(dir: &Dir, name: &[u8]) -> Result<(), MailError> {
     let (file, stat) = dir.open(name, false)?;
     if is_young(stat.st_ctime) { dir.sync_file(&file) } else { Ok(()) }
 }

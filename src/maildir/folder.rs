@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -67,6 +67,8 @@ pub(super) struct Folder {
     pub waiting: Mutex<Vec<Waiting>>,
     /// Somebody is about to note how it stands.
     pub leaving: AtomicBool,
+    /// Messages that came before this second, since 1970, are on disk, whoever brought them.
+    pub safe_until: AtomicI64,
     /// What inotify said since the last look.
     pub events: Mutex<Events>,
     /// What was found inside messages, once somebody asked.
@@ -132,6 +134,7 @@ impl Folder {
             views: AtomicUsize::new(0),
             waiting: Mutex::default(),
             leaving: AtomicBool::new(false),
+            safe_until: AtomicI64::new(0),
             events: Mutex::default(),
             cache: Mutex::default(),
         }

@@ -16,6 +16,8 @@ pub(super) enum Call {
     Cut,
     SyncFile,
     SyncDir,
+    /// All files of the file system are synced.
+    SyncAll,
     Rename,
     Link,
     Unlink,
@@ -66,6 +68,8 @@ pub(super) enum Done<'a> {
     SyncedDir {
         dir: u64,
     },
+    /// All files.
+    SyncedAll,
     /// With `inode`, that of the file or directory at the new name.
     Renamed {
         dir: u64,

@@ -119,21 +119,24 @@ async fn change(mail: &Maildir, now: &Picture, random: &mut Random, step: u32) -
 /// Other programs deliver without a sync: what is acknowledged of their messages holds all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_what_another_program_left_unsynced_survives_a_power_cut() {
-    for moved in [false, true] {
+    for (moved, count) in [(false, 2), (true, 2), (false, 40)] {
         let (dir, rig, _store, mail) = begin().await;
         let home = Dir::root(&dir.path().join("example.com/ann"), Some(Arc::clone(&rig) as Arc<dyn Seam>)).unwrap();
         let (tmp, new) = (home.sub(b"tmp").unwrap(), home.sub(b"new").unwrap());
         // One name as MTAs make them, and one of ours out of a backup.
-        for name in [b"1700000000.1.mta" as &[u8], b"1700000000.M1P2Q3Ra.host"] {
-            let file = tmp.create(name).unwrap();
-            tmp.write(&file, b"unsynced").unwrap();
-            tmp.rename(name, &new, name).unwrap();
+        for n in 0..count / 2 {
+            for name in [format!("1700000000.{n}.mta"), format!("1700000000.M1P2Q{n}Ra.host")] {
+                let file = tmp.create(name.as_bytes()).unwrap();
+                tmp.write(&file, b"unsynced").unwrap();
+                tmp.rename(name.as_bytes(), &new, name.as_bytes()).unwrap();
+            }
         }
+        let all: Vec<u32> = (1..=count).collect();
         let mut view = mail.view("INBOX", Mode::ReadWrite).await.unwrap();
         if moved {
-            view.move_to(&[1, 2], "Archive").await.unwrap();
+            view.move_to(&all, "Archive").await.unwrap();
         } else {
-            view.copy(&[1, 2], "Archive").await.unwrap();
+            view.copy(&all, "Archive").await.unwrap();
         }
         let moment = rig.now();
         for seed in 1..=20 {
@@ -141,7 +144,7 @@ async fn a_copy_of_what_another_program_left_unsynced_survives_a_power_cut() {
             rig.power_cut(moment, &mut Random::new(seed), cut.path());
             let found = Picture::on(cut.path()).await;
             let texts: Vec<&str> = found.folders["Archive"].messages.values().map(|m| m.text.as_str()).collect();
-            assert_eq!(texts, ["unsynced"; 2], "moved: {moved}, seed {seed}");
+            assert_eq!(texts, vec!["unsynced"; all.len()], "moved: {moved}, seed {seed}");
         }
     }
 }

@@ -111,6 +111,7 @@ enum Event {
     Cut(u64, u64),
     SyncedFile(u64),
     SyncedDir(u64),
+    SyncedAll,
     Renamed { dir: u64, name: Vec<u8>, to: u64, new: Vec<u8>, inode: u64 },
     Linked(u64, Vec<u8>, u64),
     Unlinked(u64, Vec<u8>),
@@ -125,6 +126,7 @@ impl From<Done<'_>> for Event {
             Done::Cut { inode, length } => Self::Cut(inode, length),
             Done::SyncedFile { inode } => Self::SyncedFile(inode),
             Done::SyncedDir { dir } => Self::SyncedDir(dir),
+            Done::SyncedAll => Self::SyncedAll,
             Done::Renamed { dir, name, to, new, inode } => {
                 Self::Renamed { dir, name: name.to_vec(), to, new: new.to_vec(), inode }
             }
@@ -227,6 +229,11 @@ impl Disk {
                 if let Some(at) = self.inodes.get(inode) {
                     self.nodes[*at].keep(usize::MAX);
                 }
+            }
+            // Directories too, but nobody relies on it.
+            Event::SyncedAll => {
+                let files = self.nodes.iter_mut().filter(|node| matches!(node, Node::File { .. }));
+                files.for_each(|node| node.keep(usize::MAX));
             }
         }
     }
