@@ -174,8 +174,9 @@ impl Watcher {
 pub(super) async fn run(shared: Weak<Shared>) {
     let Some(fd) = shared.upgrade().and_then(|s| descriptor(s.watcher.as_ref()?)) else { return };
     loop {
-        let Ok(mut ready) = fd.readable().await else { return };
-        ready.clear_ready();
+        if news(&fd).await.is_err() {
+            return;
+        }
         // What happens in quick succession, by a STORE of ours above all, is looked at in one go.
         tokio::time::sleep(GATHER).await;
         let Some(shared) = shared.upgrade() else { return };
@@ -185,13 +186,22 @@ pub(super) async fn run(shared: Weak<Shared>) {
     }
 }
 
+/// Waits until there are news. The runtime listens only meanwhile: it would be woken by each one that is gathered.
+async fn news(fd: &Arc<OwnedFd>) -> std::io::Result<()> {
+    let listening = listen(fd)?;
+    listening.readable().await.map(|mut ready| ready.clear_ready())
+}
+
 #[allow(
     deprecated,
-    reason = "its successor is unsafe; what that asks for, OwnedFd keeps: the same open file for life"
+    reason = "its successor is unsafe; what that asks for, the shared OwnedFd keeps: the same open file for life"
 )]
-fn descriptor(watcher: &Watcher) -> Option<AsyncFd<OwnedFd>> {
-    let fd = rustix::io::fcntl_dupfd_cloexec(&watcher.fd, 0).ok()?;
-    AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).ok()
+fn listen(fd: &Arc<OwnedFd>) -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
+    AsyncFd::with_interest(Arc::clone(fd), tokio::io::Interest::READABLE)
+}
+
+fn descriptor(watcher: &Watcher) -> Option<Arc<OwnedFd>> {
+    rustix::io::fcntl_dupfd_cloexec(&watcher.fd, 0).ok().map(Arc::new)
 }
 
 fn look_later(folder: Arc<Folder>) {
