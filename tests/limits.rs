@@ -354,8 +354,9 @@ fn many_messages_that_are_answered_together_are_held_no_more_than_one() {
         gate.deliver(ANN, format!("Subject: {number}\r\n\r\nx\r\n").as_bytes());
     }
     let mut imap = gate.imap(ANN, APP);
+    imap.ok("CREATE Large");
     for _ in 0..8 {
-        imap.append("Sent", "", format!("Subject: {}\r\n\r\nx\r\n", "x".repeat(25_000)).as_bytes());
+        imap.append("Large", "", format!("Subject: {}\r\n\r\nx\r\n", "x".repeat(25_000)).as_bytes());
     }
     let selected = imap.ok("SELECT INBOX").lines().join("\n");
     let validity = selected.split_once("[UIDVALIDITY ").unwrap().1.split_once(']').unwrap().0.to_owned();
@@ -370,7 +371,7 @@ fn many_messages_that_are_answered_together_are_held_no_more_than_one() {
         ("EXAMINE INBOX", format!("FETCH 1:{MESSAGES} (FLAGS BODY.PEEK[])"), MESSAGES, "OK FETCH done"),
         ("SELECT INBOX", format!("STORE 1:{MESSAGES} +FLAGS (\\Seen)"), MESSAGES, "OK STORE done"),
         ("ENABLE QRESYNC", resync, MESSAGES, "OK [READ-WRITE]"),
-        ("EXAMINE Sent", format!("FETCH 1:8 (ENVELOPE{pieces})"), 8, "OK FETCH done"),
+        ("EXAMINE Large", format!("FETCH 1:8 (ENVELOPE{pieces})"), 8, "OK FETCH done"),
     ] {
         let mut imap = gate.imap(ANN, APP);
         imap.ok(before);
