@@ -30,7 +30,7 @@ mod at_hand;
 mod brief;
 mod exclusive;
 
-pub(super) use brief::Brief;
+pub(super) use brief::{Brief, REST};
 pub(super) use exclusive::{Exclusive, locked};
 
 /// A directory changed less than this ago may change again without its time stamp showing it.

@@ -17,7 +17,7 @@ use super::{
     disk::Dir,
     error::{MailError, io},
     filename,
-    folder::{Folder, Spot, lock, now_s},
+    folder::{Folder, REST, Spot, lock, now_s},
     hub::Hub,
     listing, path,
     pool::Pool,
@@ -223,8 +223,6 @@ impl Mail {
 
 /// How long the store takes at the end, at most, to note how folders stand.
 const LAST_NOTES: Duration = Duration::from_secs(2);
-/// Time for the last changes to be told from any later one by the directories' time stamps.
-const SETTLING: Duration = Duration::from_millis(60);
 
 impl Mail {
     /// Notes how folders stand that are in memory, so that they need not be looked through after a restart. Nothing is
@@ -235,7 +233,7 @@ impl Mail {
         if noted.is_empty() {
             return;
         }
-        tokio::time::sleep(SETTLING).await;
+        tokio::time::sleep(REST).await;
         let all = async {
             for folder in noted {
                 folder.note().await;

@@ -19,7 +19,7 @@ use crate::maildir::{
 /// A folder of fewer messages is loaded as fast as it is noted how it stands.
 const MANY: usize = 500;
 /// Time for the last changes to be told from any later one by the directories' time stamps.
-const REST: Duration = Duration::from_millis(200);
+pub(in crate::maildir) const REST: Duration = Duration::from_millis(200);
 
 /// What a folder held when it was opened.
 #[derive(Debug)]
