@@ -78,7 +78,8 @@ async fn remain<D: Dialogue>(dialogue: &mut D, opened: D::Opened) -> Ending {
     let overdue = dialogue.link().overdue(GRACE);
     tokio::select! {
         biased;
-        ended = Caught::new(dialogue.stay(opened)) => ended.unwrap_or(Ending::Panicked),
+        // Asked first: a session that works without waiting uses up the runtime's budget, and then none is told anything.
         ending = overdue => ending,
+        ended = Caught::new(dialogue.stay(opened)) => ended.unwrap_or(Ending::Panicked),
     }
 }

@@ -1,33 +1,21 @@
 //! Other sessions' turn: many share a thread, and one that goes through much memory without waiting for anything has to
 //! let them have it. Used by `fetch`, `source`, `binary` and `list`.
 
-use std::cell::Cell;
-
-/// Least that counts for a call, in bytes.
+/// Bytes gone through that count as one step: a task may do 128 of them before others have their turn.
 const STEP: usize = 1024;
-/// Bytes gone through until others have their turn.
-const TURN: usize = 128 * 1024;
-
-thread_local! {
-    /// Bytes gone through on this thread since others had their turn.
-    static WORKED: Cell<usize> = const { Cell::new(0) };
-}
 
 /// To be called after this many bytes were gone through, or as many steps done: others have their turn once that is
-/// enough. Not by the runtime's own budget: a session that has used that up is not told either that it has to end.
+/// enough.
 pub(super) async fn worked(bytes: usize) {
-    let since = WORKED.get().saturating_add(bytes).saturating_add(STEP);
-    let enough = since >= TURN;
-    WORKED.set(if enough { 0 } else { since });
-    if enough {
-        tokio::task::yield_now().await;
+    for _ in 0..=bytes / STEP {
+        tokio::task::consume_budget().await;
     }
 }
 
 /// How often another task has its turn while `work` goes on.
 #[cfg(test)]
 pub(super) async fn turns_of_others(work: impl Future<Output = ()>) -> u32 {
-    use std::rc::Rc;
+    use std::{cell::Cell, rc::Rc};
 
     use tokio::task::{LocalSet, spawn_local, yield_now};
 
