@@ -4,4 +4,4 @@
 mod answer;
 mod source;
 
-pub use source::{Fetched, Login, Piece, RemoteFolder, Selected, Server, Source, SourceError};
+pub use source::{Fetched, Piece, RemoteFolder, Selected, Source, SourceError, SourceLogin, SourceServer};

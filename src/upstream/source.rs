@@ -27,7 +27,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 const CHUNK: usize = 64 * 1024;
 
 /// Where the other server is.
-pub struct Server {
+pub struct SourceServer {
     /// Its name, which its certificate must bear.
     pub host: String,
     /// Its port for TLS from the first byte.
@@ -37,7 +37,7 @@ pub struct Server {
 }
 
 /// Who signs in there.
-pub struct Login {
+pub struct SourceLogin {
     /// The account's name there.
     pub user: String,
     /// Its password, or the master user's.
@@ -155,7 +155,7 @@ impl Source {
     ///
     /// # Errors
     /// `Connect`, also for a certificate that is not believed; `Refused` for a server that says BYE.
-    pub async fn connect(server: &Server) -> Result<Self, SourceError> {
+    pub async fn connect(server: &SourceServer) -> Result<Self, SourceError> {
         let failed = |source| SourceError::Connect { host: server.host.clone(), port: server.port, source };
         let open = async {
             let tcp = TcpStream::connect((server.host.as_str(), server.port)).await?;
@@ -176,7 +176,7 @@ impl Source {
     ///
     /// # Errors
     /// `Refused` with the server's words; `NoPassword`.
-    pub async fn sign_in(&mut self, login: &Login) -> Result<(), SourceError> {
+    pub async fn sign_in(&mut self, login: &SourceLogin) -> Result<(), SourceError> {
         self.learn().await?;
         let has = |what: &str, list: &[String]| list.iter().any(|word| word.eq_ignore_ascii_case(what));
         let password = login.password.reveal();

@@ -17,7 +17,7 @@ use rustls_platform_verifier::ConfigVerifierExt;
 use super::{Batch, Common, Outcome, progress::Progress};
 use crate::maildir::{Flags, Importer, Incoming, Numbering, Staging};
 use crate::model::{Secret, UnixTime};
-use crate::upstream::{Fetched, Login, Piece, RemoteFolder, Server, Source};
+use crate::upstream::{Fetched, Piece, RemoteFolder, Source, SourceLogin, SourceServer};
 
 /// Where the password may be.
 const VARIABLE: &str = "PORTCULLIS_IMPORT_PASSWORD";
@@ -77,9 +77,9 @@ fn server(text: &str) -> Result<(String, u16), String> {
 impl Arguments {
     pub(super) async fn run(&self) -> anyhow::Result<ExitCode> {
         let (host, port) = self.server.clone();
-        let server = Server { host, port, tls: Arc::new(self.tls()?) };
+        let server = SourceServer { host, port, tls: Arc::new(self.tls()?) };
         let login =
-            Login { user: self.user.clone(), password: self.password()?, on_behalf_of: self.on_behalf_of.clone() };
+            SourceLogin { user: self.user.clone(), password: self.password()?, on_behalf_of: self.on_behalf_of.clone() };
         let mail = self.common.mail()?;
         let importer = self.common.importer(mail.as_deref()).await?;
         let mut source = Source::connect(&server).await?;
