@@ -103,7 +103,7 @@ impl PairError {
         match self {
             Self::Pem { .. } => "copy the file again from where it was issued",
             Self::NoCertificate => "give a PEM file with `-----BEGIN CERTIFICATE-----`, the server's own one first",
-            Self::CertificateForKey | Self::KeyForCertificate => "swap tls.certificate and tls.private_key",
+            Self::CertificateForKey | Self::KeyForCertificate => "swap what certificate and private_key name",
             Self::NoKey => "give a PEM file with `-----BEGIN PRIVATE KEY-----`",
             Self::ManyKeys(_) => "keep only the key of this certificate in the file",
             Self::EncryptedKey => {

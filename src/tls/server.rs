@@ -14,12 +14,12 @@ use super::certificates::Resolver;
 use crate::model::Service;
 
 /// Newest first. Older ones are broken (RFC 8996), and `rustls` has none of them.
-const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+pub(super) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 /// In the order we prefer. SHA-256 has instructions of its own on processors of today and SHA-384 mostly has none: of the
 /// key schedule's work in a handshake, AES-128 with SHA-256 leaves a fraction. Both are far beyond reach, so a client that
 /// puts AES-256 first, as those built on OpenSSL do, is not followed in that.
-const SUITES: [SupportedCipherSuite; 9] = [
+pub(super) const SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     cipher_suite::TLS13_AES_256_GCM_SHA384,
