@@ -2,9 +2,11 @@
 //! Prometheus reads it). Values only: no clock, no socket. Made once in `serve`; `gate` counts logins and sessions,
 //! reads the other rooms before each scrape, and keeps the handles, so that nothing is looked up by name in a login.
 //!
-//! No label is ever a user, an app, an address or a token: service, cause word, direction, and configured issuers.
+//! No label is ever a user, an app, a peer's address or a token: service, cause word, direction, and what is configured:
+//! issuers, and upstreams with their servers.
 
 mod cause;
+mod servers;
 
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use prometheus_client::{
 };
 
 pub use cause::{CAUSES, is_known};
+pub use servers::{OfServer, UpstreamFailure};
 
 use crate::model::Service;
 
@@ -74,6 +77,7 @@ pub struct Metrics {
     pub nodes: Gauge,
     issuer_keys: Family<ByIssuer, Gauge>,
     issuer_age_s: Family<ByIssuer, Gauge>,
+    servers: servers::Servers,
 }
 
 /// The figures of one service.
@@ -159,6 +163,7 @@ impl Metrics {
             nodes: Gauge::default(),
             issuer_keys: Family::default(),
             issuer_age_s: Family::default(),
+            servers: servers::Servers::default(),
             registry: Registry::default(),
         };
         registry.register("logins", "Sign-ins by verdict and cause", logins);
@@ -199,6 +204,7 @@ impl Metrics {
         );
         let help = "Age of an issuer's keys as we last read them";
         registry.register("issuer_keys_age_seconds", help, metrics.issuer_age_s.clone());
+        metrics.servers.register(&mut registry);
         Self { registry, ..metrics }
     }
 
