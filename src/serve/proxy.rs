@@ -222,6 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::upstream::{Ends, proxy_header};
 
     fn v2_bytes(kind: u16, block: &[u8]) -> Vec<u8> {
         let mut bytes = V2_START.to_vec();
@@ -347,7 +348,28 @@ mod tests {
         prop_oneof![v1, v2.prop_map(|(kind, block)| v2_bytes(kind, &block))]
     }
 
+    fn socket_address() -> impl Strategy<Value = SocketAddr> {
+        let four = any::<[u8; 4]>().prop_map(IpAddr::from);
+        let ip = prop_oneof![four, any::<[u8; 16]>().prop_map(IpAddr::from)];
+        (ip, any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port))
+    }
+
+    #[test]
+    fn a_header_of_our_own_that_names_nobody_is_read_as_one() {
+        let bytes = proxy_header(None);
+        assert_eq!(parse(&bytes), Header::Parsed(Parsed { addresses: None, consumed: bytes.len() }));
+    }
+
     proptest! {
+        /// Towards an upstream we say what we would understand ourselves: of IPv4, IPv6, and one of each.
+        #[test]
+        fn a_header_of_our_own_is_read_as_it_was_meant(peer in socket_address(), ours in socket_address()) {
+            let bytes = proxy_header(Some(Ends { peer, ours }));
+            let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+            let addresses = Some(Addresses { source: canonical(peer), destination: canonical(ours) });
+            prop_assert_eq!(parse(&bytes), Header::Parsed(Parsed { addresses, consumed: bytes.len() }));
+        }
+
         #[test]
         fn a_header_is_whole_at_its_last_byte_and_not_before(bytes in header(), more in proptest::collection::vec(any::<u8>(), 0..40)) {
             let whole = parse(&bytes);

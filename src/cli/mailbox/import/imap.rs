@@ -78,8 +78,11 @@ impl Arguments {
     pub(super) async fn run(&self) -> anyhow::Result<ExitCode> {
         let (host, port) = self.server.clone();
         let server = SourceServer { host, port, tls: Arc::new(self.tls()?) };
-        let login =
-            SourceLogin { user: self.user.clone(), password: self.password()?, on_behalf_of: self.on_behalf_of.clone() };
+        let login = SourceLogin {
+            user: self.user.clone(),
+            password: self.password()?,
+            on_behalf_of: self.on_behalf_of.clone(),
+        };
         let mail = self.common.mail()?;
         let importer = self.common.importer(mail.as_deref()).await?;
         let mut source = Source::connect(&server).await?;
