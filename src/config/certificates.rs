@@ -58,7 +58,7 @@ impl Config {
         let mut warnings = Vec::new();
         let mut errors = Vec::new();
         for files in &self.tls {
-            match read(files) {
+            match read(files, ("tls.certificate", "tls.private_key")) {
                 Ok(pair) => {
                     let file = files.certificate.clone();
                     warnings.extend(pair.warning(now).map(|warning| PemWarning::Pair { file, warning }));
@@ -77,9 +77,10 @@ impl Config {
     }
 }
 
-fn read(files: &PemFiles) -> Result<Pair, PemFileError> {
-    let certificate = bytes(&files.certificate, "tls.certificate")?;
-    let private_key = zeroize::Zeroizing::new(bytes(&files.private_key, "tls.private_key")?);
+/// A certificate and its key; `keys` are those of the config that name the files.
+pub(super) fn read(files: &PemFiles, keys: (&'static str, &'static str)) -> Result<Pair, PemFileError> {
+    let certificate = bytes(&files.certificate, keys.0)?;
+    let private_key = zeroize::Zeroizing::new(bytes(&files.private_key, keys.1)?);
     Pair::from_pem(&certificate, &private_key).map_err(|source| {
         let file = match source.file() {
             PairFile::Certificate => files.certificate.clone(),
@@ -89,7 +90,8 @@ fn read(files: &PemFiles) -> Result<Pair, PemFileError> {
     })
 }
 
-fn bytes(file: &std::path::Path, key: &'static str) -> Result<Vec<u8>, PemFileError> {
+/// A PEM file's content, within a bound.
+pub(super) fn bytes(file: &std::path::Path, key: &'static str) -> Result<Vec<u8>, PemFileError> {
     let read = || match fs::metadata(file)? {
         meta if !meta.is_file() => Err(io::Error::other("it is no file")),
         meta if meta.len() > MAX_PEM => Err(io::Error::other("it is larger than 1 MiB")),

@@ -14,9 +14,13 @@ mod rooms;
 mod sections;
 mod setup;
 mod signin;
+mod upstream_files;
+mod upstreams;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream_tests;
 
 use std::{
     net::SocketAddr,
@@ -29,6 +33,8 @@ pub use limits::{AuditLimits, HttpLimits, Jwks, Limit, Limits, NotifyLimits};
 pub use notify::{Notify, NotifySecretError, Smtp, Webhook};
 pub use rooms::SecretFileError;
 pub use signin::SignIn;
+pub use upstream_files::UpstreamFileError;
+pub use upstreams::{SecretSource, Upstream, UpstreamLogin};
 
 use crate::admin::{ScimSettings, SetupSettings};
 use crate::issuer::KeySource;
@@ -82,6 +88,10 @@ pub struct Config {
     pub database: Database,
     /// The declarative policy file, if one is used.
     pub policy_file: Option<PathBuf>,
+    /// The mail servers behind the gate; no two have the same name.
+    pub upstreams: Vec<Upstream>,
+    /// Where mail is of which policy says nothing: `maildir`, or the name of an upstream.
+    pub mail_default: String,
     /// The audit trail.
     pub audit: Audit,
     /// Where notices go.
@@ -204,6 +214,7 @@ impl Config {
         let secret = self.http.signin.as_ref().and_then(|signin| signin.client_secret_file.as_deref());
         paths.extend(secret.map(|file| ("http.signin.client_secret_file", file)));
         paths.extend(self.policy_file.iter().map(|file| ("policy.file", &**file)));
+        paths.extend(self.upstreams.iter().flat_map(Upstream::paths));
         paths.extend(self.notify.paths());
         paths
     }

@@ -11,7 +11,7 @@ use super::{
     Audit, AuditLimits, Config, Database, Http, HttpLimits, Jwks, Limits, Listen, Log, LogFormat, PemFiles,
     base_of, issuers, notify,
     read::{At, Reader, Section},
-    setup, signin,
+    setup, signin, upstreams,
 };
 use crate::admin::{ScimSettings, UnitAttribute};
 use crate::model::{Secret, UnitPath};
@@ -65,7 +65,7 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
     let policy = reader.section(top, "policy", "policy");
     reader.only(policy, &["file"]);
     let policy_file = reader.string(policy, "file").map(|at| base.join(at.value));
-    mail(reader, top);
+    let (upstreams, mail_default) = upstreams::read(reader, top, base);
     let audit = audit(reader, top);
     let notify = notify::read(reader, top, base);
     let section = reader.section(top, "limits", "limits");
@@ -87,6 +87,8 @@ fn whole(reader: &mut Reader<'_>, top: Section<'_, '_>, file: &Path, base: &Path
         jwks,
         database,
         policy_file,
+        upstreams,
+        mail_default,
         audit,
         notify,
         limits,
@@ -232,20 +234,6 @@ fn database(reader: &mut Reader<'_>, top: Section<'_, '_>) -> Database {
     Database {
         url: url.unwrap_or_else(|| Secret::new("sqlite:portcullis.db")),
         grace_s: reader.number(section, "grace_s", 0..=86_400).map_or(300, |at| at.value),
-    }
-}
-
-/// Only the embedded store is here yet; the names of what comes later are taken.
-fn mail(reader: &mut Reader<'_>, top: Section<'_, '_>) {
-    let section = reader.section(top, "mail", "mail");
-    reader.only(section, &["default"]);
-    if let Some(At { value, span }) = reader.string(section, "default").filter(|at| at.value != "maildir") {
-        let what = format!("mail.default = {value:?} names an upstream, which this version does not have");
-        reader.wrong::<()>(span, what, "write \"maildir\", or remove the line");
-    }
-    if let Some(value) = top.value("upstream") {
-        let what = "[[upstream]] is for mail on another server, which this version does not have";
-        reader.wrong::<()>(value.span(), what, "remove it; mail is kept in data_dir");
     }
 }
 

@@ -375,12 +375,9 @@ fn each_mistake_is_told_with_its_remedy() {
         ("[database]\ngrace_s = 86401", "database.grace_s is out of range"),
         (
             "[mail]\ndefault = \"dovecot\"",
-            "mail.default = \"dovecot\" names an upstream, which this version does not have",
+            "mail.default = \"dovecot\" is none of [[upstream]]: write \"maildir\", or remove the line",
         ),
-        (
-            "[[upstream]]\nname = \"dovecot\"",
-            "[[upstream]] is for mail on another server, which this version does not have",
-        ),
+        ("[[upstream]]\nimap = [\"a:993\"]", "upstream.name is missing: write what the policy calls it"),
         ("[audit]\nrequired = \"yes\"", "audit.required is of type string: write true or false"),
         ("[log]\nlevel = \"loud=very\"", "log.level = \"loud=very\""),
         ("[log]\nformat = \"xml\"", "write \"text\" or \"json\""),

@@ -113,7 +113,9 @@ impl<'t> Text<'t> {
 
 /// `client_secret = ".."` and `url = "postgres://user:password@host"`, well-formed or not: messages end up in logs.
 fn may_hold_a_secret(line: &str) -> bool {
-    line.replace("client_secret_file", "").contains("client_secret") || (line.contains("://") && line.contains('@'))
+    // The name of a file is none. What stands for a variable's name may be the secret itself, by mistake.
+    let line = line.replace("secret_file", "").replace("password_file", "");
+    ["secret", "password"].iter().any(|word| line.contains(word)) || (line.contains("://") && line.contains('@'))
 }
 
 /// `config/policy.toml:12:9: unit "/Slaes" is not in this file: add [unit."/Slaes"] ...`, with the line and a caret.
