@@ -42,7 +42,8 @@ struct Readiness {
     (status = 200, description = "They can", body = Readiness),
     (status = 503, description = "They cannot; the body says why", body = Readiness)))]
 async fn readyz(State(control): State<Arc<Control>>) -> impl IntoResponse {
-    let because = control.gate.obstacles();
+    let mut because = control.gate.obstacles();
+    because.extend(control.upstreams.obstacles());
     let status = if because.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready: because.is_empty(), because }))
 }

@@ -45,6 +45,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::gate::{Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::store::{Lifetime, Store};
+use crate::upstream::Upstreams;
 
 /// What the operator says about the HTTP listeners: `[http]`, `hostname` and the limits.
 #[derive(Clone, Debug)]
@@ -75,6 +76,7 @@ pub struct Control {
     gate: Arc<Gate>,
     issuers: Arc<Issuers>,
     lobby: Arc<Lobby>,
+    upstreams: Arc<Upstreams>,
     settings: Settings,
     rates: guard::Rates,
 }
@@ -92,9 +94,15 @@ pub struct Peer {
 
 impl Control {
     /// The API over this state.
-    pub fn new(gate: Arc<Gate>, issuers: Arc<Issuers>, lobby: Arc<Lobby>, settings: Settings) -> Arc<Self> {
+    pub fn new(
+        gate: Arc<Gate>,
+        issuers: Arc<Issuers>,
+        lobby: Arc<Lobby>,
+        upstreams: Arc<Upstreams>,
+        settings: Settings,
+    ) -> Arc<Self> {
         let rates = guard::Rates::new(settings.requests_per_minute, settings.failures_per_minute);
-        Arc::new(Self { store: Arc::clone(gate.store()), gate, issuers, lobby, settings, rates })
+        Arc::new(Self { store: Arc::clone(gate.store()), gate, issuers, lobby, upstreams, settings, rates })
     }
 
     /// Forgets the addresses that have not asked for a while. To be called every minute or so.

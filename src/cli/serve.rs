@@ -12,8 +12,8 @@ use crate::serve;
 /// Run the gateway
 ///
 /// Prints a line `listening SERVICE ADDRESS` for each socket and then `ready`. While nobody administers yet it also says, at a
-/// terminal, the link for the first admin; DATA_DIR/bootstrap-link holds it too, for 15 minutes. SIGHUP reads certificates, keys and the
-/// policy file again (so does saving them); SIGTERM tells every session and stops.
+/// terminal, the link for the first admin; DATA_DIR/bootstrap-link holds it too, for 15 minutes. SIGHUP reads certificates, keys, the
+/// policy file and the files of upstreams again (so does saving them); SIGTERM tells every session and stops.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes: 0 stopped by SIGTERM or SIGINT; 2 a config, policy, certificate, key, database, mail folder or address is \

@@ -7,13 +7,15 @@ use rustix::fs::Access;
 
 use super::{
     in_one_line,
-    reload::{lines, policy_document},
+    reload::{lines, policy_document, upstreams},
 };
 use crate::config::{Config, Issuer};
 use crate::issuer::Issuers;
+use crate::metrics::Metrics;
 use crate::notify::Channels;
 use crate::store::{Examined, examine};
 use crate::token::SigningKey;
+use crate::upstream::Upstreams;
 
 /// Reads config, certificates, keys, policy, database and mail folder; a line for each thing found in order. The error
 /// tells everything that is wrong.
@@ -38,6 +40,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
         note(policy_document(file).map(|_| Some(format!("{}: policy is in order", file.display()))));
     }
     note(notices(config));
+    note(servers(config));
     note(database(config).await);
     note(folders(config).map(|()| None));
     if !wrong.is_empty() {
@@ -70,6 +73,14 @@ fn notices(config: &Config) -> anyhow::Result<Option<String>> {
     Channels::new(config.notify_settings()?)?;
     let channels = config.notify.channels();
     Ok((!channels.is_empty()).then(|| format!("notices go by {}", channels.join(", "))))
+}
+
+/// The files that `[[upstream]]` names; no server is asked.
+fn servers(config: &Config) -> anyhow::Result<Option<String>> {
+    let made = Upstreams::new(&upstreams(config)?, &config.mail_default, &Metrics::new())?;
+    let names: Vec<&str> = made.names().collect();
+    Ok((!names.is_empty())
+        .then(|| format!("mail is on {} too; mail.default = {}", names.join(", "), config.mail_default)))
 }
 
 async fn database(config: &Config) -> anyhow::Result<Option<String>> {

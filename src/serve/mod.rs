@@ -41,6 +41,7 @@ use crate::notify;
 use crate::session::{self, House};
 use crate::store::Store;
 use crate::tls::{self, Acceptance, Resolver};
+use crate::upstream::Upstreams;
 
 /// Connections the system may hold for us before we accept them.
 const BACKLOG: u32 = 1024;
@@ -70,6 +71,7 @@ pub struct Server {
     reload: reload::Reload,
     channels: notify::Channels,
     mail: Arc<Mail>,
+    upstreams: Arc<Upstreams>,
     sessions: TaskTracker,
     drain: CancellationToken,
     drain_limit: Duration,
@@ -96,6 +98,7 @@ impl Server {
             Issuers::with_limits(config.issuer_settings()?, config.issuer_limits(), SystemTime::now().into())?;
         check::folders(config)?;
         let channels = notify::Channels::new(config.notify_settings()?)?;
+        let upstreams = reload::upstreams(config)?;
         if let Some(file) = &config.policy_file {
             // Read before anything is made: a policy that is wrong changes nothing, not even an empty data_dir.
             reload::policy_document(file)?;
@@ -105,19 +108,25 @@ impl Server {
             warn!("{warning}");
         }
         let store = Store::open(&settings).await?;
-        let reload = reload::Reload::new(
-            config,
-            Arc::clone(&resolver),
-            Arc::clone(&store),
-            Arc::clone(&issuers),
+        let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
+        let upstreams = Upstreams::new(&upstreams, &config.mail_default, gate.metrics())?;
+        let reload = reload::Reload {
+            config: config.clone(),
+            resolver: Arc::clone(&resolver),
+            store: Arc::clone(&store),
+            issuers: Arc::clone(&issuers),
+            upstreams: Arc::clone(&upstreams),
             seen,
             hangup,
-        );
+        };
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
-        let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
-        let house =
-            Arc::new(House { gate: Arc::clone(&gate), mail: Arc::clone(&mail), limits: config.session_limits() });
+        let house = Arc::new(House {
+            gate: Arc::clone(&gate),
+            mail: Arc::clone(&mail),
+            upstreams: Arc::clone(&upstreams),
+            limits: config.session_limits(),
+        });
         let lobby = Lobby::new(config.lobby_limits());
         let sessions = TaskTracker::new();
         let drain = CancellationToken::new();
@@ -153,7 +162,13 @@ impl Server {
         let mut settings = config.admin_settings();
         let port = |name| bound.iter().find(|bound| bound.name == name).map(|bound| bound.address.port());
         settings.setup.bound(port("imaps"), port("pop3s"));
-        let control = Control::new(Arc::clone(&gate), Arc::clone(&issuers), Arc::clone(&lobby), settings);
+        let control = Control::new(
+            Arc::clone(&gate),
+            Arc::clone(&issuers),
+            Arc::clone(&lobby),
+            Arc::clone(&upstreams),
+            settings,
+        );
         let webs = webs(config, &resolver, &control, &mut bound)?;
         // The link names the port that was really bound.
         let web = bound.iter().find(|bound| bound.name == "http").map(|bound| bound.address);
@@ -174,6 +189,7 @@ impl Server {
             reload,
             channels,
             mail,
+            upstreams,
             sessions,
             drain,
             drain_limit,
@@ -206,6 +222,7 @@ impl Server {
         tasks.spawn(gate::watch(Arc::clone(&self.gate), stop.clone()));
         tasks.spawn(gate::attend(Arc::clone(&self.gate), self.node_name, stop.clone()));
         tasks.spawn(self.reload.run(stop.clone()));
+        tasks.spawn(Arc::clone(&self.upstreams).run(stop.clone()));
         let metrics = Arc::clone(self.gate.metrics());
         tasks.spawn(notify::run(Arc::clone(&self.store), self.channels, metrics, stop.clone()));
         let mut doors = JoinSet::new();

@@ -1,5 +1,6 @@
-//! What is read again when it changes on disk or on SIGHUP: certificates and keys, JWKS files, the policy file. A file
-//! that is wrong changes nothing and is reported; the sessions that are open never notice a reload as such.
+//! What is read again when it changes on disk or on SIGHUP: certificates and keys, JWKS files, the policy file, and the
+//! files of upstreams. A file that is wrong changes nothing and is reported; the sessions that are open never notice a
+//! reload as such.
 
 use std::{
     collections::HashSet,
@@ -26,6 +27,7 @@ use crate::model::Blame;
 use crate::policy;
 use crate::store::{self, Store, StoreError};
 use crate::tls::{Certificates, Resolver};
+use crate::upstream::{self, Upstreams};
 
 /// An editor writes a file in several steps; what comes within this time is one change.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -36,27 +38,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Reads again what changed.
 pub(super) struct Reload {
-    config: Config,
-    resolver: Arc<Resolver>,
-    store: Arc<Store>,
-    issuers: Arc<Issuers>,
-    seen: Seen,
-    hangup: Signal,
+    pub(super) config: Config,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) store: Arc<Store>,
+    pub(super) issuers: Arc<Issuers>,
+    pub(super) upstreams: Arc<Upstreams>,
+    /// What the files held before anything was read from them at start.
+    pub(super) seen: Seen,
+    pub(super) hangup: Signal,
 }
 
 impl Reload {
-    /// `seen` is what the files held before anything was read from them at start.
-    pub(super) fn new(
-        config: &Config,
-        resolver: Arc<Resolver>,
-        store: Arc<Store>,
-        issuers: Arc<Issuers>,
-        seen: Seen,
-        hangup: Signal,
-    ) -> Self {
-        Self { config: config.clone(), resolver, store, issuers, seen, hangup }
-    }
-
     /// Applies the policy file, if there is one, as one transaction.
     pub(super) async fn apply_policy(&self) -> anyhow::Result<()> {
         let Some(file) = self.config.policy_file.clone() else { return Ok(()) };
@@ -99,6 +91,9 @@ impl Reload {
             if asked || now.differs(&self.seen, Kind::Keys) {
                 self.reload_keys();
             }
+            if asked || now.differs(&self.seen, Kind::Upstreams) {
+                self.reload_upstreams();
+            }
             if asked || owed || now.differs(&self.seen, Kind::Policy) {
                 let applied = self.apply_policy().await;
                 owed = applied.as_ref().is_err_and(waits_for_database);
@@ -125,6 +120,17 @@ impl Reload {
             error!("issuer keys not read again, the old ones stay: {error}");
         }
         info!("issuer keys read again");
+    }
+
+    fn reload_upstreams(&self) {
+        let read = upstreams(&self.config).and_then(|settings| Ok(self.upstreams.renew(&settings)?));
+        match read {
+            Ok(()) if self.config.upstreams.is_empty() => {}
+            Ok(()) => info!("upstreams' certificates and secrets read again"),
+            Err(error) => {
+                error!("upstreams' files not read again, the old ones stay: {}", in_one_line(&error));
+            }
+        }
     }
 
     /// The folders are watched, not the files: a file that is replaced by a rename is a new file.
@@ -172,7 +178,7 @@ async fn settle(told: &mut mpsc::Receiver<()>) {
 }
 
 /// The files that are read again, by what they are.
-fn files(config: &Config) -> [(Kind, Vec<PathBuf>); 3] {
+fn files(config: &Config) -> [(Kind, Vec<PathBuf>); 4] {
     let of = |keys: &[&str]| {
         let named = config.paths().into_iter().filter(|(key, _)| keys.contains(key));
         named.map(|(_, path)| path.to_owned()).collect()
@@ -181,6 +187,15 @@ fn files(config: &Config) -> [(Kind, Vec<PathBuf>); 3] {
         (Kind::Certificates, of(&["tls.certificate", "tls.private_key"])),
         (Kind::Keys, of(&["issuer.jwks_file"])),
         (Kind::Policy, of(&["policy.file"])),
+        (
+            Kind::Upstreams,
+            of(&[
+                "upstream.ca_file",
+                "upstream.login.certificate",
+                "upstream.login.private_key",
+                "upstream.login.secret_file",
+            ]),
+        ),
     ]
 }
 
@@ -217,6 +232,11 @@ pub(super) fn certificates(config: &Config) -> anyhow::Result<Certificates> {
     }
 }
 
+/// Reads what the upstreams' servers are checked by and what the gateway signs in with.
+pub(super) fn upstreams(config: &Config) -> anyhow::Result<Vec<upstream::Settings>> {
+    config.upstream_settings().map_err(|errors| anyhow::anyhow!(lines(&errors)))
+}
+
 /// Reads and parses the policy file.
 pub fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
     let name = file.display().to_string();
@@ -242,6 +262,7 @@ enum Kind {
     Certificates,
     Keys,
     Policy,
+    Upstreams,
 }
 
 /// What the files hold, to tell a real change from a touch.

@@ -23,6 +23,7 @@ use crate::imap::write;
 use crate::maildir::Mail;
 use crate::model::Service;
 use crate::pop3::GREETING;
+use crate::upstream::Upstreams;
 
 use ending::Ending;
 use link::Link;
@@ -32,8 +33,10 @@ use wire::Wire;
 pub struct House {
     /// Who may come in.
     pub gate: Arc<Gate>,
-    /// The mailboxes.
+    /// The mailboxes that are kept here.
     pub mail: Arc<Mail>,
+    /// The mail servers that have the others.
+    pub upstreams: Arc<Upstreams>,
     /// Bounds of time and patience.
     pub limits: Limits,
 }
