@@ -291,6 +291,19 @@ const BROKEN: &[Broken] = &[
         said: &["jwks.json", "it is larger than 262144 bytes (jwks.reply_bytes)"],
     },
     Broken {
+        name: "upstream without what it needs",
+        how: |dir| {
+            let more = "[[upstream]]\nname = \"a\"\nimap = [\"a:993\"]\nca_file = \"none.pem\"\nlogin = { by = \"token\" }\n\
+                        [[upstream]]\nname = \"b\"\nimap = [\"b:993\"]\nlogin = { by = \"master\", user = \"gate\", \
+                        secret_file = \"none\" }\n[policy]";
+            edit(dir, "portcullis.toml", "[policy]", more);
+        },
+        said: &[
+            "none.pem: upstream.ca_file cannot be read (No such file",
+            "none: the secret of upstream b cannot be read (No such file",
+        ],
+    },
+    Broken {
         name: "policy is no TOML",
         how: |dir| edit(dir, "policy.toml", "imap = \"any\"", "imap = any"),
         said: &["policy.toml:3:8: "],
