@@ -30,7 +30,10 @@ pub(super) fn rank(address: &Address, owner: &UserId) -> Reverse<(u64, u64)> {
 ///
 /// There is an entry for each owner who has sessions, and for nobody else.
 #[derive(Debug, Default)]
-pub(super) struct Sticky(Mutex<HashMap<UserId, Vec<(Arc<str>, usize)>>>);
+pub(super) struct Sticky(Mutex<HashMap<UserId, Hosts>>);
+
+/// Hosts, each with the number of an owner's sessions there.
+type Hosts = Vec<(Arc<str>, usize)>;
 
 impl Sticky {
     /// The hosts with the owner's sessions, those with the most of them first.

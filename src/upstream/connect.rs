@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     error::UpstreamError,
     proxy_header::{Ends, proxy_header},
-    servers::{Secured, Server},
+    servers::{Known, Secured, Server},
     stream::Stream,
 };
 
@@ -28,11 +29,15 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 /// What we send and the server does not take for so long will not be taken any more.
 const UNTAKEN: Duration = Duration::from_secs(300);
 
+/// A name's addresses are taken from memory for so long: asking costs more than the rest of a connection on a near network.
+/// They are forgotten at once when none of them answers.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
 /// A connection to the server, on behalf of the peer at these ends; without them one of our own.
 pub(super) async fn open(server: &Server, ends: Option<Ends>) -> Result<Stream, UpstreamError> {
     let attempt = Attempt { server, deadline: Instant::now() + server.connect_limit };
     let addresses = attempt.addresses().await?;
-    let mut tcp = attempt.reach(&addresses).await?;
+    let mut tcp = attempt.reach(&addresses).await.inspect_err(|_| drop(server.known().take()))?;
     if server.proxy_protocol {
         let header = proxy_header(ends);
         attempt.within("sending the PROXY header", tcp.write_all(&header)).await?.map_err(|e| attempt.broken(e))?;
@@ -54,32 +59,42 @@ impl Attempt<'_> {
     }
 
     /// All addresses of its host. Without TLS those of this machine alone, whatever a name's addresses are.
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, UpstreamError> {
+    async fn addresses(&self) -> Result<Arc<[SocketAddr]>, UpstreamError> {
         let address = &self.server.address;
         let (host, port) = (&**address.host(), address.port());
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, port)]);
+            return Ok([SocketAddr::new(ip, port)].into());
+        }
+        let asked = Instant::now();
+        if let Some(known) = &*self.server.known()
+            && asked.saturating_duration_since(known.asked) < REMEMBERED
+        {
+            return Ok(Arc::clone(&known.addresses));
         }
         let found = self.within("looking its name up", lookup_host((host, port))).await?;
-        let (upstream, server) = self.names();
         let usable = |at: &SocketAddr| self.server.secured.is_some() || at.ip().is_loopback();
-        let found = found.map(|found| found.filter(usable).collect::<Vec<_>>()).and_then(|found| match found {
+        let found = found.map(|found| found.filter(usable).collect::<Arc<[_]>>()).and_then(|found| match found {
             found if found.is_empty() => Err(io::ErrorKind::AddrNotAvailable.into()),
             found => Ok(found),
         });
-        found.map_err(|source| UpstreamError::Resolve { upstream, server, source })
+        let addresses = found.map_err(|source| {
+            let (upstream, server) = self.names();
+            UpstreamError::Resolve { upstream, server, source }
+        })?;
+        *self.server.known() = Some(Known { asked, addresses: Arc::clone(&addresses) });
+        Ok(addresses)
     }
 
     /// A connection to the first address that takes one. Each has its share of the time, so that one that is silent leaves
     /// some to the others.
     async fn reach(&self, addresses: &[SocketAddr]) -> Result<TcpStream, UpstreamError> {
         const STEP: &str = "connecting";
-        let mut failed = self.timed_out(STEP);
+        let mut failed = None;
         for (at, address) in addresses.iter().enumerate() {
             let now = Instant::now();
             let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
             let share = self.deadline.saturating_duration_since(now) / left;
-            failed = match timeout_at(now + share, TcpStream::connect(address)).await {
+            failed = Some(match timeout_at(now + share, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => match prepare(&tcp) {
                     Ok(()) => return Ok(tcp),
                     Err(error) => self.broken(error),
@@ -90,9 +105,9 @@ impl Attempt<'_> {
                 }
                 Ok(Err(error)) => self.broken(error),
                 Err(_) => self.timed_out(STEP),
-            };
+            });
         }
-        Err(failed)
+        Err(failed.unwrap_or_else(|| self.timed_out(STEP)))
     }
 
     async fn secure(&self, secured: &Secured, tcp: TcpStream) -> Result<Stream, UpstreamError> {

@@ -2,10 +2,10 @@
 //! bound, keeps its owner's sessions together, and takes the word of whoever uses it on how the server does.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -38,6 +38,7 @@ pub struct Server {
     bound: usize,
     open: AtomicUsize,
     state: Mutex<State>,
+    known: Mutex<Option<Known>>,
     pub(super) figures: OfServer,
 }
 
@@ -46,6 +47,12 @@ pub(super) struct Secured {
     pub(super) settings: ArcSwap<ClientConfig>,
     /// The name that the certificate has to bear.
     pub(super) name: ServerName<'static>,
+}
+
+/// The addresses of its name, and when they were asked for.
+pub(super) struct Known {
+    pub(super) asked: Instant,
+    pub(super) addresses: Arc<[SocketAddr]>,
 }
 
 struct State {
@@ -92,6 +99,7 @@ impl Server {
             bound: settings.connections,
             open: AtomicUsize::new(0),
             state: Mutex::new(State { breaker: Breaker::new(), cause: None }),
+            known: Mutex::new(None),
             figures,
         })
     }
@@ -136,18 +144,22 @@ impl Server {
 
     /// The right to one connection.
     pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, UpstreamError> {
-        let (upstream, server) = (self.upstream.to_string(), self.address.to_string());
+        let names = || (self.upstream.to_string(), self.address.to_string());
         // First the place, then the trial: a server that is full is not tried.
         let place = self
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < self.bound).then_some(open + 1));
         if place.is_err() {
+            let (upstream, server) = names();
             return Err(UpstreamError::Full { upstream, server, limit: self.bound });
         }
         self.figures.open.inc();
         let mut lease = Lease { server: Arc::clone(self), kept: None, trial: false };
         match self.enter() {
-            Way::Shut => return Err(UpstreamError::Resting { upstream, server, cause: self.cause() }),
+            Way::Shut => {
+                let (upstream, server) = names();
+                return Err(UpstreamError::Resting { upstream, server, cause: self.cause() });
+            }
             way => lease.trial = way == Way::Trial,
         }
         Ok(lease)
@@ -188,7 +200,12 @@ impl Server {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    /// What is remembered of its name.
+    pub(super) fn known(&self) -> MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -304,6 +304,27 @@ async fn each_way_to_fail_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_names_addresses_are_remembered_for_as_long_as_they_answer() {
+    let (listener, there) = listen().await;
+    let named = address(&format!("localhost:{}", there.port()));
+    let (_, upstream) = made(&settings(&[named]));
+    let known = || {
+        let server = &upstream.servers_for(Service::Imap)[0];
+        let known = server.known();
+        known.as_ref().map(|known| (known.asked, known.addresses.to_vec()))
+    };
+    let connected = connect(&upstream).await.unwrap();
+    let (asked, addresses) = known().unwrap();
+    assert!(addresses.contains(&listener.local_addr().unwrap()), "{addresses:?}");
+    assert!(addresses.iter().all(|address| address.ip().is_loopback()), "without TLS only this machine");
+    drop((connected, connect(&upstream).await.unwrap()));
+    assert_eq!(known(), Some((asked, addresses)), "not asked again");
+    drop(listener);
+    assert!(matches!(error(&upstream).await, UpstreamError::Refused { .. }));
+    assert_eq!(known(), None, "asked again, once they no longer answer");
+}
+
+#[tokio::test]
 async fn what_policy_says_counts_and_else_the_default() {
     let own = [settings(&[]), Settings { name: "cyrus".into(), ..settings(&[]) }];
     let found = |default: &str, mail: Option<&str>| {
