@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -102,6 +103,31 @@ fn a_real_server_is_believed_by_the_authority_that_the_file_holds_now() {
     let told = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(told.contains("mail is on dovecot too; mail.default = maildir"), "{told}");
     assert!(told.contains(&format!("upstream.ca_file = {}", ca.display())), "{told}");
+    // A certificate that is out of date is a warning: the gateway itself can do without.
+    let mut old = rcgen::CertificateParams::new(vec!["gate.example.com".to_owned()]).unwrap();
+    (old.not_before, old.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(dir.path().join("old.pem"), old.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.path().join("old.key"), key.serialize_pem()).unwrap();
+    let config = fs::read_to_string(gate.config()).unwrap();
+    let shown = config.replace(
+        "{ by = \"token\" }",
+        &format!(
+            "{{ by = \"certificate\", certificate = {0:?}, private_key = {1:?} }}",
+            dir.path().join("old.pem"),
+            dir.path().join("old.key")
+        ),
+    );
+    fs::write(gate.dir().join("other.toml"), shown).unwrap();
+    let other_config = gate.dir().join("other.toml");
+    let checked =
+        Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["check", "--config"]).arg(other_config).output();
+    let told = String::from_utf8(checked.unwrap().stdout).unwrap();
+    assert!(
+        told.contains("warning: upstream.login.certificate of dovecot: the certificate expired at 2021-"),
+        "{told}"
+    );
+
     let sign_ins = |service: &str| {
         let log = dovecot.log();
         log.lines().filter(|line| line.contains(&format!("{service}-login: "))).count()

@@ -14,8 +14,9 @@ use crate::issuer::Issuers;
 use crate::metrics::Metrics;
 use crate::notify::Channels;
 use crate::store::{Examined, examine};
+use crate::tls::PairWarning;
 use crate::token::SigningKey;
-use crate::upstream::Upstreams;
+use crate::upstream::{self, Upstreams};
 
 /// Reads config, certificates, keys, policy, database and mail folder; a line for each thing found in order. The error
 /// tells everything that is wrong.
@@ -47,6 +48,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
         bail!(wrong.join("\n"));
     }
     found.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+    found.extend(certificates_shown(config));
     found.extend(config.store_settings().warning().map(|warning| format!("warning: {warning}")));
     found.extend(config.setup.warnings().into_iter().map(|warning| format!("warning: {warning}")));
     Ok(found)
@@ -81,6 +83,17 @@ fn servers(config: &Config) -> anyhow::Result<Option<String>> {
     let names: Vec<&str> = made.names().collect();
     Ok((!names.is_empty())
         .then(|| format!("mail is on {} too; mail.default = {}", names.join(", "), config.mail_default)))
+}
+
+/// What mail servers would hold against the certificates that we show them.
+fn certificates_shown(config: &Config) -> Vec<String> {
+    let warning = |own: upstream::Settings| {
+        let pair = own.tls?.certificate?;
+        // Nobody looks for us by a name.
+        let warning = pair.warning(SystemTime::now().into()).filter(|it| *it != PairWarning::NoNames)?;
+        Some(format!("warning: upstream.login.certificate of {}: {warning}", own.name))
+    };
+    upstreams(config).unwrap_or_default().into_iter().filter_map(warning).collect()
 }
 
 async fn database(config: &Config) -> anyhow::Result<Option<String>> {
