@@ -6,10 +6,13 @@
 //! [`compress`] is both directions' deflate.
 
 pub mod bad;
+pub mod boundary;
 pub mod command;
 pub mod compress;
 pub mod frame;
 pub mod mailbox;
 pub mod mutf7;
+pub mod passing;
 pub mod set;
+pub mod upstream_login;
 pub mod write;

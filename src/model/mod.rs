@@ -6,6 +6,7 @@ mod name;
 mod place;
 mod secret;
 mod time;
+mod upstream;
 
 pub use change::{Change, ChangeKind};
 pub use id::{GrantId, Reference, SessionId};
@@ -13,6 +14,7 @@ pub use name::{BadName, ClientId, GroupId, UnitPath, UserId};
 pub use place::{Place, Service};
 pub use secret::Secret;
 pub use time::UnixTime;
+pub use upstream::{Offer, UpstreamNo};
 
 /// Who has to mend an error: picks the reply code and the log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,11 +9,14 @@ mod command;
 mod dialog;
 mod line;
 mod maildrop;
+mod passing;
 pub mod reply;
 #[cfg(test)]
 mod tests;
+pub mod upstream_login;
 
 pub use body::{Body, Fill};
 pub use command::Command;
 pub use dialog::{Dialog, GREETING, Limits, Step};
 pub use maildrop::{Listing, Maildrop, Next};
+pub use passing::{Passing, Step as PassingStep};

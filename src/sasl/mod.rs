@@ -5,8 +5,10 @@
 
 mod challenge;
 mod mechanism;
+mod outgoing;
 mod parse;
 
 pub use challenge::{Failure, challenge};
 pub use mechanism::{Mechanism, is_password_mechanism};
+pub use outgoing::{bearer, dismissal, external, plain};
 pub use parse::{Bearer, MAX_RESPONSE, MAX_TOKEN, SaslError, is_cancel, parse};

@@ -351,7 +351,7 @@ impl<'a> Head<'a> {
 pub(super) struct Verb([u8; 16], usize);
 
 impl Verb {
-    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    pub(super) fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let length = bytes.iter().position(|b| !b.is_ascii_alphanumeric()).unwrap_or(bytes.len());
         let (word, rest) = bytes.split_at_checked(length)?;
         if word.is_empty() {

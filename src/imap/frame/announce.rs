@@ -2,25 +2,25 @@
 
 /// A literal to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Announced {
+pub struct Announced {
     /// Its bytes; `u64::MAX` for a number that is longer than any.
-    pub(super) size: u64,
+    pub size: u64,
     /// The peer waits for `+` before it sends them.
-    pub(super) waits: bool,
+    pub waits: bool,
     /// Written `~{n}`: may hold NUL.
-    pub(super) binary: bool,
+    pub binary: bool,
     /// Bytes of the announcement itself, CRLF included.
-    pub(super) length: usize,
+    pub length: usize,
 }
 
 impl Announced {
     /// Longest announcement that is told from its end, in bytes: what has to be kept of a line that is being dropped.
-    pub(super) const LONGEST: usize = Self::MAX_DIGITS + 6;
+    pub const LONGEST: usize = Self::MAX_DIGITS + 6;
     const MAX_DIGITS: usize = 20;
 
     /// Looks at the end of a line, CRLF included. No valid command ends this way without meaning a literal: `{` is in no
     /// atom, and a quoted string ends with its quote.
-    pub(super) fn at_end_of(line: &[u8]) -> Option<Self> {
+    pub fn at_end_of(line: &[u8]) -> Option<Self> {
         let inner = line.strip_suffix(b"}\r\n")?;
         let (inner, waits) = match inner.strip_suffix(b"+") {
             Some(inner) => (inner, false),

@@ -14,7 +14,9 @@ pub use step::{Limits, Line, Step};
 
 use bytes::BytesMut;
 
-use self::{announce::Announced, input::Input, message::Upload};
+pub(super) use announce::Announced;
+
+use self::{input::Input, message::Upload};
 use super::{
     bad::Bad,
     command::{self, Command, Head, Tagged, login},

@@ -14,6 +14,11 @@ pub fn capability(out: &mut BytesMut, append: Option<u64>) {
     put(out, format_args!("* CAPABILITY {}\r\n", capabilities(append)));
 }
 
+/// `* CAPABILITY ..` with what another server can do.
+pub fn capability_list(out: &mut BytesMut, list: &str) {
+    put(out, format_args!("* CAPABILITY {list}\r\n"));
+}
+
 /// `* FLAGS (..)`: flags that messages of this mailbox may have.
 pub fn flags<'a>(out: &mut BytesMut, flags: impl IntoIterator<Item = &'a str>) {
     out.extend_from_slice(b"* FLAGS ");

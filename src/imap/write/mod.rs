@@ -11,8 +11,8 @@ mod status;
 mod string;
 
 pub use data::{
-    ListLine, capability, enabled, exists, expunge, flags, id, list, list_separator, lsub, metadata,
-    metadata_changed, namespace, quota, quota_root, recent, status, vanished,
+    ListLine, capability, capability_list, enabled, exists, expunge, flags, id, list, list_separator, lsub,
+    metadata, metadata_changed, namespace, quota, quota_root, recent, status, vanished,
 };
 pub use fetch::{FetchLine, date_time, email_id};
 pub use search::{EsearchLine, NumbersLine, ThreadLine, ThreadStep};

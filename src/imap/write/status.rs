@@ -63,6 +63,8 @@ pub enum Code<'a> {
         /// Once login is done: the largest message APPEND takes, in bytes.
         append: Option<u64>,
     },
+    /// The capability list of another server.
+    CapabilityList(&'a str),
     /// The program did something no program should.
     ClientBug,
     /// Only an administrator can help.
@@ -229,6 +231,7 @@ fn put_code(out: &mut BytesMut, code: &Code<'_>) {
             return put_runs(out, uids);
         }
         Code::Capability { append } => return put(out, format_args!("CAPABILITY {}", capabilities(*append))),
+        Code::CapabilityList(list) => return put(out, format_args!("CAPABILITY {list}")),
         Code::CopyUid { uid_validity, source, target } => {
             put(out, format_args!("COPYUID {uid_validity} "));
             put_runs(out, source);

@@ -1,0 +1,491 @@
+//! What a signed-in peer says to another server, followed as it is passed on: each command's verb, and where the command
+//! ends. A command that would leave the sign-in (UNAUTHENTICATE) or change mail that may only be read never gets there;
+//! a few are answered here. Called by `session::relay`. No I/O.
+//!
+//! The bytes must mean the same to us and to that server, or a command could be hidden from us: so a lone CR or LF, a
+//! literal of a kind that the server does not announce, and a line that ends in half a literal are not passed on.
+
+use bytes::{Buf, BytesMut};
+
+use super::{
+    bad::Bad,
+    boundary::Said,
+    command::{self, Command, Head, Tagged, Verb},
+    frame::{Announced, Limits},
+    mailbox::Names,
+    write::Code,
+};
+
+/// Longest command that is answered here, literals and all, in bytes.
+const MAX_OWN: usize = 8 * 1024;
+/// Longest tag, `UID` and verb, in bytes: so far a line is looked at before it goes on.
+const MAX_HEAD: usize = command::MAX_TAG + 64;
+/// Most digits of a literal's size (RFC 9051 section 9: a `number64` at most).
+const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// Literals that the other server takes without being asked (RFC 7888, RFC 3516).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Literals {
+    /// The largest, in bytes; none: every literal has to wait for `+`.
+    pub unasked: Option<u64>,
+    /// `~{n+}` too.
+    pub binary: bool,
+}
+
+impl Literals {
+    /// From the capabilities that the server lists.
+    pub fn of(capabilities: &str) -> Self {
+        let has = |word: &str| capabilities.split(' ').any(|one| one.eq_ignore_ascii_case(word));
+        let rev2 = has("IMAP4rev2");
+        let unasked = match (has("LITERAL+"), has("LITERAL-") || rev2) {
+            (true, _) => Some(MAX_SIZE),
+            (false, true) => Some(4096),
+            (false, false) => None,
+        };
+        Self { unasked, binary: has("BINARY") || rev2 }
+    }
+}
+
+/// What there is.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Nothing more: read, or send what is to go on, then ask again.
+    Read,
+    /// The server has to answer before anything else is taken.
+    Wait,
+    /// A command begins, and goes on: its verb, for those who look at live sessions.
+    Began(&'static str),
+    /// A command to be answered here: CAPABILITY, ID or COMPRESS.
+    Own(Tagged),
+    /// Say `+` to the peer: it waits to send a literal.
+    Continue,
+    /// The command is refused and never gets there; after a fatal one close.
+    Refused(Bad),
+}
+
+/// One direction of a relayed IMAP session: from the peer to the server.
+#[derive(Debug)]
+pub struct Commands {
+    only_reads: bool,
+    literals: Literals,
+    limits: Limits,
+    state: State,
+    /// The tag of the command that is under way.
+    tag: String,
+    /// The last bytes of its line, where that came in pieces.
+    tail: Vec<u8>,
+    /// Bytes of the refused command dropped so far.
+    dropped: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A command begins.
+    Start,
+    /// The rest of a line goes on; `idles` if it is IDLE's.
+    Line {
+        idles: bool,
+    },
+    /// A literal goes on.
+    Literal {
+        left: u64,
+    },
+    /// The server is asked whether it wants the literal.
+    Asked {
+        size: u64,
+    },
+    /// The server is asked whether it lets the peer idle.
+    AskedToIdle,
+    /// The next line ends IDLE.
+    Idling,
+    /// A command that is answered here, so many of its bytes in whole lines and literals; `asked` if the peer was told to
+    /// send the literal behind them.
+    Own {
+        gathered: usize,
+        asked: bool,
+    },
+    DropLine,
+    DropLiteral {
+        left: u64,
+    },
+    /// What follows cannot be told from commands.
+    Closed,
+}
+
+/// What a verb does, as far as that matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It leaves mail as it is.
+    Reads,
+    /// It may change something.
+    Writes,
+    /// EXAMINE does the same without a right to change anything.
+    Select,
+    Idle,
+    /// Answered here.
+    Own,
+    /// About signing in.
+    SignsIn,
+}
+
+impl Commands {
+    /// For a session that has just signed in; who `only_reads` has every command refused that could change something.
+    pub fn new(only_reads: bool, literals: Literals, limits: Limits) -> Self {
+        Self { only_reads, literals, limits, state: State::Start, tag: String::new(), tail: Vec::new(), dropped: 0 }
+    }
+
+    /// Moves what may go on from `input` to the end of `on`, until something has to be done.
+    pub fn next(&mut self, input: &mut BytesMut, on: &mut BytesMut) -> Step {
+        loop {
+            let step = match self.state {
+                State::Start => self.start(input, on),
+                State::Line { idles } => self.line(input, on, idles),
+                State::Literal { left } => self.literal(input, on, left),
+                State::Asked { .. } | State::AskedToIdle => Some(Step::Wait),
+                State::Idling => self.idling(input, on),
+                State::Own { gathered, asked } => self.own(input, gathered, asked),
+                State::DropLine => self.drop_line(input),
+                State::DropLiteral { left } => self.drop_literal(input, left),
+                State::Closed => Some(self.close("The dialog has ended")),
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    /// Whether the next bytes are a piece of a message, and a larger read is worth its room.
+    pub fn in_literal(&self) -> bool {
+        matches!(self.state, State::Literal { .. } | State::DropLiteral { .. })
+    }
+
+    /// The server has said this; whoever waits for it may go on. False if it answered a literal with a no and the peer
+    /// did not wait: `input` cannot be told from the literal then.
+    pub fn heard(&mut self, said: Said<'_>, input: &BytesMut) -> bool {
+        let own = |tag: &[u8]| tag == self.tag.as_bytes();
+        match (self.state, said) {
+            (State::Asked { size }, Said::GoOn) => self.state = State::Literal { left: size },
+            (State::AskedToIdle, Said::GoOn) => self.state = State::Idling,
+            (State::Asked { .. }, Said::Done(tag)) if own(tag) => {
+                self.state = if input.is_empty() { State::Start } else { State::Closed };
+                return input.is_empty();
+            }
+            (State::AskedToIdle, Said::Done(tag)) if own(tag) => self.state = State::Start,
+            _ => {}
+        }
+        true
+    }
+
+    fn start(&mut self, input: &mut BytesMut, on: &mut BytesMut) -> Option<Step> {
+        let line = memchr::memchr2(b'\r', b'\n', input);
+        let known = input.get(..line.unwrap_or(input.len()).min(MAX_HEAD)).unwrap_or_default();
+        if line.is_none() && input.len() < MAX_HEAD && !verb_is_whole(known) {
+            return Some(Step::Read);
+        }
+        let Some(head) = Head::read(known) else {
+            self.state = State::DropLine;
+            return Some(Step::Refused(Bad::syntax("A command is a tag, a space and a verb")));
+        };
+        head.tag.clone_into(&mut self.tag);
+        let (word, kind) = match head.verb.upper() {
+            "UID" => Verb::read(head.arguments.get(1..).unwrap_or_default())
+                .map_or(("UID", Kind::Writes), |(verb, _)| uid_verb(verb.upper())),
+            verb => plain_verb(verb),
+        };
+        let before = known.len() - head.arguments.len();
+        match kind {
+            Kind::SignsIn => return Some(self.refuse(Bad::syntax("Already signed in, and for good"))),
+            Kind::Writes if self.only_reads => {
+                return Some(self.refuse(Bad::no(Code::NoPerm, "You may only read this mailbox")));
+            }
+            Kind::Own => {
+                self.state = State::Own { gathered: 0, asked: false };
+                return None;
+            }
+            // FETCH marks messages as seen in a mailbox that SELECT opened.
+            Kind::Select if self.only_reads => {
+                on.extend_from_slice(self.tag.as_bytes());
+                on.extend_from_slice(b" EXAMINE");
+                input.advance(before);
+            }
+            Kind::Reads | Kind::Writes | Kind::Select | Kind::Idle => {}
+        }
+        self.state = State::Line { idles: kind == Kind::Idle };
+        Some(Step::Began(word))
+    }
+
+    /// Passes on the rest of a line.
+    fn line(&mut self, input: &mut BytesMut, on: &mut BytesMut, idles: bool) -> Option<Step> {
+        let Some(at) = memchr::memchr2(b'\r', b'\n', input) else {
+            self.keep_tail(input);
+            on.unsplit_or_extend(input);
+            return Some(Step::Read);
+        };
+        match (input.get(at), input.get(at + 1)) {
+            (Some(b'\r'), Some(b'\n')) => {}
+            (Some(b'\r'), None) => {
+                // Its LF may be under way.
+                let before = input.split_to(at);
+                self.keep_tail(&before);
+                on.extend_from_slice(&before);
+                return Some(Step::Read);
+            }
+            _ => return Some(self.close("A line ends with CRLF, and holds neither of them alone")),
+        }
+        let end = input.split_to(at + 2);
+        self.keep_tail(&end);
+        let announced = Announced::at_end_of(&self.tail);
+        let odd = announced.is_none() && self.tail.ends_with(b"}\r\n") && self.tail.contains(&b'{');
+        self.tail.clear();
+        self.state = match announced {
+            None if odd => return Some(self.close("The literal at the end of the line cannot be read")),
+            None if idles => State::AskedToIdle,
+            None => State::Start,
+            Some(literal) if literal.size > MAX_SIZE => return Some(self.close("The literal is too large")),
+            Some(literal) if literal.waits => State::Asked { size: literal.size },
+            Some(literal) if !self.takes_unasked(&literal) => {
+                return Some(self.close("This literal must wait for +"));
+            }
+            Some(literal) => State::Literal { left: literal.size },
+        };
+        on.extend_from_slice(&end);
+        None
+    }
+
+    fn takes_unasked(&self, literal: &Announced) -> bool {
+        self.literals.unasked.is_some_and(|most| literal.size <= most) && (!literal.binary || self.literals.binary)
+    }
+
+    fn literal(&mut self, input: &mut BytesMut, on: &mut BytesMut, left: u64) -> Option<Step> {
+        let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+        let mut piece = input.split_to(here);
+        on.unsplit_or_extend(&mut piece);
+        let left = left - here as u64;
+        self.state = if left > 0 { State::Literal { left } } else { State::Line { idles: false } };
+        (left > 0).then_some(Step::Read)
+    }
+
+    /// Any line ends IDLE; one that is not DONE is a command of its own, after it.
+    fn idling(&mut self, input: &mut BytesMut, on: &mut BytesMut) -> Option<Step> {
+        const DONE: &[u8] = b"DONE\r\n";
+        let could_be = input.get(..input.len().min(DONE.len())).unwrap_or_default();
+        if could_be.is_empty() {
+            return Some(Step::Read);
+        }
+        let is_done = DONE.iter().zip(could_be).all(|(one, other)| one.eq_ignore_ascii_case(other));
+        if is_done && could_be.len() < DONE.len() {
+            return Some(Step::Read);
+        }
+        if is_done {
+            input.advance(DONE.len());
+        }
+        on.extend_from_slice(DONE);
+        self.state = State::Start;
+        None
+    }
+
+    /// Gathers a command that is answered here.
+    fn own(&mut self, input: &mut BytesMut, gathered: usize, asked: bool) -> Option<Step> {
+        let rest = input.get(gathered..).unwrap_or_default();
+        let Some(end) = memchr::memmem::find(rest, b"\r\n").map(|at| gathered + at + 2) else {
+            if input.len() > MAX_OWN {
+                return Some(self.refuse(Bad::no(Code::TooBig, "Command too long")));
+            }
+            return Some(Step::Read);
+        };
+        let line = input.get(gathered..end).unwrap_or_default();
+        let Some(literal) = Announced::at_end_of(line) else {
+            let command = input.split_to(end);
+            self.state = State::Start;
+            return Some(match command::parse(&command, self.limits.search, Names::Mutf7) {
+                Ok(tagged @ Tagged { command: Command::Capability | Command::Id(_) | Command::Compress, .. }) => {
+                    Step::Own(tagged)
+                }
+                Ok(_) => Step::Refused(Bad::syntax("Unknown command").to(&self.tag)),
+                Err(bad) => Step::Refused(bad),
+            });
+        };
+        let size = usize::try_from(literal.size).unwrap_or(usize::MAX);
+        if end.saturating_add(size) > MAX_OWN {
+            input.advance(gathered);
+            return Some(self.refuse(Bad::no(Code::TooBig, "Command too long")));
+        }
+        if literal.waits && !asked {
+            self.state = State::Own { gathered, asked: true };
+            return Some(Step::Continue);
+        }
+        if input.len() < end + size {
+            return Some(Step::Read);
+        }
+        self.state = State::Own { gathered: end + size, asked: false };
+        None
+    }
+
+    fn refuse(&mut self, bad: Bad) -> Step {
+        self.state = State::DropLine;
+        self.dropped = 0;
+        Step::Refused(bad.to(&self.tag))
+    }
+
+    fn drop_line(&mut self, input: &mut BytesMut) -> Option<Step> {
+        let Some(end) = memchr::memmem::find(input, b"\r\n").map(|at| at + 2) else {
+            // Keeps what may turn out to announce a literal.
+            let surplus = input.len().saturating_sub(Announced::LONGEST);
+            input.advance(surplus);
+            return Some(self.drop_more(surplus as u64).unwrap_or(Step::Read));
+        };
+        let announced = Announced::at_end_of(input.get(..end).unwrap_or_default());
+        input.advance(end);
+        self.state = match announced {
+            Some(literal) if !literal.waits => State::DropLiteral { left: literal.size },
+            // The peer was not asked for it: what is here already did not wait.
+            Some(_) if !input.is_empty() => {
+                return Some(self.close("A literal was sent before it was asked for"));
+            }
+            _ => State::Start,
+        };
+        if self.state == State::Start {
+            self.dropped = 0;
+        }
+        None
+    }
+
+    fn drop_literal(&mut self, input: &mut BytesMut, left: u64) -> Option<Step> {
+        let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+        input.advance(here);
+        let left = left - here as u64;
+        self.state = if left > 0 { State::DropLiteral { left } } else { State::DropLine };
+        self.drop_more(here as u64).or((left > 0).then_some(Step::Read))
+    }
+
+    fn drop_more(&mut self, bytes: u64) -> Option<Step> {
+        self.dropped = self.dropped.saturating_add(bytes);
+        (self.dropped > self.limits.dropped.max(self.limits.append))
+            .then(|| self.close("The refused command does not end"))
+    }
+
+    fn close(&mut self, why: &'static str) -> Step {
+        self.state = State::Closed;
+        Step::Refused(Bad::fatal(Code::ClientBug, why))
+    }
+
+    /// Keeps the last bytes of the line: an announcement fits, and what precedes it.
+    fn keep_tail(&mut self, piece: &[u8]) {
+        const KEPT: usize = Announced::LONGEST + 8;
+        self.tail.extend_from_slice(piece.get(piece.len().saturating_sub(KEPT)..).unwrap_or_default());
+        let surplus = self.tail.len().saturating_sub(KEPT);
+        self.tail.drain(..surplus);
+    }
+}
+
+/// Moving without a copy where that can be had.
+trait Move {
+    /// Takes all of `from`.
+    fn unsplit_or_extend(&mut self, from: &mut BytesMut);
+}
+
+impl Move for BytesMut {
+    fn unsplit_or_extend(&mut self, from: &mut BytesMut) {
+        if self.is_empty() {
+            // Swapped, not taken: each keeps a buffer.
+            std::mem::swap(self, from);
+            from.clear();
+        } else {
+            self.extend_from_slice(from);
+            from.clear();
+        }
+    }
+}
+
+/// Whether the verb, and with UID the one behind it, has come to its end.
+fn verb_is_whole(known: &[u8]) -> bool {
+    let mut words = known.split(|byte| *byte == b' ');
+    let (_tag, verb) = (words.next(), words.next());
+    let uid = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"UID"));
+    // The word is whole where another one follows.
+    if uid { words.nth(1).is_some() } else { words.next().is_some() }
+}
+
+fn plain_verb(verb: &str) -> (&'static str, Kind) {
+    use Kind::{Idle, Own, Reads, Select, SignsIn, Writes};
+    const VERBS: [(&str, Kind); 49] = [
+        ("FETCH", Reads),
+        ("SEARCH", Reads),
+        ("NOOP", Reads),
+        ("IDLE", Idle),
+        ("SELECT", Select),
+        ("EXAMINE", Reads),
+        ("STATUS", Reads),
+        ("LIST", Reads),
+        ("LOGOUT", Reads),
+        ("CAPABILITY", Own),
+        ("ID", Own),
+        ("COMPRESS", Own),
+        ("STORE", Writes),
+        ("APPEND", Writes),
+        ("COPY", Writes),
+        ("MOVE", Writes),
+        ("EXPUNGE", Writes),
+        ("CHECK", Reads),
+        // Nothing is expunged from a mailbox that EXAMINE opened.
+        ("CLOSE", Reads),
+        ("UNSELECT", Reads),
+        ("ENABLE", Reads),
+        ("NAMESPACE", Reads),
+        ("LSUB", Reads),
+        ("XLIST", Reads),
+        ("RLIST", Reads),
+        ("RLSUB", Reads),
+        ("SORT", Reads),
+        ("THREAD", Reads),
+        ("ESEARCH", Reads),
+        ("CANCELUPDATE", Reads),
+        ("NOTIFY", Reads),
+        ("GETQUOTA", Reads),
+        ("GETQUOTAROOT", Reads),
+        ("GETMETADATA", Reads),
+        ("GETACL", Reads),
+        ("MYRIGHTS", Reads),
+        ("LISTRIGHTS", Reads),
+        ("LANGUAGE", Reads),
+        ("COMPARATOR", Reads),
+        ("CREATE", Writes),
+        ("DELETE", Writes),
+        ("RENAME", Writes),
+        ("SUBSCRIBE", Writes),
+        ("UNSUBSCRIBE", Writes),
+        ("REPLACE", Writes),
+        ("LOGIN", SignsIn),
+        ("AUTHENTICATE", SignsIn),
+        ("STARTTLS", SignsIn),
+        ("UNAUTHENTICATE", SignsIn),
+    ];
+    match VERBS.iter().find(|(known, _)| *known == verb) {
+        Some((word, kind)) => (word, *kind),
+        // Cyrus and others take over other people's mail by these.
+        None if verb.starts_with("PROXY") || verb.starts_with("XPROXY") || verb.ends_with("AUTHENTICATE") => {
+            ("", SignsIn)
+        }
+        // What an extension's command does is not known here.
+        None => ("(other)", Writes),
+    }
+}
+
+fn uid_verb(verb: &str) -> (&'static str, Kind) {
+    const VERBS: [(&str, &str, Kind); 9] = [
+        ("FETCH", "UID FETCH", Kind::Reads),
+        ("SEARCH", "UID SEARCH", Kind::Reads),
+        ("SORT", "UID SORT", Kind::Reads),
+        ("THREAD", "UID THREAD", Kind::Reads),
+        ("STORE", "UID STORE", Kind::Writes),
+        ("COPY", "UID COPY", Kind::Writes),
+        ("MOVE", "UID MOVE", Kind::Writes),
+        ("EXPUNGE", "UID EXPUNGE", Kind::Writes),
+        ("REPLACE", "UID REPLACE", Kind::Writes),
+    ];
+    let found = VERBS.iter().find(|(known, ..)| *known == verb);
+    found.map_or(("UID", Kind::Writes), |(_, word, kind)| (word, *kind))
+}
+
+#[cfg(test)]
+mod tests;

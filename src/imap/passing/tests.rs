@@ -1,0 +1,204 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+use proptest::prelude::*;
+
+use super::*;
+use crate::imap::write::Status;
+
+const ALL: Literals = Literals { unasked: Some(MAX_SIZE), binary: true };
+
+/// What became of what a peer sent.
+#[derive(Debug, Default, PartialEq)]
+struct Course {
+    /// What the server got.
+    on: String,
+    /// What was noted, asked and answered, in order.
+    steps: Vec<String>,
+}
+
+/// Sends `chunks` one after the other; the server answers each wait with the next of `answers`: `+` or a tag.
+fn course(commands: &mut Commands, chunks: &[&[u8]], answers: &[&str]) -> Course {
+    let (mut input, mut on, mut course) = (BytesMut::new(), BytesMut::new(), Course::default());
+    let mut answers = answers.iter();
+    for chunk in chunks {
+        input.extend_from_slice(chunk);
+        loop {
+            let step = commands.next(&mut input, &mut on);
+            course.on.push_str(&String::from_utf8_lossy(&on.split()));
+            match step {
+                Step::Read => break,
+                Step::Wait => {
+                    let Some(answer) = answers.next() else { break };
+                    let said = if *answer == "+" { Said::GoOn } else { Said::Done(answer.as_bytes()) };
+                    if !commands.heard(said, &input) {
+                        course.steps.push("lost".into());
+                    }
+                }
+                Step::Began(word) => course.steps.push(word.into()),
+                Step::Own(tagged) => course.steps.push(format!("own {} {}", tagged.tag, tagged.command.word())),
+                Step::Continue => course.steps.push("+".into()),
+                Step::Refused(bad) => {
+                    let tag = bad.tag.clone().unwrap_or_else(|| "*".into());
+                    let status = match bad.status {
+                        Status::No => "NO",
+                        Status::Bad => "BAD",
+                        _ => "BYE",
+                    };
+                    course.steps.push(format!("{tag} {status}"));
+                    if bad.fatal {
+                        return course;
+                    }
+                }
+            }
+        }
+    }
+    course
+}
+
+fn passed(only_reads: bool, literals: Literals, sent: &str, answers: &[&str]) -> (String, Vec<String>) {
+    let mut commands = Commands::new(only_reads, literals, Limits::default());
+    let course = course(&mut commands, &[sent.as_bytes()], answers);
+    (course.on, course.steps)
+}
+
+#[test]
+fn commands_go_on_as_they_came() {
+    let sent = "a NOOP\r\nb uid fetch 1:* (FLAGS)\r\nc APPEND x {5+}\r\nab\r\nc\r\nd APPEND x {3}\r\n\r\n\0 (\\Seen) {0+}\r\n\r\n\
+                e IDLE\r\ndone\r\nf XWHAT 1\r\ng LOGOUT\r\n";
+    let (on, steps) = passed(false, ALL, sent, &["+", "+"]);
+    assert_eq!(on, sent.replace("done", "DONE"));
+    assert_eq!(steps, ["NOOP", "UID FETCH", "APPEND", "APPEND", "IDLE", "(other)", "LOGOUT"]);
+}
+
+#[test]
+fn no_command_leaves_the_sign_in() {
+    for verb in [
+        "UNAUTHENTICATE",
+        "login ann pw",
+        "AUTHENTICATE PLAIN",
+        "STARTTLS",
+        "PROXYAUTH bob",
+        "XPROXYAUTH b",
+        "XUNAUTHENTICATE",
+    ] {
+        let (on, steps) = passed(false, ALL, &format!("a {verb}\r\nb NOOP\r\n"), &[]);
+        assert_eq!((on.as_str(), steps.join(",").as_str()), ("b NOOP\r\n", "a BAD,NOOP"), "{verb}");
+    }
+}
+
+#[test]
+fn a_command_cannot_hide_from_us() {
+    for (sent, literals, on, steps) in [
+        // Dovecot takes a bare LF for the end of a line.
+        ("a NOOP\nb UNAUTHENTICATE\r\n", ALL, "", "NOOP,* BYE"),
+        ("a NOOP\rb UNAUTHENTICATE\r\n", ALL, "", "NOOP,* BYE"),
+        ("a NOOP \n{3+}\r\n", ALL, "", "NOOP,* BYE"),
+        // A literal that the server would not take is text to it.
+        ("a APPEND x {30+}\r\nb UNAUTHENTICATE\r\n", Literals::default(), "", "APPEND,* BYE"),
+        ("a APPEND x {5000+}\r\n", Literals::of("LITERAL-"), "", "APPEND,* BYE"),
+        ("a APPEND x ~{3+}\r\n", Literals::of("LITERAL+"), "", "APPEND,* BYE"),
+        ("a APPEND x { 3}\r\n", ALL, "", "APPEND,* BYE"),
+        ("a APPEND x {3 +}\r\n", ALL, "", "APPEND,* BYE"),
+        ("a APPEND x {9999999999999999999999+}\r\n", ALL, "", "APPEND,* BYE"),
+        // A tag too long to be looked at, and lines without one.
+        ("\r\n", ALL, "", "* BAD"),
+        (" a NOOP\r\n", ALL, "", "* BAD"),
+        ("a  NOOP\r\n", ALL, "", "* BAD"),
+        // Not a literal at all: an atom may end with a brace.
+        ("a SEARCH KEYWORD x}\r\n", ALL, "a SEARCH KEYWORD x}\r\n", "SEARCH"),
+    ] {
+        let course = passed(false, literals, sent, &[]);
+        assert_eq!((course.0.as_str(), course.1.join(",").as_str()), (on, steps), "{sent:?}");
+    }
+    let long = format!("{} UNAUTHENTICATE\r\n", "t".repeat(400));
+    assert_eq!(passed(false, ALL, &long, &[]), (String::new(), vec!["* BAD".to_owned()]));
+}
+
+#[test]
+fn a_refused_literal_is_never_read_as_commands() {
+    // The server says no to the literal: the peer's next line is a command.
+    let mut commands = Commands::new(false, ALL, Limits::default());
+    let course = course(&mut commands, &[b"a APPEND x {30}\r\n", b"b NOOP\r\n"], &["a"]);
+    assert_eq!(course.steps, ["APPEND", "NOOP"]);
+    // The peer did not wait: what it sent cannot be told from commands.
+    let (on, steps) = passed(false, ALL, "a APPEND x {16}\r\nb UNAUTHENTICATE\r\n", &["a"]);
+    assert_eq!(
+        (on.as_str(), steps.as_slice()),
+        ("a APPEND x {16}\r\n", &["APPEND".into(), "lost".into(), "* BYE".to_owned()][..])
+    );
+    // `+` for IDLE is none for the literal behind it.
+    let (on, _) = passed(false, ALL, "a IDLE\r\nDONE\r\nb APPEND x {18}\r\nc UNAUTHENTICATE\r\n", &["+", "b"]);
+    assert_eq!(on, "a IDLE\r\nDONE\r\nb APPEND x {18}\r\n");
+}
+
+#[test]
+fn whoever_may_only_read_changes_nothing() {
+    for (sent, on, steps) in [
+        ("a SELECT INBOX\r\n", "a EXAMINE INBOX\r\n", "SELECT"),
+        ("a select {5+}\r\nINBOX (CONDSTORE)\r\n", "a EXAMINE {5+}\r\nINBOX (CONDSTORE)\r\n", "SELECT"),
+        ("a FETCH 1 BODY[]\r\n", "a FETCH 1 BODY[]\r\n", "FETCH"),
+        ("a STORE 1 +FLAGS (\\Seen)\r\nb NOOP\r\n", "b NOOP\r\n", "a NO,NOOP"),
+        ("a UID STORE 1 +FLAGS (\\Seen)\r\n", "", "a NO"),
+        ("a uid expunge 1\r\n", "", "a NO"),
+        ("a UID XNEW 1\r\n", "", "a NO"),
+        ("a XNEW\r\n", "", "a NO"),
+        ("a APPEND x {12+}\r\nb EXPUNGE\r\n\0\r\nc NOOP\r\n", "c NOOP\r\n", "a NO,NOOP"),
+        ("a APPEND x {3+}\r\nabc (x) {2+}\r\nde\r\nc NOOP\r\n", "c NOOP\r\n", "a NO,NOOP"),
+        ("a CREATE {300}\r\n", "", "a NO"),
+    ] {
+        let course = passed(true, ALL, sent, &[]);
+        assert_eq!((course.0.as_str(), course.1.join(",").as_str()), (on, steps), "{sent:?}");
+    }
+}
+
+#[test]
+fn some_commands_are_answered_here() {
+    let (on, steps) = passed(
+        false,
+        ALL,
+        "a CAPABILITY\r\nb ID (\"name\" {3}\r\nabc \"x-originating-ip\" \"192.0.2.1\")\r\nc COMPRESS DEFLATE\r\nd ID\r\ne NOOP\r\n",
+        &[],
+    );
+    assert_eq!(on, "e NOOP\r\n");
+    assert_eq!(steps, ["own a CAPABILITY", "+", "own b ID", "own c COMPRESS", "d BAD", "NOOP"]);
+    let mut commands = Commands::new(false, ALL, Limits::default());
+    let course = course(&mut commands, &[b"a ID (\"name\" {9000}\r\n", b"b NOOP\r\n"], &[]);
+    assert_eq!((course.on.as_str(), course.steps.join(",").as_str()), ("b NOOP\r\n", "a NO,NOOP"));
+}
+
+#[test]
+fn a_dialog_means_the_same_wherever_tcp_cuts_it() {
+    let sent: &[u8] = b"a SELECT INBOX\r\nb UID  FETCH 1 X\r\nc UID STORE 1 x\r\nd APPEND x {4+}\r\n\r\n\r\n\r\ne LOGIN {3+}\r\na\r\n b\r\n\
+        f CAPABILITY\r\ng IDLE\r\nDONE\r\nh ID (\"a\" {1+}\r\nb \"c\" \"d\" \"e\")\r\ni LOGOUT\r\n";
+    for only_reads in [false, true] {
+        let run = |chunks: &[&[u8]]| {
+            course(&mut Commands::new(only_reads, ALL, Limits::default()), chunks, &["+", "+", "+", "+"])
+        };
+        let whole = run(&[sent]);
+        for cut in 0..sent.len() {
+            let (head, tail) = sent.split_at(cut);
+            assert_eq!(run(&[head, tail]), whole, "cut at byte {cut}");
+        }
+        let single: Vec<&[u8]> = sent.chunks(1).collect();
+        assert_eq!(run(&single), whole, "byte by byte");
+    }
+}
+
+proptest! {
+    /// Whatever is sent, in whatever pieces: what goes on to the server begins no line with a verb that signs in.
+    #[test]
+    fn nothing_that_signs_in_goes_on(
+        chunks in proptest::collection::vec("(a |b |UNAUTHENTICATE|NOOP|IDLE|DONE|\r\n|\n|\r|\\{3\\}|\\{5\\+\\}|UID |APPEND|x| ){0,12}", 0..6),
+        yes in any::<bool>(),
+    ) {
+        let mut commands = Commands::new(false, Literals::default(), Limits::default());
+        let chunks: Vec<&[u8]> = chunks.iter().map(String::as_bytes).collect();
+        let answer = if yes { "+" } else { "a" };
+        let course = course(&mut commands, &chunks, &[answer; 40]);
+        if !yes {
+            for line in course.on.split(['\r', '\n']) {
+                let second = line.split(' ').nth(1);
+                prop_assert!(second != Some("UNAUTHENTICATE"), "{:?}", course.on);
+            }
+        }
+    }
+}
