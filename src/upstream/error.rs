@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use crate::metrics::UpstreamFailure;
-use crate::model::{Blame, Service};
+use crate::model::{Blame, Service, UpstreamNo};
 
 /// Why there is no connection. Whoever signs in is told none of it but that the mailbox is out of reach.
 #[derive(Debug, thiserror::Error)]
@@ -138,9 +138,46 @@ pub enum UpstreamError {
         /// What it said instead, or how it broke off.
         said: String,
     },
+    /// The connection broke while the gateway signed in.
+    #[error("{server} of upstream {upstream} broke off the sign-in ({source})")]
+    Broken {
+        /// Which upstream.
+        upstream: String,
+        /// Which server.
+        server: String,
+        /// The system's answer, or that of TLS.
+        source: io::Error,
+    },
+    /// The server did not let the gateway in.
+    #[error("{server} of upstream {upstream}: {no}")]
+    SignIn {
+        /// Which upstream.
+        upstream: String,
+        /// Which server.
+        server: String,
+        /// Why.
+        no: UpstreamNo,
+    },
 }
 
 impl UpstreamError {
+    /// Whether another server of the upstream may do better.
+    pub(super) fn is_of_this_server(&self) -> bool {
+        match self {
+            Self::SignIn { no, .. } => no.is_of_this_server(),
+            Self::Unknown { .. } | Self::NoServer { .. } | Self::NoHost { .. } | Self::AllDown { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// The server's own no, where it gave one to the sign-in.
+    pub fn refusal(&self) -> Option<&UpstreamNo> {
+        match self {
+            Self::SignIn { no, .. } if !no.is_of_this_server() => Some(no),
+            _ => None,
+        }
+    }
+
     /// Who has to mend it: the config, or whoever runs the servers.
     pub fn blame(&self) -> Blame {
         match self {
@@ -165,6 +202,7 @@ impl UpstreamError {
             Self::Certificate { .. } => Some(UpstreamFailure::Certificate),
             Self::Tls { .. } => Some(UpstreamFailure::Tls),
             Self::Greeting { .. } => Some(UpstreamFailure::Greeting),
+            Self::Broken { .. } | Self::SignIn { .. } => Some(UpstreamFailure::Login),
         }
     }
 }

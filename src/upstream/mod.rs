@@ -7,6 +7,7 @@ mod answer;
 mod breaker;
 mod choice;
 mod connect;
+mod entry;
 mod error;
 mod health;
 mod proxy_header;
@@ -19,6 +20,7 @@ mod upstreams;
 #[cfg(test)]
 mod tests;
 
+pub use entry::{Abilities, Entered, Entrant};
 pub use error::UpstreamError;
 pub use proxy_header::{Ends, proxy_header};
 pub use servers::{Connected, Lease, Server, Standing};
