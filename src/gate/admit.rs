@@ -19,6 +19,7 @@ use crate::model::{Blame, Place, Reference, Service, UnixTime, UserId};
 use crate::policy::{Permit, Refusal, decide};
 use crate::sasl::{Bearer, SaslError};
 use crate::token::Identity;
+use crate::upstream::UpstreamError;
 
 /// Most bytes of a name that is logged although nothing has proved it: a peer may claim one as long as a literal.
 const MOST_LOGGED: usize = 256;
@@ -106,6 +107,18 @@ impl Gate {
             })?;
         }
         Ok(Admission { permit, seat })
+    }
+
+    /// The permit stands, but the upstream that has the mailbox cannot be reached, or refused: the session ends before it
+    /// has begun.
+    pub fn refuse_entry(&self, visitor: &Visitor, permit: &Permit, error: &UpstreamError) -> Denial {
+        let detail = error.to_string();
+        let cause = match error.refusal() {
+            Some(no) => Cause::Upstream { detail, busy: no.is_for_now() },
+            None => Cause::Unavailable { detail, reason: "unavailable_upstream", blame: error.blame() },
+        };
+        let facts = Facts { who: Some(permit.identity().clone()), ..Facts::default() };
+        self.deny(visitor, &facts, cause, None)
     }
 
     /// Why nothing is allowed any more: the database has been silent for longer than the snapshot may stand in for it.

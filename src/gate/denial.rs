@@ -105,6 +105,14 @@ pub enum Cause {
         /// Whose fault it is.
         blame: Blame,
     },
+    /// The mail server that has the mailbox did not let its owner in.
+    #[error("{detail}")]
+    Upstream {
+        /// For the log only.
+        detail: String,
+        /// It may do so when other sessions there have ended.
+        busy: bool,
+    },
     /// A password way in was tried: `LOGIN`, `USER`, `AUTHENTICATE PLAIN`, ...
     #[error("password sign-in by {how}")]
     Password {
@@ -126,6 +134,7 @@ impl Cause {
             Self::EndedByAdmin { .. } => ENDED_BY_ADMIN,
             Self::TooManySessions { .. } => "limit_sessions",
             Self::Unavailable { reason, .. } => reason,
+            Self::Upstream { .. } => "upstream_refused",
             Self::Password { .. } => "legacy_password",
         }
     }
@@ -135,6 +144,7 @@ impl Cause {
         match self {
             Self::Token(error) => error.blame(),
             Self::Unavailable { blame, .. } => *blame,
+            Self::Upstream { .. } => Blame::Dependency,
             _ => Blame::Peer,
         }
     }
@@ -165,6 +175,7 @@ impl Denial {
             Cause::Sasl(_)
             | Cause::TooManySessions { .. }
             | Cause::Unavailable { .. }
+            | Cause::Upstream { .. }
             | Cause::Password { .. }
             | Cause::EndedByAdmin { .. } => None,
         }
@@ -188,6 +199,8 @@ impl Denial {
             },
             Cause::TooManySessions { .. } => Code::Limit,
             Cause::Unavailable { .. } => Code::Unavailable,
+            Cause::Upstream { busy: true, .. } => Code::InUse,
+            Cause::Upstream { busy: false, .. } => Code::ContactAdmin,
             Cause::Password { .. } | Cause::EndedByAdmin { .. } => Code::Alert,
         };
         (code, self.text())
@@ -202,7 +215,8 @@ impl Denial {
             ) => "AUTH",
             Cause::Policy(Refusal::RightsLowered { .. }) => "SYS/TEMP",
             Cause::Policy(_) => "SYS/PERM",
-            Cause::TooManySessions { .. } => "IN-USE",
+            Cause::TooManySessions { .. } | Cause::Upstream { busy: true, .. } => "IN-USE",
+            Cause::Upstream { busy: false, .. } => "SYS/PERM",
             Cause::Unavailable { .. } | Cause::EndedByAdmin { .. } => "SYS/TEMP",
             Cause::Sasl(_)
             | Cause::Token(_)
@@ -238,6 +252,12 @@ impl Denial {
                 format!("Too many {service} sessions: close one of your {limit} first.").into()
             }
             Cause::Unavailable { .. } => "Temporarily unavailable: try again in a minute.".into(),
+            Cause::Upstream { busy: true, .. } => {
+                "Your mailbox is in use, or has too many sessions: close one and try again.".into()
+            }
+            Cause::Upstream { busy: false, .. } => {
+                "The mail server that has your mailbox does not let you in. Ask your administrator.".into()
+            }
             Cause::Password { .. } => {
                 "Passwords are not accepted; sign in with OAuth (XOAUTH2 or OAUTHBEARER).".into()
             }

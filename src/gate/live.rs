@@ -39,6 +39,8 @@ pub struct Seat {
     fallen: CancellationToken,
     received: Count,
     sent: Count,
+    /// Where the mailbox is, if it is not in the embedded store: `mail1.internal:993 of upstream dovecot`.
+    server: OnceLock<Box<str>>,
     course: Mutex<Course>,
 }
 
@@ -110,6 +112,11 @@ impl Seat {
         (course.command, course.at) = (word, at);
     }
 
+    /// Notes which server has the mailbox, for the audit row of the session's end.
+    pub fn note_server(&self, server: &str) {
+        let _ = self.server.set(server.into());
+    }
+
     /// Notes what the program calls itself.
     pub fn note_program(&self, program: Option<&str>) {
         self.course().program = program.map(Arc::from);
@@ -167,6 +174,7 @@ impl Live {
             fallen: CancellationToken::new(),
             received: Count::default(),
             sent: Count::default(),
+            server: OnceLock::new(),
             course: Mutex::new(Course {
                 program: visitor.program.as_deref().map(Arc::from),
                 command: "",
@@ -261,7 +269,8 @@ impl SeatGuard {
         let mut row = self.gate.ended_event(&self.seat, self.seat.fall());
         row.reason.get_or_insert(why.into());
         let lasted_s = super::now().secs().saturating_sub(self.seat.since.secs());
-        row.detail = Some(format!("{why}; {lasted_s} s, {received} bytes received, {sent} bytes sent"));
+        let at = self.seat.server.get().map(|server| format!("; on {server}")).unwrap_or_default();
+        row.detail = Some(format!("{why}; {lasted_s} s, {received} bytes received, {sent} bytes sent{at}"));
         if self.gate.store.audit(row).is_err() {
             tracing::warn!(session = %self.seat.session, "audit queue full: the end of a session is not recorded");
         }

@@ -1,7 +1,7 @@
 //! The words a login's outcome may carry as a label: one fixed list, so that no peer can grow it.
 
 /// Every cause word of a refused login (threats.md section 7), sorted; `other` for a word that is not here.
-pub const CAUSES: [&str; 49] = [
+pub const CAUSES: [&str; 50] = [
     "account_disabled",
     "account_purged",
     "grant_disabled",
@@ -49,6 +49,7 @@ pub const CAUSES: [&str; 49] = [
     "unavailable_keys",
     "unavailable_mailbox",
     "unavailable_upstream",
+    "upstream_refused",
     "user_suspended",
     "user_unknown",
 ];

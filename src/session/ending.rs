@@ -14,6 +14,8 @@ pub(super) enum Ending {
     Logout,
     /// The peer closed, or its connection broke.
     Gone(io::Error),
+    /// The mail server behind it closed, or its connection broke.
+    Lost(io::Error),
     /// A change ended its right to be here: the reason is with the seat.
     Fallen,
     /// The process is shutting down.
@@ -51,6 +53,7 @@ impl Ending {
         match self {
             Self::Logout => "logout",
             Self::Gone(_) => "peer gone",
+            Self::Lost(_) => "upstream gone",
             Self::Fallen => "ended by a change",
             Self::Drain => "shutdown",
             Self::Evicted => "did not sign in",
@@ -66,7 +69,9 @@ impl Ending {
     /// How long what is written may still take to reach the peer.
     pub(super) fn patience(&self) -> Duration {
         match self {
-            Self::Logout | Self::Idle | Self::TooManyErrors | Self::Told(_) | Self::Garbled => AT_LEISURE,
+            Self::Logout | Self::Idle | Self::TooManyErrors | Self::Told(_) | Self::Garbled | Self::Lost(_) => {
+                AT_LEISURE
+            }
             Self::Gone(_) | Self::Broken(_) => Duration::ZERO,
             Self::Fallen | Self::Drain | Self::Evicted | Self::Panicked => AT_ONCE,
         }
@@ -81,6 +86,7 @@ impl Ending {
             }
             Self::Fallen => info!(%session, "ended by a change"),
             Self::Gone(error) => debug!(%session, %error, "peer gone"),
+            Self::Lost(error) => info!(%session, %error, "the mail server behind it is gone"),
             other => debug!(%session, why = other.word(), "session over"),
         }
     }

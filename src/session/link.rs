@@ -71,6 +71,12 @@ impl Link {
         }
     }
 
+    /// Resolves when the session has to leave; needs nothing of the link meanwhile.
+    pub(super) fn called(&self) -> impl Future<Output = Ending> + Send + use<> {
+        let (seat, drain) = (self.seat.clone(), self.drain.clone());
+        async move { called_away(seat.as_deref(), &drain).await }
+    }
+
     /// Between two responses: whether the session has to leave.
     pub(super) fn may_go_on(&self) -> Result<(), Ending> {
         if self.seat.as_ref().is_some_and(|seat| seat.fall().is_some()) {

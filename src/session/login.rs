@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Ending, commands, course::Dialogue, link::Link};
+use super::{
+    Ending, commands,
+    course::Dialogue,
+    link::Link,
+    relay::{self, Mailbox},
+};
 use crate::gate::{Admission, Denial, SeatGuard};
 use crate::imap::{
     bad::Bad,
@@ -13,9 +18,10 @@ use crate::imap::{
     frame::{Framer, Line, Step},
     write::{self, Code, Status},
 };
-use crate::model::Secret;
-use crate::policy::Permit;
+use crate::model::{Secret, UserId};
+use crate::policy::Rights;
 use crate::sasl::{self, Mechanism};
+use crate::upstream::Abilities;
 
 /// Bytes of later commands that are read while one is being carried out.
 const MAX_OVERHEARD: usize = 64 * 1024;
@@ -34,14 +40,14 @@ pub(super) struct Dialog {
 }
 
 impl Dialogue for Dialog {
-    type Opened = Permit;
+    type Opened = Mailbox<relay::Imap>;
 
     fn link(&mut self) -> &mut Link {
         &mut self.link
     }
 
     /// Before the sign-in (RFC 3501 section 3.1).
-    async fn come_in(&mut self) -> Result<(SeatGuard, Permit), Ending> {
+    async fn come_in(&mut self) -> Result<(SeatGuard, Mailbox<relay::Imap>), Ending> {
         loop {
             self.link.wire.push().await?;
             let Tagged { tag, command } = match self.framer.next() {
@@ -76,8 +82,8 @@ impl Dialogue for Dialog {
                 }
                 Command::Login { user } => self.refuse_password(&tag, "LOGIN", user.as_deref()).await?,
                 Command::Authenticate { mechanism, initial } => {
-                    if let Some(Admission { permit, seat }) = self.authenticate(&tag, &mechanism, initial).await? {
-                        return Ok((seat, permit));
+                    if let Some(come) = self.authenticate(&tag, &mechanism, initial).await? {
+                        return Ok(come);
                     }
                 }
                 _ => self.bad_state(&tag)?,
@@ -85,8 +91,17 @@ impl Dialogue for Dialog {
         }
     }
 
-    async fn stay(&mut self, permit: Permit) -> Ending {
-        commands::serve(self, permit).await
+    async fn stay(&mut self, mailbox: Mailbox<relay::Imap>) -> Ending {
+        match mailbox {
+            Mailbox::Here(permit) => commands::serve(self, permit).await,
+            Mailbox::Upstream(there) => {
+                let input = self.framer.take_rest();
+                // It holds its last input buffer no longer.
+                self.framer = Framer::new(self.link.house.limits.frame.clone());
+                let idle = self.link.house.limits.imap_idle;
+                relay::relay(&mut self.link, *there, input, idle).await
+            }
+        }
     }
 
     fn say_goodbye(&mut self, ending: &Ending) {
@@ -96,6 +111,9 @@ impl Dialogue for Dialog {
                 Some((code, text)) => (Some(code), text),
                 None => return,
             },
+            Ending::Lost(_) => {
+                (Some(Code::Unavailable), "The mail server is gone; connect again in a moment".to_owned())
+            }
             Ending::Drain => (Some(Code::Unavailable), "Shutting down; connect again in a moment".to_owned()),
             Ending::Evicted => (None, "Nobody signed in; too slow or too many waiting".to_owned()),
             Ending::Idle => (None, "Idle for too long".to_owned()),
@@ -186,7 +204,7 @@ impl Dialog {
         tag: &str,
         mechanism: &str,
         initial: Option<Secret>,
-    ) -> Result<Option<Admission>, Ending> {
+    ) -> Result<Option<(SeatGuard, Mailbox<relay::Imap>)>, Ending> {
         let Some(known) = Mechanism::from_name(mechanism) else {
             if sasl::is_password_mechanism(mechanism) {
                 self.refuse_password(tag, &format!("AUTHENTICATE {mechanism}"), None).await?;
@@ -219,10 +237,21 @@ impl Dialog {
         };
         let claimed = bearer.user.clone();
         let house = Arc::clone(&self.link.house);
+        let token = relay::token(&house, &bearer);
         let denial = match Box::pin(house.gate.admit(&self.link.visitor, bearer)).await {
-            Ok(admission) => {
-                self.admitted(tag, &admission);
-                return Ok(Some(admission));
+            Ok(Admission { permit, seat }) => {
+                let owner = permit.owner().clone();
+                let (limits, most_bad) = (&house.limits.frame, house.limits.bad_after_login);
+                let talk = |abilities: &Abilities, rights| {
+                    relay::Imap::new(abilities.imap(), rights == Rights::Read, limits.clone(), most_bad)
+                };
+                match Box::pin(relay::find(&self.link, permit, token, talk)).await {
+                    Ok(mailbox) => {
+                        self.admitted(tag, &owner, &mailbox);
+                        return Ok(Some((seat, mailbox)));
+                    }
+                    Err(denial) => *denial,
+                }
             }
             Err(denial) => denial,
         };
@@ -238,12 +267,15 @@ impl Dialog {
         Ok(None)
     }
 
-    fn admitted(&mut self, tag: &str, admission: &Admission) {
+    fn admitted(&mut self, tag: &str, owner: &UserId, mailbox: &Mailbox<relay::Imap>) {
         self.framer.signed_in();
         self.signed_in = true;
         self.bad = 0;
-        let code = Code::Capability { append: Some(self.link.house.limits.frame.append) };
-        let text = format!("Signed in as {}", admission.permit.owner());
+        let code = match mailbox {
+            Mailbox::Here(_) => Code::Capability { append: Some(self.link.house.limits.frame.append) },
+            Mailbox::Upstream(there) => Code::CapabilityList(there.talk.capabilities()),
+        };
+        let text = format!("Signed in as {owner}");
         write::tagged(&mut self.link.wire.out, tag, Status::Ok, Some(&code), &text);
     }
 
@@ -286,7 +318,7 @@ impl Dialog {
 }
 
 /// `Thunderbird 153.0`, from the fields of ID (RFC 2971 section 3.3).
-fn program(fields: &[(String, Option<String>)]) -> Option<String> {
+pub(super) fn program(fields: &[(String, Option<String>)]) -> Option<String> {
     let field = |wanted: &str| {
         fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).and_then(|(_, value)| value.as_deref())
     };

@@ -9,6 +9,7 @@ mod ending;
 mod link;
 mod login;
 mod pop;
+mod relay;
 mod wire;
 
 use std::{pin::Pin, sync::Arc, time::Duration};

@@ -3,13 +3,19 @@
 
 use std::sync::Arc;
 
-use super::{Ending, course::Dialogue, link::Link};
+use super::{
+    Ending,
+    course::Dialogue,
+    link::Link,
+    relay::{self, Mailbox, There},
+};
 use crate::gate::{Admission, Denial, SeatGuard};
 use crate::maildir::{MailError, View};
 use crate::model::Secret;
 use crate::policy::{Permit, Rights};
 use crate::pop3::{self, Body, Fill, Maildrop, Next, Step, reply};
 use crate::sasl::{self, Mechanism};
+use crate::upstream::Abilities;
 
 /// What `AUTH` and `CAPA` name.
 const MECHANISMS: &[&str] = &["XOAUTH2", "OAUTHBEARER"];
@@ -30,15 +36,23 @@ pub(super) struct Held {
     maildrop: Maildrop,
 }
 
+/// What a sign-in opens.
+pub(super) enum Opened {
+    /// A mailbox of the embedded store.
+    Here(Box<Held>),
+    /// One behind an upstream.
+    Upstream(Box<There<relay::Pop>>),
+}
+
 impl Dialogue for Dialog {
-    type Opened = Held;
+    type Opened = Opened;
 
     fn link(&mut self) -> &mut Link {
         &mut self.link
     }
 
     /// The AUTHORIZATION state.
-    async fn come_in(&mut self) -> Result<(SeatGuard, Held), Ending> {
+    async fn come_in(&mut self) -> Result<(SeatGuard, Opened), Ending> {
         loop {
             match self.talk.next(&mut self.link.wire.out) {
                 Step::Read => self.hear().await?,
@@ -70,7 +84,15 @@ impl Dialogue for Dialog {
     }
 
     /// The TRANSACTION state. However it ends, the lock on the mailbox ends with it.
-    async fn stay(&mut self, mut held: Held) -> Ending {
+    async fn stay(&mut self, opened: Opened) -> Ending {
+        let mut held = match opened {
+            Opened::Here(held) => held,
+            Opened::Upstream(there) => {
+                let input = std::mem::take(self.talk.buffer());
+                let idle = self.link.house.limits.pop_idle;
+                return relay::relay(&mut self.link, *there, input, idle).await;
+            }
+        };
         loop {
             if let Err(ending) = self.one(&mut held).await {
                 return ending;
@@ -86,6 +108,7 @@ impl Dialogue for Dialog {
                 Some((code, text)) => format!("[{code}] {text}"),
                 None => return,
             },
+            Ending::Lost(_) => "[SYS/TEMP] the mail server is gone; connect again in a moment".to_owned(),
             Ending::Drain => "[SYS/TEMP] shutting down; connect again in a moment".to_owned(),
             Ending::Evicted => "[SYS/TEMP] nobody signed in; too slow or too many waiting".to_owned(),
             Ending::Idle => "idle for too long".to_owned(),
@@ -102,7 +125,7 @@ impl Dialog {
         Self { link, talk }
     }
 
-    async fn sign_in(&mut self, mechanism: &str, response: &Secret) -> Result<Option<(SeatGuard, Held)>, Ending> {
+    async fn sign_in(&mut self, mechanism: &str, response: &Secret) -> Result<Option<(SeatGuard, Opened)>, Ending> {
         let Some(mechanism) = Mechanism::from_name(mechanism) else { return Ok(None) };
         let bearer = match sasl::parse(mechanism, response.reveal().as_bytes()) {
             Ok(bearer) => bearer,
@@ -114,6 +137,7 @@ impl Dialog {
         };
         let claimed = bearer.user.clone();
         let house = Arc::clone(&self.link.house);
+        let token = relay::token(&house, &bearer);
         let Admission { permit, seat } = match Box::pin(house.gate.admit(&self.link.visitor, bearer)).await {
             Ok(admission) => admission,
             Err(denial) => {
@@ -125,13 +149,26 @@ impl Dialog {
                 return Ok(None);
             }
         };
+        let owner = permit.owner().clone();
+        let talk = |abilities: &Abilities, rights| relay::Pop::new(abilities.pop(), rights == Rights::Read);
+        let permit = match Box::pin(relay::find(&self.link, permit, token, talk)).await {
+            Ok(Mailbox::Here(permit)) => permit,
+            Ok(Mailbox::Upstream(there)) => {
+                self.talk.admit(&format!("signed in as {owner}"), &mut self.link.wire.out);
+                return Ok(Some((seat, Opened::Upstream(there))));
+            }
+            Err(denial) => {
+                self.deny(&denial, None, None).await?;
+                return Ok(None);
+            }
+        };
         // The lock comes with the sign-in: without it there is no transaction state (RFC 1939 section 4).
         match Box::pin(open(&house.mail, &permit)).await {
             Ok(held) => {
                 let (count, octets) = held.maildrop.totals();
                 let text = format!("{} has {count} messages ({octets} octets)", permit.owner());
                 self.talk.admit(&text, &mut self.link.wire.out);
-                Ok(Some((seat, held)))
+                Ok(Some((seat, Opened::Here(Box::new(held)))))
             }
             Err(error) => {
                 self.link.note(&error);

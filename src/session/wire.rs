@@ -3,8 +3,12 @@
 //! directions go through deflate here (RFC 4978), and nobody else has to know.
 
 use std::{
+    future::poll_fn,
     io::{self, Write as _},
+    net::SocketAddr,
+    pin::pin,
     sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -41,6 +45,8 @@ pub(super) struct Wire {
     pub(super) out: BytesMut,
     /// Whether the last piece put into `out` ends a response: only then may a last line follow.
     whole: bool,
+    /// The last output may not all have left our side of TLS.
+    unflushed: bool,
     /// How long the peer may take no output.
     patience: Duration,
     /// Output that is pushed out, in bytes.
@@ -68,6 +74,7 @@ impl Wire {
             stream,
             out: BytesMut::new(),
             whole: true,
+            unflushed: false,
             patience: limits.no_output,
             push_at: (limits.output / PUSH_AT).max(1),
             compressed: None,
@@ -91,6 +98,19 @@ impl Wire {
 
     /// Reads what is there into `buffer`; 0 when the peer has closed. Cancel-safe: bytes are in `buffer` or unread.
     pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Ending> {
+        if self.compressed.is_some() {
+            // What waits in its compressed form comes without a look at the socket.
+            tokio::task::consume_budget().await;
+        }
+        poll_fn(|context| self.poll_read(context, buffer)).await
+    }
+
+    /// [`Wire::read`], for whoever waits for more than one thing.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<Result<usize, Ending>> {
         if buffer.capacity() - buffer.len() < 64 {
             buffer.reserve(READ_ROOM);
         }
@@ -98,26 +118,85 @@ impl Wire {
             let into = match &mut self.compressed {
                 None => &mut *buffer,
                 Some(compressed) => {
-                    // What waits in its compressed form comes without a look at the socket.
-                    tokio::task::consume_budget().await;
                     let room = buffer.capacity() - buffer.len();
                     match compressed.inflater.inflate(buffer, room) {
                         Ok(0) => {}
-                        Ok(count) => return Ok(count),
-                        Err(_) => return Err(Ending::Garbled),
+                        Ok(count) => return Poll::Ready(Ok(count)),
+                        Err(_) => return Poll::Ready(Err(Ending::Garbled)),
                     }
                     let input = compressed.inflater.input();
                     input.reserve(READ_ROOM);
                     input
                 }
             };
-            let count = self.stream.read_buf(into).await?;
+            let count = ready!(pin!(self.stream.read_buf(into)).poll(context))?;
             self.received += count as u64;
             if let Some(seat) = &self.seat {
                 seat.count_received(count);
             }
             if count == 0 || self.compressed.is_none() {
-                return Ok(count);
+                return Poll::Ready(Ok(count));
+            }
+        }
+    }
+
+    /// Whether the socket has something to read, so that room for it is worth having; wakes `context` when it has.
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.get_ref().0.poll_read_ready(context)
+    }
+
+    /// Sends everything collected, as far as the peer takes it now. What was sent has left `out`.
+    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.has_remaining() {
+            self.pack(true)?;
+        }
+        while self.waiting().has_remaining() {
+            let waiting = match &mut self.compressed {
+                Some(compressed) => &mut compressed.packed,
+                None => &mut self.out,
+            };
+            let count = ready!(pin!(self.stream.write_buf(waiting)).poll(context))?;
+            self.count_sent(count)?;
+        }
+        self.give_back();
+        self.unflushed = true;
+        ready!(pin!(self.stream.flush()).poll(context))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether there is something that [`Wire::poll_send`] has not sent yet.
+    pub(super) fn is_behind(&self) -> bool {
+        self.unflushed || self.out.has_remaining() || self.waiting().has_remaining()
+    }
+
+    /// Gives back the room for output that was not used.
+    pub(super) fn spare_room(&mut self) {
+        self.give_back();
+    }
+
+    /// What is still to be sent.
+    fn waiting(&self) -> &BytesMut {
+        self.compressed.as_ref().map_or(&self.out, |compressed| &compressed.packed)
+    }
+
+    fn count_sent(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.sent += count as u64;
+        if let Some(seat) = &self.seat {
+            seat.count_sent(count);
+        }
+        Ok(())
+    }
+
+    /// Buffers that are empty and larger than an idle session should hold.
+    fn give_back(&mut self) {
+        for buffer in [Some(&mut self.out), self.compressed.as_mut().map(|it| &mut it.packed)].into_iter().flatten()
+        {
+            if buffer.is_empty() && buffer.capacity() > IDLE_CAPACITY {
+                *buffer = BytesMut::new();
             }
         }
     }
@@ -125,12 +204,7 @@ impl Wire {
     /// Sends everything collected. Cancel-safe: what was sent has left `out`.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         self.send(true).await?;
-        for buffer in [Some(&mut self.out), self.compressed.as_mut().map(|it| &mut it.packed)].into_iter().flatten()
-        {
-            if buffer.capacity() > IDLE_CAPACITY {
-                *buffer = BytesMut::new();
-            }
-        }
+        self.give_back();
         Ok(())
     }
 
@@ -155,13 +229,7 @@ impl Wire {
                 break;
             }
             let count = within(self.patience, self.stream.write_buf(waiting)).await?;
-            if count == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.sent += count as u64;
-            if let Some(seat) = &self.seat {
-                seat.count_sent(count);
-            }
+            self.count_sent(count)?;
         }
         within(self.patience, self.stream.flush()).await
     }
@@ -202,6 +270,11 @@ impl Wire {
     /// Whether a new response may be put into `out`.
     pub(super) fn at_boundary(&self) -> bool {
         self.whole
+    }
+
+    /// The address of ours that the peer is connected to.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.get_ref().0.local_addr()
     }
 
     /// Bytes received and sent so far, TLS and the greeting not counted.

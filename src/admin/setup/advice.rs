@@ -154,6 +154,20 @@ impl Advice {
             remedy: "Close a mail program that you do not need, on every device, or let yours use fewer connections.",
         },
         Self {
+            id: "upstream",
+            says: "does not let you in",
+            causes: &["upstream_refused"],
+            means: "The gateway let you in, but the mail server behind it, which has your mailbox, did not.",
+            remedy: "Ask your administrator: the reference finds what that server said.",
+        },
+        Self {
+            id: "upstream-busy",
+            says: "Your mailbox is in use",
+            causes: &[],
+            means: "The mail server that has your mailbox lets no other session in now.",
+            remedy: "Close a mail program that you do not need, or wait until the other one is done.",
+        },
+        Self {
             id: "ended",
             says: "This session was ended by an administrator",
             causes: &["ended_by_admin"],

@@ -1,0 +1,141 @@
+//! What the relay has to know of IMAP: both directions are followed by the cores, and CAPABILITY, ID and COMPRESS are
+//! answered here (RFC 9051, RFC 2971, RFC 4978).
+//!
+//! Compression ends at the gateway, as TLS does: only what can be read can be ended between two responses, and kept from
+//! whoever may only read. The server is spared the work.
+
+use bytes::BytesMut;
+
+use super::{Taken, Talk};
+use crate::imap::{
+    boundary::{Responses, Said},
+    command::{Command, Tagged},
+    frame,
+    passing::{Commands, Literals, Step},
+    upstream_login::told,
+    write::{self, Code, Status},
+};
+use crate::session::{Ending, login};
+
+/// A relayed IMAP session.
+pub(in crate::session) struct Imap {
+    commands: Commands,
+    responses: Responses,
+    /// Answers of ours that wait for the end of a response.
+    answers: BytesMut,
+    /// What CAPABILITY is answered with.
+    capabilities: String,
+    compressed: bool,
+    /// The server said goodbye, or the peer did.
+    over: bool,
+    bad: u32,
+    most_bad: u32,
+}
+
+impl Imap {
+    /// For a session that has just signed in at a server with these capabilities. After `most_bad` commands that are none it
+    /// ends.
+    pub(in crate::session) fn new(
+        capabilities: &str,
+        only_reads: bool,
+        limits: frame::Limits,
+        most_bad: u32,
+    ) -> Self {
+        Self {
+            commands: Commands::new(only_reads, Literals::of(capabilities), limits),
+            responses: Responses::default(),
+            answers: BytesMut::new(),
+            capabilities: told(capabilities),
+            compressed: false,
+            over: false,
+            bad: 0,
+            most_bad,
+        }
+    }
+
+    /// What the peer is told that it can do.
+    pub(in crate::session) fn capabilities(&self) -> &str {
+        &self.capabilities
+    }
+
+    fn own(&mut self, Tagged { tag, command }: Tagged) -> Taken {
+        let out = &mut self.answers;
+        match command {
+            Command::Capability => {
+                write::capability_list(out, &self.capabilities);
+                write::tagged(out, &tag, Status::Ok, None, "CAPABILITY done");
+            }
+            Command::Id(fields) => {
+                write::id(out, &[("name", Some("Portcullis"))]);
+                write::tagged(out, &tag, Status::Ok, None, "ID done");
+                return Taken::Program(login::program(&fields));
+            }
+            Command::Compress if self.compressed => {
+                let code = Code::CompressionActive;
+                write::tagged(out, &tag, Status::No, Some(&code), "Compression is active already");
+            }
+            Command::Compress if self.capabilities.split(' ').any(|one| one == "COMPRESS=DEFLATE") => {
+                write::tagged(out, &tag, Status::Ok, None, "DEFLATE active");
+                self.compressed = true;
+                return Taken::Compress;
+            }
+            _ => write::tagged(out, &tag, Status::Bad, None, "Unknown command"),
+        }
+        Taken::Answered
+    }
+}
+
+impl Talk for Imap {
+    fn take(&mut self, input: &mut BytesMut, on: &mut BytesMut) -> Taken {
+        match self.commands.next(input, on) {
+            Step::Read => Taken::Read,
+            Step::Wait => Taken::Wait,
+            Step::Began(word) => {
+                self.over |= word == "LOGOUT";
+                Taken::Began(word)
+            }
+            Step::Own(tagged) => self.own(tagged),
+            Step::Continue => {
+                write::continuation(&mut self.answers, "Ready");
+                Taken::Answered
+            }
+            Step::Refused(bad) => {
+                bad.write(&mut self.answers);
+                self.bad += u32::from(bad.status == Status::Bad);
+                match bad.fatal {
+                    true => Taken::Leave(Ending::Told(bad.text)),
+                    false if self.bad >= self.most_bad => Taken::Leave(Ending::TooManyErrors),
+                    false => Taken::Answered,
+                }
+            }
+        }
+    }
+
+    fn takes_much(&self) -> bool {
+        self.commands.in_literal()
+    }
+
+    fn follow(&mut self, bytes: &[u8], input: &BytesMut) -> Option<usize> {
+        let Self { responses, commands, over, .. } = self;
+        responses.follow_to_boundary(bytes, |said| {
+            *over |= said == Said::Bye;
+            commands.heard(said, input);
+        })
+    }
+
+    fn at_boundary(&self) -> bool {
+        self.responses.at_boundary()
+    }
+
+    fn owes(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    fn answer(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(&std::mem::take(&mut self.answers));
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+}
