@@ -33,6 +33,11 @@ impl Dovecot {
     /// Starts one. Where it is not installed it says so and returns `None`; `tests/run` sets
     /// `PORTCULLIS_CLIENTS=required`, and then that fails the test.
     pub fn start(gate: &Gate) -> Option<Self> {
+        Self::start_at(gate, (free_port(), free_port()), "")
+    }
+
+    /// The same on these ports, for IMAP and POP3 over TLS, with more lines of configuration.
+    pub fn start_at(gate: &Gate, (imaps, pop3s): (u16, u16), more: &str) -> Option<Self> {
         let there = ["/usr/sbin/dovecot", "/usr/lib/dovecot/imap", "/usr/lib/dovecot/pop3"];
         if !there.iter().all(|file| Path::new(file).exists()) {
             let required = std::env::var("PORTCULLIS_CLIENTS").is_ok_and(|value| value == "required");
@@ -44,8 +49,7 @@ impl Dovecot {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(dir.path().join("mail")).unwrap();
         gate.certify("dovecot", &["localhost"]);
-        let (imaps, pop3s) = (free_port(), free_port());
-        let mut config = CONFIG.to_owned();
+        let mut config = format!("{CONFIG}{more}");
         if geteuid().is_root() {
             let mail = Command::new("chown").arg("mail:mail").arg(dir.path().join("mail")).status().unwrap();
             assert!(mail.success());
@@ -120,7 +124,7 @@ fn id(what: &str) -> String {
 }
 
 /// Dovecot cannot take any port and say which.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod browser;
+pub mod cyrus;
 pub mod deflate;
 pub mod dovecot;
 pub mod mail;
