@@ -130,6 +130,16 @@ impl Seat {
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the session has to end, and says why. Cancel-safe.
+    pub async fn fell_for(&self) -> Denial {
+        self.fallen.cancelled().await;
+        match self.fall.get() {
+            Some(fall) => fall.denial.clone(),
+            // It is set before the word is given.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until the session has to end. Cancel-safe.
     pub async fn fallen(&self) {
         self.fallen.cancelled().await;

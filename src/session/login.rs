@@ -245,12 +245,15 @@ impl Dialog {
                 let talk = |abilities: &Abilities, rights| {
                     relay::Imap::new(abilities.imap(), rights == Rights::Read, limits.clone(), most_bad)
                 };
-                match Box::pin(relay::find(&self.link, permit, token, talk)).await {
+                match Box::pin(relay::find(&self.link, &seat, permit, token, talk)).await {
                     Ok(mailbox) => {
                         self.admitted(tag, &owner, &mailbox);
                         return Ok(Some((seat, mailbox)));
                     }
-                    Err(denial) => *denial,
+                    Err(denial) => {
+                        seat.left("mailbox out of reach", 0, 0);
+                        *denial
+                    }
                 }
             }
             Err(denial) => denial,

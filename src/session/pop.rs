@@ -151,13 +151,14 @@ impl Dialog {
         };
         let owner = permit.owner().clone();
         let talk = |abilities: &Abilities, rights| relay::Pop::new(abilities.pop(), rights == Rights::Read);
-        let permit = match Box::pin(relay::find(&self.link, permit, token, talk)).await {
+        let permit = match Box::pin(relay::find(&self.link, &seat, permit, token, talk)).await {
             Ok(Mailbox::Here(permit)) => permit,
             Ok(Mailbox::Upstream(there)) => {
                 self.talk.admit(&format!("signed in as {owner}"), &mut self.link.wire.out);
                 return Ok(Some((seat, Opened::Upstream(there))));
             }
             Err(denial) => {
+                seat.left("mailbox out of reach", 0, 0);
                 self.deny(&denial, None, None).await?;
                 return Ok(None);
             }

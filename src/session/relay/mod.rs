@@ -103,10 +103,11 @@ pub(super) fn token(house: &House, bearer: &Bearer) -> Option<Secret> {
     house.upstreams.names().next().is_some().then(|| bearer.token.clone())
 }
 
-/// Finds the mailbox that a permit is for: in the embedded store, or by signing in at the upstream that has it. `talk` is
-/// given what the server there can do.
+/// Finds the mailbox that a permit is for: in the embedded store, or by signing in at the upstream that has it, for as long
+/// as the session keeps the right to its seat. `talk` is given what the server there can do.
 pub(super) async fn find<T>(
     link: &Link,
+    seat: &Seat,
     permit: Permit,
     token: Option<Secret>,
     talk: impl FnOnce(&Abilities, Rights) -> T,
@@ -121,7 +122,13 @@ pub(super) async fn find<T>(
     // A socket without an address of its own is one that is gone.
     let ours = link.wire.local_addr().unwrap_or(peer);
     let entrant = Entrant { token: &token, ends: Ends { peer, ours }, session: link.visitor.session };
-    match upstream.enter(&permit, &entrant, None).await {
+    let entered = tokio::select! {
+        biased;
+        // The seat's end is in the audit log with its cause.
+        denial = seat.fell_for() => return Err(Box::new(denial)),
+        entered = upstream.enter(&permit, &entrant, None) => entered,
+    };
+    match entered {
         Ok(entered) => {
             let talk = talk(&entered.abilities, permit.rights());
             Ok(Mailbox::Upstream(Box::new(There { _permit: permit, entered, talk })))
