@@ -11,6 +11,7 @@ mod mutf7;
 mod policy_file;
 mod pop3;
 mod proxy;
+mod relay;
 mod sasl;
 mod token;
 
@@ -18,7 +19,7 @@ mod token;
 pub type Target = fn(&[u8]);
 
 /// All of them; each has a binary and a folder of seeds of its name.
-pub const ALL: [(&str, Target); 12] = [
+pub const ALL: [(&str, Target); 13] = [
     ("imap_frame", imap_frame::run),
     ("imap_grammar", imap_grammar::run),
     ("pop3", pop3::run),
@@ -31,6 +32,7 @@ pub const ALL: [(&str, Target); 12] = [
     ("config_file", config_file::run),
     ("proxy", proxy::run),
     ("deflate", deflate::run),
+    ("relay", relay::run),
 ];
 
 /// Runs the target of that name.
