@@ -1,6 +1,7 @@
 //! The words every room shares: names, ids, times, places. Values only; imports no other room.
 
 mod change;
+mod home;
 mod id;
 mod name;
 mod place;
@@ -9,8 +10,9 @@ mod time;
 mod upstream;
 
 pub use change::{Change, ChangeKind};
+pub use home::MailHome;
 pub use id::{GrantId, Reference, SessionId};
-pub use name::{BadName, ClientId, GroupId, UnitPath, UserId};
+pub use name::{BadName, ClientId, GroupId, UnitPath, UpstreamName, UserId};
 pub use place::{Place, Service};
 pub use secret::Secret;
 pub use time::UnixTime;

@@ -6,7 +6,7 @@ use std::{borrow::Borrow, collections::HashSet, fmt, sync::Arc};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {text:?} {problem}")]
 pub struct BadName {
-    /// What the name was to be: `unit path`, `user`, `group`, `client ID`.
+    /// What the name was to be: `unit path`, `user`, `group`, `client ID`, `upstream`, `mail`.
     pub kind: &'static str,
     /// The text that was read, cut at 100 characters.
     pub text: String,
@@ -15,7 +15,7 @@ pub struct BadName {
 }
 
 impl BadName {
-    fn new(kind: &'static str, text: &str, problem: &'static str) -> Self {
+    pub(super) fn new(kind: &'static str, text: &str, problem: &'static str) -> Self {
         Self { kind, text: text.chars().take(100).collect(), problem }
     }
 }
@@ -222,6 +222,31 @@ impl ClientId {
             }
         }
         Ok(list)
+    }
+}
+
+/// The name of an `[[upstream]]`, the mail servers where some people's mail is: `dovecot`.
+///
+/// Shape: 1 to 64 ASCII letters, digits, `-`, `_` and `.`; not `maildir` in any letter case, which stands for the embedded
+/// store. Compared as exact bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamName(Arc<str>);
+name!(UpstreamName);
+
+impl UpstreamName {
+    /// Checks the shape; changes nothing.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        let bad = |problem| Err(BadName::new("upstream", text, problem));
+        if text.is_empty() || text.len() > 64 {
+            return bad("needs 1 to 64 characters");
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            return bad("may hold letters, digits, - _ and . only");
+        }
+        if text.eq_ignore_ascii_case("maildir") {
+            return bad("is the name of the embedded store: choose another");
+        }
+        Ok(Self(text.into()))
     }
 }
 
