@@ -66,6 +66,62 @@ fn a_unit_s_quota_is_set_inherited_and_dropped_and_mail_programs_are_told() {
 }
 
 #[test]
+fn where_mail_is_and_what_may_be_done_and_used_up_is_set_inherited_and_dropped() {
+    let (gate, first) = gate();
+    sales(&first);
+    let change = |set: Value| first.if_match("*").patch("/api/v1/units/%2FSales", &json!({ "set": set }));
+    let unit = ok(&change(json!({
+        "mail": "dovecot/Mail1.internal", "read_only": true, "sessions_per_user": 3, "bytes_per_day": "2G"
+    })));
+    assert_eq!((&unit["mail"], &unit["read_only"]), (&json!("dovecot/mail1.internal"), &json!(true)));
+    assert_eq!((&unit["sessions_per_user"], &unit["bytes_per_day"]), (&json!(3), &json!(2_u64 << 30)));
+    let set = json!({ "read_only": false, "sessions_per_user": "none", "bytes_per_day": "none" });
+    let below = ok(&first.post("/api/v1/units", &json!({ "path": "/Sales/Field", "set": set })));
+    for (key, value) in [
+        ("mail", Value::Null),
+        ("effective_mail", json!("dovecot/mail1.internal")),
+        ("read_only", json!(false)),
+        ("effective_read_only", json!(false)),
+        ("effective_sessions_per_user", json!("none")),
+        ("bytes_per_day", json!("none")),
+        ("effective_bytes_per_day", Value::Null),
+    ] {
+        assert_eq!(below[key], value, "{key}");
+    }
+    for (set, word) in [
+        (json!({ "mail": "Maildir" }), "the embedded store"),
+        (json!({ "mail": "a b" }), "letters, digits"),
+        (json!({ "sessions_per_user": 0 }), "from 1 on"),
+        (json!({ "bytes_per_day": "much" }), "much"),
+    ] {
+        let refused = change(set);
+        assert_eq!(refused.problem(), "bad-request");
+        assert!(refused.text.contains(word), "{}", refused.text);
+    }
+    let bea = format!("/api/v1/users/{BEA}");
+    assert_eq!(ok(&first.get(&bea))["effective_mail"], "dovecot/mail1.internal");
+    let user = ok(&first.if_match("*").patch(&bea, &json!({ "mail": "maildir" })));
+    assert_eq!((&user["mail"], &user["effective_mail"]), (&json!("maildir"), &json!("maildir")));
+    let user = ok(&first.if_match("*").patch(&bea, &json!({ "mail": null })));
+    assert_eq!((&user["mail"], &user["effective_mail"]), (&Value::Null, &json!("dovecot/mail1.internal")));
+
+    // A change is tried before: the session that is open would have to leave.
+    ok(&change(json!({ "mail": null, "read_only": null, "sessions_per_user": null, "bytes_per_day": null })));
+    let mut open = gate.imap(BEA, APP);
+    let path = "/api/v1/units/%2FSales?preview=true";
+    let tried = ok(&first.if_match("*").patch(path, &json!({ "set": { "mail": "dovecot" } })));
+    assert_eq!(tried["sessions"]["count"], 1, "{tried}");
+    assert!(
+        tried["sessions"]["first"][0]["refusal"].as_str().unwrap().contains("has moved from maildir to dovecot")
+    );
+    open.ok("NOOP");
+    assert_eq!(ok(&first.get(&format!("/api/v1/apps/{APP}")))["read_only"], false);
+    ok(&first.post("/api/v1/apps", &json!({ "id": "viewer", "set": { "read_only": true } })));
+    ok(&first.if_match("*").patch("/api/v1/apps/viewer", &json!({ "name": "Viewer" })));
+    assert_eq!(ok(&first.get("/api/v1/apps/viewer"))["read_only"], true);
+}
+
+#[test]
 fn a_unit_is_made_changed_inherits_again_and_goes_and_its_sessions_follow() {
     let (gate, first) = gate();
     let made = first.post("/api/v1/units", &json!({ "path": "/Sales", "set": { "imap": " a , test-mail,a " } }));

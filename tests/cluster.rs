@@ -99,6 +99,7 @@ on_both! {
     sessions_are_ended_by_app_unit_address_and_one_by_one;
     a_node_that_hears_late_ends_what_was_meant_and_not_what_came_after;
     a_node_that_does_not_answer_is_named_and_one_that_left_is_not_waited_for;
+    the_bytes_of_a_day_count_on_all_nodes_together;
     the_metrics_show_verdicts_sessions_traffic_and_how_soon_a_change_ends_sessions;
 }
 
@@ -448,6 +449,48 @@ async fn ending_a_users_sessions_ends_them_on_every_node_within_a_second_and_no_
     let ended = two.store.audit_recent(&ended).await.unwrap();
     assert_eq!(ended.len(), 3);
     assert!(ended.iter().all(|row| row.event == "session.ended" && row.reference.is_some()));
+}
+
+async fn the_bytes_of_a_day_count_on_all_nodes_together(cluster: Cluster) {
+    let (one, two) = cluster.two().await;
+    let limited =
+        |most: &str| POLICY.replace("[unit.\"/Sales/Field\"]", &format!("[unit.\"/Sales/Field\"]\n{most}"));
+    let apply = async |text: &str| {
+        one.store.apply(&policy::file::parse(text).unwrap(), "policy.toml").await.unwrap();
+        two.store.catch_up().await.unwrap();
+    };
+    // What came before there was a limit does not count against it.
+    let before = cluster.sit(&two, ANN, "mailer", Service::Pop).await;
+    before.count_sent(1_000_000);
+    apply(&limited("bytes_per_day = 1000")).await;
+    let here = cluster.sit(&one, ANN, "mailer", Service::Imap).await;
+    let bob = cluster.sit(&one, BOB, "mailer", Service::Imap).await;
+    bob.count_sent(1_000_000);
+    here.count_received(300);
+    here.count_sent(300);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(here.fall().is_none() && before.fall().is_none());
+    // What a session exchanged in its last second counts too.
+    let short = cluster.sit(&one, ANN, "mailer", Service::Imap).await;
+    short.count_sent(300);
+    drop(short);
+    let since = Instant::now();
+    before.count_sent(100);
+    let (late, cause) = fall(&before, since).await;
+    assert_eq!(cause, "limit_bytes");
+    assert!(late < Duration::from_secs(8), "the other node heard after {late:?}");
+    let (late, cause) = fall(&here, since).await;
+    assert_eq!(cause, "limit_bytes");
+    assert!(late < Duration::from_secs(10), "the node heard after {late:?}");
+    assert!(bob.fall().is_none(), "nobody limits bob");
+    for node in [&one, &two] {
+        assert!(cluster.knock(node, ANN, "mailer", Service::Imap).await.is_none());
+    }
+    // A node that starts now knows it from the first sign-in on.
+    let three = cluster.node("three").await;
+    assert!(cluster.knock(&three, ANN, "mailer", Service::Imap).await.is_none());
+    apply(&limited("bytes_per_day = \"1G\"")).await;
+    cluster.sit(&two, ANN, "mailer", Service::Imap).await;
 }
 
 async fn sessions_are_ended_by_app_unit_address_and_one_by_one(cluster: Cluster) {

@@ -253,6 +253,12 @@ async fn a_change_ends_the_sessions_it_touches_and_no_others() {
             POLICY.replace("[user.\"ann@example.com\"]", "[user.\"ann@example.com\"]\nsuspended = true"),
             "user_suspended",
         ),
+        (
+            "a mailbox moved",
+            POLICY.replace("[user.\"ann@example.com\"]", "[user.\"ann@example.com\"]\nmail = \"dovecot\""),
+            "home_moved",
+        ),
+        ("an app made read-only", format!("{POLICY}\n[app.\"mailer\"]\nread_only = true\n"), "rights_lowered"),
         ("an app blocked", format!("{POLICY}\n[app.\"mailer\"]\ntrust = \"blocked\"\n"), "policy_app_blocked"),
         (
             "a user removed",
@@ -396,6 +402,40 @@ async fn a_user_has_only_so_many_sessions_and_gets_them_back() {
     let pop = house.knock("ann@example.com", "mailer", "ann@example.com", Service::Pop).await;
     assert_eq!(reason(pop), "admitted", "the services are counted apart");
     drop(one);
+    house.ann().await;
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_day_are_counted_from_the_first_on_and_by_all_sessions_together() {
+    let house = House::build(limits()).await;
+    let limited =
+        POLICY.replace("[unit.\"/Staff\"]", "[unit.\"/Staff\"]\nbytes_per_day = 1000\nsessions_per_user = 2");
+    house.apply(&limited).await;
+    let (imap, bob) =
+        (house.ann().await, house.knock("bob@example.com", "mailer", "bob@example.com", Service::Imap).await);
+    let pop = house.knock("ann@example.com", "mailer", "ann@example.com", Service::Pop).await.ok().unwrap();
+    pop.seat.count_received(500);
+    pop.seat.left("logout", 500, 0);
+    let start = Instant::now();
+    imap.seat.count_sent(499);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(imap.seat.fall().is_none(), "one byte is left");
+    imap.seat.count_sent(1);
+    let (_, why) = falls(&imap).await;
+    assert_eq!(why, "limit_bytes");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(
+        reason(house.knock("ann@example.com", "mailer", "ann@example.com", Service::Imap).await),
+        "limit_bytes"
+    );
+    let denial = house.knock("ann@example.com", "mailer", "ann@example.com", Service::Pop).await.err().unwrap();
+    assert_eq!(denial.cause.place().unwrap().to_string(), "unit \"/Staff\"");
+    assert_eq!(
+        denial.cause.to_string(),
+        "ann@example.com has exchanged 1000 bytes today, of 1000 (set at unit \"/Staff\")"
+    );
+    assert!(bob.ok().unwrap().seat.fall().is_none(), "each has a day of their own");
+    house.apply(&limited.replace("= 1000", "= 1001")).await;
     house.ann().await;
 }
 

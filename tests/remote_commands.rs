@@ -81,6 +81,23 @@ fn units_are_made_changed_moved_and_removed() {
     assert_eq!((&shown["storage_quota"], &shown["message_quota"]), (&json!(5_u64 << 30), &json!("none")));
     says(&first, &["units", "set", "/Sales", "--storage-quota", "inherit"]);
     assert_eq!(json(&first, &["units", "show", "/Sales"])["storage_quota"], Value::Null);
+    let terms = ["--mail", "dovecot", "--read-only", "true", "--sessions-per-user", "3", "--bytes-per-day", "2G"];
+    says(&first, &[&["units", "set", "/Sales"][..], &terms].concat());
+    let shown = json(&first, &["units", "show", "/Sales"]);
+    assert_eq!((&shown["mail"], &shown["read_only"]), (&json!("dovecot"), &json!(true)));
+    assert_eq!((&shown["sessions_per_user"], &shown["bytes_per_day"]), (&json!(3), &json!(2_u64 << 30)));
+    says(&first, &["users", "add", "sal@example.com", "--unit", "/Sales", "--mail", "dovecot/mail2"]);
+    assert_eq!(json(&first, &["users", "show", "sal@example.com"])["mail"], "dovecot/mail2");
+    says(&first, &["users", "set", "sal@example.com", "--mail", "inherit"]);
+    assert_eq!(json(&first, &["users", "show", "sal@example.com"])["effective_mail"], "dovecot");
+    let terms = ["--mail", "inherit", "--read-only", "inherit", "--sessions-per-user", "inherit"];
+    says(&first, &[&["units", "set", "/Sales", "--bytes-per-day", "inherit"][..], &terms].concat());
+    let shown = json(&first, &["units", "show", "/Sales"]);
+    for key in ["mail", "read_only", "sessions_per_user", "bytes_per_day"] {
+        assert_eq!(shown[key], Value::Null, "{key}");
+    }
+    says(&first, &["apps", "add", "viewer", "--read-only", "true"]);
+    assert_eq!(json(&first, &["apps", "show", "viewer"])["read_only"], true);
     let (code, said) = fails(&first, &["units", "set", "/Sales", "--storage-quota", "much"]);
     assert!(code == Some(1) && said.contains("write bytes, as 500M or 5G, or none"), "{said}");
 

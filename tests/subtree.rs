@@ -136,6 +136,37 @@ fn whoever_has_a_role_beyond_a_subtree_is_not_for_its_admins_to_suspend_or_move(
 }
 
 #[test]
+fn where_mail_is_is_the_whole_organisations_to_say_and_a_subtrees_admin_hears_so() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    bea_and_cy(&gate, &sales);
+    let unit = json!({ "set": { "mail": "dovecot" } });
+    let bulk =
+        json!({ "changes": [{ "kind": "user", "name": BEA, "action": "change", "set": { "mail": "dovecot" } }] });
+    for refused in [
+        sales.if_match("*").patch("/api/v1/units/%2FSales", &unit),
+        sales.if_match("*").patch("/api/v1/units/%2FSales?preview=true", &unit),
+        sales.if_match("*").patch(&format!("/api/v1/users/{BEA}"), &json!({ "mail": null })),
+        sales.post("/api/v1/units", &json!({ "path": "/Sales/New", "set": { "mail": "maildir" } })),
+        sales.post(
+            "/api/v1/users",
+            &json!({ "address": "n@example.com", "set": { "unit": "/Sales", "mail": "dovecot" } }),
+        ),
+        sales.post("/api/v1/changes", &bulk),
+    ] {
+        assert_eq!((refused.status, refused.problem()), (StatusCode::FORBIDDEN, "forbidden".to_owned()));
+        assert!(
+            refused.text.contains("would have its mail elsewhere (mail): an admin of /Sales may not do this"),
+            "{}",
+            refused.text
+        );
+    }
+    ok(&first.if_match("*").patch(&format!("/api/v1/users/{BEA}"), &json!({ "mail": "dovecot" })));
+    let seen = ok(&sales.if_match("*").patch(&format!("/api/v1/users/{BEA}"), &json!({ "suspended": true })));
+    assert_eq!(seen["mail"], "dovecot", "what they change besides leaves it as it is");
+}
+
+#[test]
 fn the_audit_log_of_a_subtree_goes_on_over_all_rows_page_by_page() {
     let (gate, first) = gate();
     let sales = sales(&gate, &first);

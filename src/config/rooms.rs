@@ -13,7 +13,7 @@ use crate::imap;
 use crate::issuer;
 use crate::maildir;
 use crate::message;
-use crate::model::Secret;
+use crate::model::{MailHome, Secret};
 use crate::pop3;
 use crate::session;
 use crate::store;
@@ -84,6 +84,8 @@ impl Config {
             channels: self.notify.channels(),
             notice_days: self.notify.limits.keep_days,
             notices: self.notify.limits.keep,
+            // The only home that `mail.default` may name yet.
+            default_home: MailHome::Maildir,
         }
     }
 

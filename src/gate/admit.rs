@@ -16,7 +16,7 @@ use super::{
     visitor::Visitor,
 };
 use crate::model::{Blame, Place, Reference, Service, UnixTime, UserId};
-use crate::policy::{Permit, Refusal, decide};
+use crate::policy::{Directory, Permit, Refusal, decide};
 use crate::sasl::{Bearer, SaslError};
 use crate::token::Identity;
 use crate::upstream::UpstreamError;
@@ -82,15 +82,20 @@ impl Gate {
             return Err(Cause::Scope { wanted: self.issuers.hint(Some(who), visitor.service).0 });
         }
         let owner = self.owner(bearer, who)?;
-        let limit = self.limits.sessions_per_user;
+        self.know_traffic(who.user()).await;
         // Decided and seated under one hold of the directory: a change committed after this finds the seat, one
         // committed before is in the decision.
         let (permit, seat) = self.store.read(|directory| {
             let verdict = || decide(who, &owner, visitor.service, directory, now()).map_err(Cause::Policy);
-            let rights = verdict()?.rights();
-            let Some(seat) = self.live.sit(visitor, who, (&owner, rights), limit, now()) else {
+            let given = verdict()?.given();
+            let metered = self.day_goes_on(who.user(), directory)?;
+            let limit = self.session_limit(who.user(), directory);
+            let Some(seat) = self.live.sit(visitor, who, (&owner, given), limit, now()) else {
                 return Err(Cause::TooManySessions { user: who.user().to_string(), limit });
             };
+            if metered {
+                seat.meter();
+            }
             let seat = SeatGuard::new(Arc::clone(self), seat);
             // Decided again with the clock read after the seat was taken: what runs out later finds the seat, what ran
             // out before, while an issuer was asked for example, is in this verdict.
@@ -119,6 +124,14 @@ impl Gate {
         };
         let facts = Facts { who: Some(permit.identity().clone()), ..Facts::default() };
         self.deny(visitor, &facts, cause, None)
+    }
+
+    /// How many sessions of a service a user may have.
+    fn session_limit(&self, user: &UserId, directory: &Directory) -> usize {
+        match directory.session_limit(user) {
+            None => self.limits.sessions_per_user,
+            Some(limit) => limit.most().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX)),
+        }
     }
 
     /// Why nothing is allowed any more: the database has been silent for longer than the snapshot may stand in for it.

@@ -4,8 +4,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use crate::imap::write::Code;
 use crate::issuer::Unidentified;
-use crate::model::{Blame, Place, Reference, Service};
-use crate::policy::Refusal;
+use crate::model::{Blame, Place, Reference, Service, UnixTime};
+use crate::policy::{Ceiling, Refusal};
 use crate::sasl::{Failure, SaslError};
 use crate::token::TokenError;
 
@@ -95,6 +95,20 @@ pub enum Cause {
         /// How many are allowed.
         limit: usize,
     },
+    /// The user has received and sent as many bytes today as one may.
+    #[error("{user} has exchanged {spent} bytes today, of {most} (set at {at})")]
+    DayUsedUp {
+        /// Who.
+        user: String,
+        /// How many there were.
+        spent: u64,
+        /// How many are allowed.
+        most: u64,
+        /// When the next day begins.
+        anew: UnixTime,
+        /// The unit that sets the limit.
+        at: Place,
+    },
     /// Something the verdict needs is out of reach; never a yes.
     #[error("out of reach: {detail}")]
     Unavailable {
@@ -133,6 +147,7 @@ impl Cause {
             Self::TokenExpired => "token_expired",
             Self::EndedByAdmin { .. } => ENDED_BY_ADMIN,
             Self::TooManySessions { .. } => "limit_sessions",
+            Self::DayUsedUp { .. } => "limit_bytes",
             Self::Unavailable { reason, .. } => reason,
             Self::Upstream { .. } => "upstream_refused",
             Self::Password { .. } => "legacy_password",
@@ -158,6 +173,7 @@ impl Cause {
     pub fn place(&self) -> Option<&Place> {
         match self {
             Self::Policy(refusal) => refusal.place(),
+            Self::DayUsedUp { at, .. } => Some(at),
             _ => None,
         }
     }
@@ -174,6 +190,7 @@ impl Denial {
             Cause::Scope { .. } | Cause::Policy(_) => Some(Failure::InsufficientScope),
             Cause::Sasl(_)
             | Cause::TooManySessions { .. }
+            | Cause::DayUsedUp { .. }
             | Cause::Unavailable { .. }
             | Cause::Upstream { .. }
             | Cause::Password { .. }
@@ -194,10 +211,11 @@ impl Denial {
                 | Refusal::GrantDisabled { .. }
                 | Refusal::GrantRemoved { .. } => Code::AuthorizationFailed,
                 Refusal::RightsLowered { .. } => Code::NoPerm,
+                Refusal::HomeMoved { .. } => Code::Unavailable,
                 Refusal::ServiceOffByUser { .. } => Code::Alert,
                 _ => Code::ContactAdmin,
             },
-            Cause::TooManySessions { .. } => Code::Limit,
+            Cause::TooManySessions { .. } | Cause::DayUsedUp { .. } => Code::Limit,
             Cause::Unavailable { .. } => Code::Unavailable,
             Cause::Upstream { busy: true, .. } => Code::InUse,
             Cause::Upstream { busy: false, .. } => Code::ContactAdmin,
@@ -213,11 +231,11 @@ impl Denial {
             Cause::Policy(
                 Refusal::TokenRevoked { .. } | Refusal::UserUnknown { .. } | Refusal::NotMember { .. },
             ) => "AUTH",
-            Cause::Policy(Refusal::RightsLowered { .. }) => "SYS/TEMP",
+            Cause::Policy(Refusal::RightsLowered { .. } | Refusal::HomeMoved { .. }) => "SYS/TEMP",
             Cause::Policy(_) => "SYS/PERM",
             Cause::TooManySessions { .. } | Cause::Upstream { busy: true, .. } => "IN-USE",
             Cause::Upstream { busy: false, .. } => "SYS/PERM",
-            Cause::Unavailable { .. } | Cause::EndedByAdmin { .. } => "SYS/TEMP",
+            Cause::DayUsedUp { .. } | Cause::Unavailable { .. } | Cause::EndedByAdmin { .. } => "SYS/TEMP",
             Cause::Sasl(_)
             | Cause::Token(_)
             | Cause::Scope { .. }
@@ -250,6 +268,10 @@ impl Denial {
             Cause::Policy(refusal) => self.policy_text(refusal, service).into(),
             Cause::TooManySessions { limit, .. } => {
                 format!("Too many {service} sessions: close one of your {limit} first.").into()
+            }
+            Cause::DayUsedUp { most, anew, .. } => {
+                let most = Ceiling::At(*most).storage_text();
+                format!("Your limit of {most} bytes a day is used up. It begins anew at {anew}.").into()
             }
             Cause::Unavailable { .. } => "Temporarily unavailable: try again in a minute.".into(),
             Cause::Upstream { busy: true, .. } => {
@@ -284,6 +306,9 @@ impl Denial {
             }
             Refusal::RightsLowered { .. } => {
                 "You may only read this mailbox from now on. Connect again to go on reading.".to_owned()
+            }
+            Refusal::HomeMoved { .. } => {
+                "This mailbox has moved to another server. Connect again to go on there.".to_owned()
             }
             Refusal::UserSuspended { .. } => {
                 format!("{service} access is suspended for this account. Ask your administrator.")

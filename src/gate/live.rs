@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{denial::Denial, visitor::Visitor};
 use crate::model::{Service, SessionId, UnixTime, UserId};
-use crate::policy::Rights;
+use crate::policy::Given;
 use crate::token::Identity;
 
 /// One admitted session, shared by its own task and by `watch`.
@@ -29,8 +29,8 @@ pub struct Seat {
     pub who: Identity,
     /// Whose mailbox it reads.
     pub owner: UserId,
-    /// What it may do there.
-    pub rights: Rights,
+    /// What it was given: what it may do there, and where that is.
+    pub given: Given,
     /// When it was admitted.
     pub since: UnixTime,
     /// `TLSv1.2` or `TLSv1.3`.
@@ -41,6 +41,8 @@ pub struct Seat {
     sent: Count,
     /// Where the mailbox is, if it is not in the embedded store: `mail1.internal:993 of upstream dovecot`.
     server: OnceLock<Box<str>>,
+    /// One more than the bytes, received and sent, that count against the user's day already; 0: its bytes do not count.
+    metered: AtomicU64,
     course: Mutex<Course>,
 }
 
@@ -105,6 +107,27 @@ impl Seat {
         (self.received.all.load(Ordering::Relaxed), self.sent.all.load(Ordering::Relaxed))
     }
 
+    /// What came since the last call, received and sent, that counts against the user's day; nothing of what came before the
+    /// first call. Two callers at once share it out between them.
+    pub(super) fn meter(&self) -> u64 {
+        let (received, sent) = self.traffic();
+        let mark = received.saturating_add(sent).saturating_add(1);
+        match self.metered.fetch_max(mark, Ordering::Relaxed) {
+            0 => 0,
+            before => mark.saturating_sub(before),
+        }
+    }
+
+    /// Its bytes do not count any more; after another [`Seat::meter`] those that come then do.
+    pub(super) fn unmeter(&self) {
+        self.metered.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether its bytes count.
+    pub(super) fn is_metered(&self) -> bool {
+        self.metered.load(Ordering::Relaxed) > 0
+    }
+
     /// Notes that a command came: its word, never its arguments.
     pub fn note_command(&self, word: &'static str) {
         let at = super::now();
@@ -161,7 +184,7 @@ impl Live {
         &self,
         visitor: &Visitor,
         who: &Identity,
-        (owner, rights): (&UserId, Rights),
+        (owner, given): (&UserId, Given),
         limit: usize,
         since: UnixTime,
     ) -> Option<Arc<Seat>> {
@@ -177,7 +200,7 @@ impl Live {
             service: visitor.service,
             who: who.clone(),
             owner: owner.clone(),
-            rights,
+            given,
             since,
             tls: visitor.tls,
             fall: OnceLock::new(),
@@ -185,6 +208,7 @@ impl Live {
             received: Count::default(),
             sent: Count::default(),
             server: OnceLock::new(),
+            metered: AtomicU64::new(0),
             course: Mutex::new(Course {
                 program: visitor.program.as_deref().map(Arc::from),
                 command: "",
@@ -214,6 +238,11 @@ impl Live {
     /// Somebody who is in now, by the number of their session.
     pub(super) fn seat(&self, session: SessionId) -> Option<Arc<Seat>> {
         self.seats.get(&session).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// Whether a user has a session here.
+    pub(super) fn is_in(&self, user: &UserId) -> bool {
+        [Service::Imap, Service::Pop].into_iter().any(|service| self.counts.contains_key(&(user.clone(), service)))
     }
 
     /// How many are in now.
@@ -294,6 +323,7 @@ impl Drop for SeatGuard {
             self.record("not begun", 0, 0);
         }
         self.gate.live.leave(&self.seat);
+        self.gate.settle(&self.seat);
         let metrics = &self.gate.metrics;
         metrics.of(self.seat.service).sessions.dec();
         self.gate.count_traffic(&self.seat);

@@ -11,6 +11,7 @@ mod nodes;
 mod record;
 mod sessions;
 mod slow;
+mod traffic;
 mod visitor;
 mod watch;
 
@@ -41,7 +42,7 @@ use crate::store::Store;
 /// The bounds the gate keeps; defaults are those of `config/portcullis.toml`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open sessions per mailbox user and service.
+    /// Open sessions per mailbox user and service, where no unit says otherwise.
     pub sessions_per_user: usize,
     /// Wait before the answer to a first failed sign-in; doubled with each further one. Zero: no wait.
     pub failed_login_delay: Duration,

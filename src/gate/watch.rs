@@ -9,7 +9,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Gate, denial::Cause, live::Seat, now};
+use super::{Gate, denial::Cause, live::Seat, now, traffic};
 use crate::model::UnixTime;
 use crate::policy::{Directory, decide_again};
 
@@ -18,8 +18,12 @@ const BATCH: usize = 512;
 /// Longest sleep between two looks; also how late a token's end is noticed where sessions end with it.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Runs until `stop`.
+/// Runs until `stop`, with an eye on the bytes of the day too.
 pub async fn watch(gate: Arc<Gate>, stop: CancellationToken) {
+    tokio::join!(follow_changes(&gate, &stop), traffic::keep_count(&gate, &stop), traffic::learn(&gate, &stop));
+}
+
+async fn follow_changes(gate: &Gate, stop: &CancellationToken) {
     let mut changes = gate.store.changes();
     let mut withdrawals = gate.issuers.withdrawals();
     // Whatever was committed before this task first looked is looked at now.
@@ -47,7 +51,7 @@ pub async fn watch(gate: Arc<Gate>, stop: CancellationToken) {
         looked = now();
         // What falls now falls by the oldest change that nobody has looked at, or by what ran out.
         let since = [gate.store.unlooked_commit(), ended].into_iter().flatten().min();
-        look_again(&gate, since.unwrap_or(looked).min(looked));
+        look_again(gate, since.unwrap_or(looked).min(looked));
         // Many small changes in a row are looked at together: looking takes a fifth of one core at most.
         let took = began.elapsed();
         tokio::time::sleep((took * 4).min(TICK / 2)).await;
@@ -95,7 +99,7 @@ fn still_may(gate: &Gate, seat: &Seat, directory: &Directory) -> Result<(), Caus
     if gate.limits.sessions_end_with_token && seat.who.expires_at() <= at {
         return Err(Cause::TokenExpired);
     }
-    let again = decide_again(&seat.who, &seat.owner, seat.service, seat.rights, directory, at);
+    let again = decide_again(&seat.who, &seat.owner, seat.service, &seat.given, directory, at);
     again.map(drop).map_err(Cause::Policy)
 }
 

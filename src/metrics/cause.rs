@@ -1,12 +1,14 @@
 //! The words a login's outcome may carry as a label: one fixed list, so that no peer can grow it.
 
 /// Every cause word of a refused login (threats.md section 7), sorted; `other` for a word that is not here.
-pub const CAUSES: [&str; 50] = [
+pub const CAUSES: [&str; 52] = [
     "account_disabled",
     "account_purged",
     "grant_disabled",
     "grant_removed",
+    "home_moved",
     "legacy_password",
+    "limit_bytes",
     "limit_sessions",
     "not_member",
     "other",

@@ -17,6 +17,9 @@
 //! 8. *trust*: the app is neither blocked nor limited to other units than the user's and the shared mailbox's. The
 //!    catalogue's entry of exactly this ID speaks; without one, the entry with the longest beginning that the app has;
 //! 9. *grant*: it is not disabled, and the token is younger than its last removal.
+//!
+//! What a yes allows is told by the step *rights*: reading alone where the member list of a shared mailbox, the app's entry,
+//! the user's unit or the shared mailbox's says so; else everything.
 
 use std::sync::Arc;
 
@@ -124,6 +127,8 @@ pub(super) struct Yes {
     pub(super) set_at: Place,
     pub(super) grant_is_new: bool,
     pub(super) rights: Rights,
+    /// What makes it reading alone.
+    pub(super) read_only_at: Option<Place>,
 }
 
 /// The one implementation behind `decide` and `explain`.
@@ -196,7 +201,7 @@ pub(super) fn judge_by(
     let user_unit = directory.unit_path(user.unit());
     judge.app_listed(&own, &user_unit, trace)?;
 
-    let mailbox_unit = match mailbox_unit {
+    let mailbox_path = match mailbox_unit {
         None => None,
         Some(unit) => {
             let shared = judge.setting_of_mailbox(unit, trace);
@@ -206,9 +211,14 @@ pub(super) fn judge_by(
             Some(path)
         }
     };
-    judge.app_trusted(&user_unit, mailbox_unit.as_ref(), trace)?;
+    judge.app_trusted(&user_unit, mailbox_path.as_ref(), trace)?;
     let grant_is_new = judge.granted(user, trace)?;
-    Ok(Yes { unit: user_unit, set_at: own.place(asked.user), grant_is_new, rights })
+    let read_only_at = match rights {
+        Rights::Read => Some(Place::Mailbox(asked.owner.clone())),
+        Rights::Write => judge.read_only_at(user.unit(), mailbox_unit, trace),
+    };
+    let rights = if read_only_at.is_some() { Rights::Read } else { Rights::Write };
+    Ok(Yes { unit: user_unit, set_at: own.place(asked.user), grant_is_new, rights, read_only_at })
 }
 
 struct Judge<'a> {
@@ -535,6 +545,33 @@ impl<'a> Judge<'a> {
             Step::fact("grant", finding.to_owned(), at())
         });
         Ok(grant.state == GrantState::Removed)
+    }
+
+    /// Which entry or unit lets nobody do more than read.
+    fn read_only_at(&self, user_unit: u32, mailbox_unit: Option<u32>, trace: &mut impl Trace) -> Option<Place> {
+        if let Some(row) = self.app_row().filter(|row| row.entry.as_ref().is_some_and(|entry| entry.read_only)) {
+            let place = Place::App(row.id.clone());
+            trace.note(|| {
+                let finding = format!("{} may only read, wherever it is let in", self.app_title());
+                Step::fact("rights", finding, place.clone())
+            });
+            return Some(place);
+        }
+        for (unit, whose) in [(Some(user_unit), self.asked.user), (mailbox_unit, self.asked.owner)] {
+            let Some(unit) = unit else { continue };
+            let Some(source) = self.directory.only_reads(unit) else { continue };
+            let place = Place::Unit(source.clone());
+            trace.note(|| {
+                let from = match self.directory.unit_path(unit) {
+                    own if own == *source => String::new(),
+                    below => format!(", from which unit {below} inherits"),
+                };
+                let finding = format!("unit {source} is read-only{from}: {whose} is in it");
+                Step::fact("rights", finding, place.clone())
+            });
+            return Some(place);
+        }
+        None
     }
 
     fn app_row(&self) -> Option<&'a AppRow> {

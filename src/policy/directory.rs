@@ -15,9 +15,9 @@ use super::{
     domains::Domains,
     groups::{Groups, NO_GROUPS},
     rule::{Apps, Ends, Rules},
-    tree::Tree,
+    tree::{Terms, Tree},
 };
-use crate::model::{ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
+use crate::model::{ClientId, GroupId, MailHome, Service, UnitPath, UnixTime, UserId};
 
 /// Units, groups, users, shared mailboxes, apps and grants. An empty one knows nobody: everything is refused.
 #[derive(Debug, Default)]
@@ -29,6 +29,10 @@ pub struct Directory {
     users: HashMap<UserId, UserRow>,
     /// Rules of users who have some of their own, by user number: few do.
     exceptions: HashMap<u32, Rules>,
+    /// Where the mail of users is of whom that is said, by user number.
+    homes: HashMap<u32, MailHome>,
+    /// Where mail is of which nothing is said.
+    pub(super) default_home: MailHome,
     mailboxes: HashMap<UserId, MailboxRow>,
     /// Grants that are not in their user's row.
     grants: HashMap<GrantNumber, GrantRow>,
@@ -64,6 +68,8 @@ impl UserRow {
     const EXCEPTION: u32 = 1 << 28;
     /// Some grants are in the directory's table.
     const GRANTS: u32 = 1 << 29;
+    /// It is said where this user's mail is.
+    const HOME: u32 = 1 << 30;
     const UNIT: u32 = (1 << 24) - 1;
 
     /// Nobody in particular: not listed.
@@ -200,7 +206,7 @@ impl Directory {
     pub fn put_unit(&mut self, path: &UnitPath, unit: Option<&Unit>) {
         let rules = unit.map(|unit| Rules::new(&unit.settings, &mut self.apps)).unwrap_or_default();
         let old = self.tree.put(path, unit.is_some(), rules.clone());
-        self.tree.put_quota(path, unit.map(|unit| unit.quota).unwrap_or_default());
+        self.tree.put_terms(path, unit.map(Terms::of).unwrap_or_default());
         self.ends.swap(&old, &rules);
     }
 
@@ -221,6 +227,7 @@ impl Directory {
             (user.own_off.imap, UserRow::IMAP_OFF),
             (user.own_off.pop, UserRow::POP_OFF),
             (!rules.is_empty(), UserRow::EXCEPTION),
+            (user.mail.is_some(), UserRow::HOME),
         ] {
             bits |= if set { bit } else { 0 };
         }
@@ -232,6 +239,7 @@ impl Directory {
             self.listed_users += 1;
             self.domains.add(id);
         }
+        self.put_home(old, user.mail.as_ref());
         self.put_exception(old, rules);
     }
 
@@ -249,7 +257,16 @@ impl Directory {
             self.listed_users -= 1;
             self.domains.take(id);
         }
+        self.put_home(old, None);
         self.put_exception(old, Rules::default());
+    }
+
+    fn put_home(&mut self, row: UserRow, home: Option<&MailHome>) {
+        match home {
+            Some(home) => drop(self.homes.insert(row.number, home.clone())),
+            None if row.has(UserRow::HOME) => drop(self.homes.remove(&row.number)),
+            None => {}
+        }
     }
 
     fn put_exception(&mut self, row: UserRow, rules: Rules) {
@@ -351,6 +368,8 @@ impl Directory {
             apps: self.apps.clone(),
             users: HashMap::new(),
             exceptions: self.exceptions.clone(),
+            homes: self.homes.clone(),
+            default_home: self.default_home.clone(),
             mailboxes: self.mailboxes.clone(),
             grants: HashMap::new(),
             inline_grants: 0,
@@ -412,6 +431,14 @@ impl Directory {
             return None;
         }
         self.exceptions.get(&row.number)
+    }
+
+    /// Where this user's mail is, if that is said of them.
+    pub(super) fn own_home(&self, row: UserRow) -> Option<&MailHome> {
+        if !row.has(UserRow::HOME) {
+            return None;
+        }
+        self.homes.get(&row.number)
     }
 
     pub(super) fn mailbox(&self, id: &UserId) -> Option<&MailboxRow> {

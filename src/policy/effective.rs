@@ -23,16 +23,7 @@ impl Directory {
     /// The setting of a service in force for a unit: its own, or the one it inherits. A unit that nobody made inherits
     /// like any other.
     pub fn effective_for_unit(&self, unit: &UnitPath, service: Service, now: UnixTime) -> Effective {
-        let mut path = Some(unit.clone());
-        let known = loop {
-            match path {
-                Some(unit) => match self.tree.number(&unit) {
-                    Some(number) => break number,
-                    None => path = unit.parent(),
-                },
-                None => break 0,
-            }
-        };
+        let known = self.tree.number_or_above(unit);
         self.effective(&in_force_for_unit(self, known, service, now), None)
     }
 

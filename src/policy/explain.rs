@@ -17,7 +17,8 @@ pub struct Explanation {
 /// One fact on the way to the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which check looked: `token`, `user`, `mailbox`, `suspension`, `setting`, `own switch`, `app`, `trust`, `grant`.
+    /// Which check looked: `token`, `user`, `mailbox`, `suspension`, `setting`, `own switch`, `app`, `trust`, `grant`,
+    /// `rights`.
     pub check: &'static str,
     /// What it found, as a sentence.
     pub finding: String,
@@ -54,7 +55,9 @@ impl Refusal {
         match self {
             Self::TokenRevoked { .. } | Self::AccountClosed { .. } => "token",
             Self::UserUnknown { .. } => "user",
-            Self::NotMember { .. } | Self::RightsLowered { .. } => "mailbox",
+            Self::NotMember { .. } => "mailbox",
+            Self::RightsLowered { .. } => "rights",
+            Self::HomeMoved { .. } => "mail",
             Self::UserSuspended { .. } => "suspension",
             Self::ServiceOff { .. } => "setting",
             Self::ServiceOffByUser { .. } => "own switch",

@@ -1,8 +1,8 @@
 //! The rows policy is made of, as values: what a unit, group, user, mailbox, app or grant says. Made by
 //! `policy::file` and `store`, put into a [`super::Directory`] by [`Edit`].
 
-use super::{Cutoff, CutoffKey, QuotaSettings};
-use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
+use super::{Cutoff, CutoffKey, LimitSettings, QuotaSettings};
+use crate::model::{BadName, ClientId, GroupId, MailHome, Service, UnitPath, UnixTime, UserId};
 
 /// What a setting allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,12 @@ pub struct Unit {
     pub settings: Settings,
     /// What each mailbox may take up; what it does not say is inherited.
     pub quota: QuotaSettings,
+    /// Where its mail is; absent: inherited, in the end from the configuration (`mail.default`).
+    pub mail: Option<MailHome>,
+    /// Whether mail can only be read there; absent: inherited, in the end `false`.
+    pub read_only: Option<bool>,
+    /// What each user may use up; what it does not say is inherited.
+    pub limits: LimitSettings,
 }
 
 /// A group; who belongs to it stands with the users.
@@ -104,6 +110,8 @@ pub struct User {
     pub own_off: OwnOff,
     /// The groups the user is a member of.
     pub groups: Vec<GroupId>,
+    /// Where the user's mail is, whatever the unit says; absent: where that of the unit is.
+    pub mail: Option<MailHome>,
 }
 
 impl User {
@@ -115,6 +123,7 @@ impl User {
             settings: Settings::default(),
             own_off: OwnOff::default(),
             groups: Vec::new(),
+            mail: None,
         }
     }
 }
@@ -197,6 +206,8 @@ pub struct App {
     /// The delegation list: units in which, and below which, this app may act as a service account where the setting
     /// is a list of apps. For the service account it stands in for that list.
     pub delegation: Vec<UnitPath>,
+    /// Whether it may only read, wherever it is let in.
+    pub read_only: bool,
 }
 
 /// Whether a user lets an app read a mailbox.

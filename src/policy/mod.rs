@@ -12,7 +12,9 @@ mod explain;
 mod facts;
 pub mod file;
 mod groups;
+mod home;
 pub mod import;
+mod limits;
 mod permit;
 mod preview;
 mod quota;
@@ -30,7 +32,8 @@ pub use facts::{
     Access, App, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Rights, Setting, Settings, Trust, Unit,
     User,
 };
-pub use permit::{Permit, decide, decide_again};
+pub use limits::{Bound, LimitSettings};
+pub use permit::{Given, Permit, decide, decide_again};
 pub use preview::{AppCount, Fall, LiveSeat, Pair, Preview, Side, Trial};
 pub use quota::{Ceiling, Quota, QuotaSettings};
 pub use refusal::Refusal;

@@ -4,7 +4,7 @@ use super::{
     Directory, GrantKey, Refusal, Rights,
     decide::{Asked, judge_silently},
 };
-use crate::model::{ClientId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::model::{ClientId, MailHome, Place, Service, UnitPath, UnixTime, UserId};
 use crate::token::Identity;
 
 /// Proof that [`decide`] said yes. Whoever opens mail asks for one, so no code path reaches mail without a verdict.
@@ -20,6 +20,17 @@ pub struct Permit {
     policy_version: i64,
     grant_is_new: bool,
     rights: Rights,
+    read_only_at: Option<Place>,
+    home: MailHome,
+}
+
+/// What a session was given when it began, and keeps as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// What it may do in the mailbox.
+    pub rights: Rights,
+    /// Where the mailbox is.
+    pub home: MailHome,
 }
 
 /// Whether `who` may read the mail of `owner` by `service`. Pure: same inputs, same answer; [`super::explain`] walks
@@ -44,22 +55,28 @@ pub fn decide(
         policy_version: directory.version(),
         grant_is_new: yes.grant_is_new,
         rights: yes.rights,
+        read_only_at: yes.read_only_at,
+        home: directory.home(owner),
     })
 }
 
-/// The same for a session that is open already, which had `rights` in the mailbox when it began: who may only read by now
-/// has to come in again.
+/// The same for a session that is open already, which was given something when it began: who may only read by now, and whose
+/// mailbox is somewhere else by now, has to come in again.
 pub fn decide_again(
     who: &Identity,
     owner: &UserId,
     service: Service,
-    rights: Rights,
+    given: &Given,
     directory: &Directory,
     now: UnixTime,
 ) -> Result<Permit, Refusal> {
     let permit = decide(who, owner, service, directory, now)?;
-    if permit.rights < rights {
-        return Err(Refusal::rights_lowered(who.user(), owner));
+    if permit.rights < given.rights {
+        return Err(Refusal::rights_lowered(who.user(), owner, permit.read_only_at.as_ref()));
+    }
+    if permit.home != given.home {
+        let said = directory.home_said(owner, directory.user(owner));
+        return Err(Refusal::home_moved(owner, &given.home, &permit.home, said.map(|(_, place)| place)));
     }
     Ok(permit)
 }
@@ -110,9 +127,25 @@ impl Permit {
         self.grant_is_new
     }
 
-    /// What the person may do in the mailbox: everything in their own, what the member list says in a shared one.
+    /// What the person may do in the mailbox: everything in their own, what the member list says in a shared one; nowhere
+    /// more than reading where the app or a unit is read-only.
     pub fn rights(&self) -> Rights {
         self.rights
+    }
+
+    /// The member list, app or unit that allows no more than reading, where one does.
+    pub fn read_only_at(&self) -> Option<&Place> {
+        self.read_only_at.as_ref()
+    }
+
+    /// Where the mailbox is.
+    pub fn home(&self) -> &MailHome {
+        &self.home
+    }
+
+    /// What the session keeps of this as long as it lasts, for [`decide_again`].
+    pub fn given(&self) -> Given {
+        Given { rights: self.rights, home: self.home.clone() }
     }
 
     /// The grant this login is under.

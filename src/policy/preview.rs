@@ -10,8 +10,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
-    Directory, Edit, Refusal, Rights,
-    decide::{Asked, Sight, judge_by},
+    Directory, Edit, Refusal,
+    decide::{Asked, Sight, Yes, judge_by},
     directory::UserRow,
     explain::Silent,
 };
@@ -351,15 +351,15 @@ impl Pass<'_> {
         outcome
     }
 
-    fn verdict_before(&self, asked: &Asked<'_>) -> Result<Rights, Refusal> {
+    fn verdict_before(&self, asked: &Asked<'_>) -> Result<Yes, Refusal> {
         let row = self.before.user(asked.user);
         let sight = Sight { directory: self.before, people: self.before, cutoffs: &self.before.cutoffs, row };
-        judge_by(asked, sight, self.now, &mut Silent).map(|yes| yes.rights)
+        judge_by(asked, sight, self.now, &mut Silent)
     }
 
-    fn verdict_after(&self, asked: &Asked<'_>) -> Result<Rights, Refusal> {
+    fn verdict_after(&self, asked: &Asked<'_>) -> Result<Yes, Refusal> {
         let sight = self.trial.sight(self.before, asked.user);
-        judge_by(asked, sight, self.now, &mut Silent).map(|yes| yes.rights)
+        judge_by(asked, sight, self.now, &mut Silent)
     }
 
     /// Why an open session would fall by the change.
@@ -376,9 +376,22 @@ impl Pass<'_> {
         let was = self.verdict_before(&asked).ok()?;
         match self.verdict_after(&asked) {
             Err(refusal) => Some(refusal),
-            Ok(rights) if rights < was => Some(Refusal::rights_lowered(&live.user, &live.owner)),
-            Ok(_) => None,
+            Ok(yes) if yes.rights < was.rights => {
+                Some(Refusal::rights_lowered(&live.user, &live.owner, yes.read_only_at.as_ref()))
+            }
+            Ok(_) => self.moves(&live.owner),
         }
+    }
+
+    /// Whether a mailbox would be somewhere else after the change.
+    fn moves(&self, owner: &UserId) -> Option<Refusal> {
+        let (before, default) = (self.before, &self.before.default_home);
+        let was = before.home_said(owner, before.user(owner));
+        let sight = self.trial.sight(before, owner);
+        let is = sight.directory.home_said(owner, sight.row);
+        let from = was.as_ref().map_or(default, |(home, _)| home);
+        let to = is.as_ref().map_or(default, |(home, _)| home);
+        (from != to).then(|| Refusal::home_moved(owner, from, to, is.as_ref().map(|(_, place)| place.clone())))
     }
 
     fn side(&self, tally: Tally, loses: bool) -> Side {

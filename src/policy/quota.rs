@@ -39,8 +39,27 @@ impl Ceiling {
 
     /// Reads a limit of messages: `none` or a number.
     pub fn parse_messages(text: &str) -> Result<Self, BadName> {
-        const PROBLEM: &str = "is no limit: write a number of messages, or none";
-        let bad = || BadName { kind: "message quota", text: text.chars().take(100).collect(), problem: PROBLEM };
+        Self::parse_count(text, "message quota", "is no limit: write a number of messages, or none")
+    }
+
+    /// Reads a limit of sessions: `none` or a number.
+    pub fn parse_sessions(text: &str) -> Result<Self, BadName> {
+        const PROBLEM: &str = "is no limit: write a number of sessions from 1 on, or none";
+        let kind = "session limit";
+        match Self::parse_count(text, kind, PROBLEM)? {
+            // Whoever is to have none has the service off, and is told so.
+            Self::At(0) => Err(BadName { kind, text: text.to_owned(), problem: PROBLEM }),
+            limit => Ok(limit),
+        }
+    }
+
+    /// Reads a limit of the bytes of a day, as [`Ceiling::parse_storage`] reads one of storage.
+    pub fn parse_bytes_per_day(text: &str) -> Result<Self, BadName> {
+        Self::parse_storage(text).map_err(|bad| BadName { kind: "limit of bytes per day", ..bad })
+    }
+
+    fn parse_count(text: &str, kind: &'static str, problem: &'static str) -> Result<Self, BadName> {
+        let bad = || BadName { kind, text: text.chars().take(100).collect(), problem };
         let trimmed = text.trim();
         if trimmed.eq_ignore_ascii_case("none") {
             return Ok(Self::Unlimited);
@@ -83,8 +102,8 @@ impl Ceiling {
         }
     }
 
-    /// As [`Ceiling::parse_messages`] reads it.
-    pub fn messages_text(self) -> String {
+    /// As [`Ceiling::parse_messages`] and [`Ceiling::parse_sessions`] read it.
+    pub fn count_text(self) -> String {
         self.most().map_or_else(|| "none".to_owned(), |most| most.to_string())
     }
 }
@@ -108,7 +127,7 @@ impl QuotaSettings {
 impl fmt::Display for QuotaSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let storage = self.storage.map(Ceiling::storage_text);
-        let messages = self.messages.map(Ceiling::messages_text);
+        let messages = self.messages.map(Ceiling::count_text);
         let or = |text: Option<String>| text.unwrap_or_else(|| "inherits".to_owned());
         write!(f, "storage quota {}, message quota {}", or(storage), or(messages))
     }
@@ -134,23 +153,21 @@ impl Directory {
     /// What a mailbox may take up: by the unit of its user, or of a shared mailbox; one without a unit follows the
     /// root. The nearest unit upwards that says something counts, for each resource by itself.
     pub fn quota_of(&self, owner: &UserId) -> Quota {
-        let unit = match self.user(owner) {
-            Some(row) => Some(row.unit()),
-            None => self.mailbox(owner).and_then(|row| row.unit),
-        };
-        self.tree.quota(unit.unwrap_or_default())
+        self.tree.quota(self.unit_of_owner(owner))
     }
 
     /// What a unit's mailboxes may take up. A unit that nobody made inherits like any other.
     pub fn quota_for_unit(&self, unit: &UnitPath) -> Quota {
-        let mut path = Some(unit.clone());
-        while let Some(unit) = path {
-            match self.tree.number(&unit) {
-                Some(number) => return self.tree.quota(number),
-                None => path = unit.parent(),
-            }
-        }
-        self.tree.quota(0)
+        self.tree.quota(self.tree.number_or_above(unit))
+    }
+
+    /// The number of the unit that a mailbox follows: its user's, or its own where it is shared; else the root.
+    pub(super) fn unit_of_owner(&self, owner: &UserId) -> u32 {
+        let unit = match self.user(owner) {
+            Some(row) => Some(row.unit()),
+            None => self.mailbox(owner).and_then(|row| row.unit),
+        };
+        unit.unwrap_or_default()
     }
 }
 
@@ -229,7 +246,7 @@ mod tests {
         fn what_is_shown_reads_back(most in 0..=LARGEST, unlimited in any::<bool>()) {
             let limit = if unlimited { Ceiling::Unlimited } else { Ceiling::At(most) };
             prop_assert_eq!(Ceiling::parse_storage(&limit.storage_text()), Ok(limit));
-            prop_assert_eq!(Ceiling::parse_messages(&limit.messages_text()), Ok(limit));
+            prop_assert_eq!(Ceiling::parse_messages(&limit.count_text()), Ok(limit));
             prop_assert_eq!(Ceiling::from_number(limit.number()), limit);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{ClientId, Place, Service, UnixTime, UserId};
+use crate::model::{ClientId, MailHome, Place, Service, UnixTime, UserId};
 
 /// Why the answer is no: the fact that decided, and the place where an admin can change it.
 ///
@@ -53,14 +53,26 @@ pub enum Refusal {
         /// The member list.
         at: Place,
     },
-    /// The user could change the shared mailbox when the session began, and now may only read it.
-    #[error("{user} may only read the shared mailbox {mailbox} now")]
+    /// The user could change the mailbox when the session began, and now may only read it.
+    #[error("{user} may only read the mailbox {mailbox} now (set at {at})")]
     RightsLowered {
         /// The user.
         user: UserId,
-        /// The shared mailbox.
+        /// The mailbox.
         mailbox: UserId,
-        /// The member list.
+        /// The member list, app or unit that says so.
+        at: Place,
+    },
+    /// The mailbox was somewhere else when the session began.
+    #[error("the mailbox {mailbox} has moved from {from} to {to} (set at {at})")]
+    HomeMoved {
+        /// The mailbox.
+        mailbox: UserId,
+        /// Where it was, as a [`MailHome`] is written.
+        from: Arc<str>,
+        /// Where it is.
+        to: Arc<str>,
+        /// Where that is said.
         at: Place,
     },
     /// The user is suspended.
@@ -168,8 +180,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn rights_lowered(user: &UserId, mailbox: &UserId) -> Self {
-        Self::RightsLowered { user: user.clone(), mailbox: mailbox.clone(), at: Place::Mailbox(mailbox.clone()) }
+    /// `at` is what lets the user do no more than read.
+    pub(super) fn rights_lowered(user: &UserId, mailbox: &UserId, at: Option<&Place>) -> Self {
+        let at = at.cloned().unwrap_or_else(|| Place::Mailbox(mailbox.clone()));
+        Self::RightsLowered { user: user.clone(), mailbox: mailbox.clone(), at }
+    }
+
+    /// `at` is where it is said where the mailbox is now.
+    pub(super) fn home_moved(mailbox: &UserId, from: &MailHome, to: &MailHome, at: Option<Place>) -> Self {
+        let (from, to) = (from.to_string().into(), to.to_string().into());
+        Self::HomeMoved { mailbox: mailbox.clone(), from, to, at: at.unwrap_or(Place::Default) }
     }
 
     /// The cause word of the audit log. Source: threats.md section 7.
@@ -181,6 +201,7 @@ impl Refusal {
             Self::UserUnknown { .. } => "user_unknown",
             Self::NotMember { .. } => "not_member",
             Self::RightsLowered { .. } => "rights_lowered",
+            Self::HomeMoved { .. } => "home_moved",
             Self::UserSuspended { .. } => "user_suspended",
             Self::ServiceOff { .. } => "policy_service_off",
             Self::ServiceOffByUser { .. } => "policy_service_off_by_user",
@@ -200,6 +221,7 @@ impl Refusal {
             Self::UserUnknown { at, .. }
             | Self::NotMember { at, .. }
             | Self::RightsLowered { at, .. }
+            | Self::HomeMoved { at, .. }
             | Self::UserSuspended { at, .. }
             | Self::ServiceOff { at, .. }
             | Self::ServiceOffByUser { at, .. }
@@ -226,6 +248,7 @@ impl Refusal {
             | Self::UserUnknown { .. }
             | Self::NotMember { .. }
             | Self::RightsLowered { .. }
+            | Self::HomeMoved { .. }
             | Self::UserSuspended { .. }
             | Self::ServiceOff { .. }
             | Self::ServiceOffByUser { .. } => None,

@@ -148,7 +148,7 @@ pub(super) struct AppRow {
     /// Whether the catalogue has an entry of exactly this ID.
     listed: bool,
     pub(super) name: Option<Arc<str>>,
-    /// `None` for nearly all: trusted, no delegation.
+    /// `None` for nearly all: trusted, no delegation, not read-only.
     pub(super) entry: Option<Box<App>>,
 }
 
@@ -205,7 +205,8 @@ impl Apps {
         let given = app.as_ref().and_then(|app| app.name.as_deref());
         row.name = given.or_else(|| shipped_name(id)).map(Arc::from);
         let is_listed = row.listed;
-        row.entry = app.filter(|app| app.trust != Trust::Trusted || !app.delegation.is_empty()).map(Box::new);
+        let says = |app: &App| app.trust != Trust::Trusted || !app.delegation.is_empty() || app.read_only;
+        row.entry = app.filter(says).map(Box::new);
         let Some(prefix) = id.prefix().filter(|_| was_listed != is_listed) else { return };
         let count = self.lengths.entry(prefix.len()).or_default();
         if is_listed {

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::{
-    Ceiling, Quota, QuotaSettings,
+    Ceiling, LimitSettings, Quota, QuotaSettings, Unit,
     rule::{Per, Rule, Rules},
 };
-use crate::model::{Service, UnitPath, UnixTime};
+use crate::model::{MailHome, Service, UnitPath, UnixTime};
 
 /// "No unit": the end of a walk upwards.
 const NONE: u32 = u32::MAX;
@@ -16,6 +16,8 @@ const ROOT: u32 = 0;
 pub(super) struct Tree {
     nodes: Vec<Node>,
     numbers: HashMap<UnitPath, u32>,
+    /// How many units limit the bytes of a day.
+    with_byte_limit: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -28,8 +30,27 @@ pub(super) struct Node {
     rules: Rules,
     /// Number of the nearest unit, itself or above, with a rule of its own, run out or not.
     nearest: Per<u32>,
-    /// What it says of quotas, where it says something: few do.
-    quota: Option<Box<QuotaSettings>>,
+    /// What it says besides, where it says something: few do.
+    terms: Option<Box<Terms>>,
+}
+
+/// What a unit says besides who comes in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) quota: QuotaSettings,
+    pub(super) mail: Option<MailHome>,
+    pub(super) read_only: Option<bool>,
+    pub(super) limits: LimitSettings,
+}
+
+impl Terms {
+    pub(super) fn of(unit: &Unit) -> Self {
+        Self { quota: unit.quota, mail: unit.mail.clone(), read_only: unit.read_only, limits: unit.limits }
+    }
+
+    fn limit_bytes(&self) -> bool {
+        matches!(self.limits.bytes_per_day, Some(Ceiling::At(_)))
+    }
 }
 
 impl Default for Tree {
@@ -41,9 +62,9 @@ impl Default for Tree {
             children: Vec::new(),
             rules: Rules::default(),
             nearest: Per { imap: NONE, pop: NONE },
-            quota: None,
+            terms: None,
         };
-        Self { nodes: vec![root], numbers: HashMap::from([(UnitPath::root(), ROOT)]) }
+        Self { nodes: vec![root], numbers: HashMap::from([(UnitPath::root(), ROOT)]), with_byte_limit: 0 }
     }
 }
 
@@ -106,7 +127,7 @@ impl Tree {
             children: Vec::new(),
             rules: Rules::default(),
             nearest,
-            quota: None,
+            terms: None,
         });
         if let Some(above) = self.nodes.get_mut(parent as usize) {
             above.children.push(number);
@@ -126,26 +147,57 @@ impl Tree {
         old
     }
 
-    /// Puts what a unit says of quotas.
-    pub(super) fn put_quota(&mut self, path: &UnitPath, quota: QuotaSettings) {
+    /// Puts what a unit says besides who comes in.
+    pub(super) fn put_terms(&mut self, path: &UnitPath, terms: Terms) {
         let number = self.intern(path);
-        if let Some(node) = self.nodes.get_mut(number as usize) {
-            node.quota = (!quota.is_empty()).then(|| Box::new(quota));
-        }
+        let Some(node) = self.nodes.get_mut(number as usize) else { return };
+        let limits_bytes = terms.limit_bytes();
+        let new = (terms != Terms::default()).then(|| Box::new(terms));
+        let old = std::mem::replace(&mut node.terms, new);
+        self.with_byte_limit += usize::from(limits_bytes);
+        self.with_byte_limit -= usize::from(old.is_some_and(|old| old.limit_bytes()));
     }
 
-    /// The quota in force for a unit. A walk upwards, not deeper than `UnitPath::MAX_DEPTH`.
-    pub(super) fn quota(&self, unit: u32) -> Quota {
-        let (mut storage, mut messages) = (None, None);
+    /// Whether any unit limits the bytes of a day.
+    pub(super) fn limits_bytes(&self) -> bool {
+        self.with_byte_limit > 0
+    }
+
+    /// What the nearest unit upwards says of one thing, and which unit that is. A walk not longer than
+    /// `UnitPath::MAX_DEPTH`.
+    pub(super) fn nearest<'t, T>(
+        &'t self,
+        unit: u32,
+        of: impl Fn(&'t Terms) -> Option<T>,
+    ) -> Option<(T, &'t UnitPath)> {
         let mut next = self.node(unit);
         while let Some(node) = next {
-            if let Some(quota) = &node.quota {
-                storage = storage.or(quota.storage);
-                messages = messages.or(quota.messages);
+            if let Some(found) = node.terms.as_deref().and_then(&of) {
+                return Some((found, &node.path));
             }
             next = self.node(node.parent);
         }
-        Quota { bytes: storage.and_then(Ceiling::most), messages: messages.and_then(Ceiling::most) }
+        None
+    }
+
+    /// The quota in force for a unit.
+    pub(super) fn quota(&self, unit: u32) -> Quota {
+        let in_force = |of: fn(&QuotaSettings) -> Option<Ceiling>| {
+            self.nearest(unit, |terms| of(&terms.quota)).and_then(|(ceiling, _)| ceiling.most())
+        };
+        Quota { bytes: in_force(|quota| quota.storage), messages: in_force(|quota| quota.messages) }
+    }
+
+    /// The number of a unit, or of the nearest unit above it that has one: what nobody made inherits like any other.
+    pub(super) fn number_or_above(&self, unit: &UnitPath) -> u32 {
+        let mut path = Some(unit.clone());
+        while let Some(unit) = path {
+            match self.number(&unit) {
+                Some(number) => return number,
+                None => path = unit.parent(),
+            }
+        }
+        ROOT
     }
 
     /// Finds `nearest` again for a unit and for exactly those below that inherit from or through it.

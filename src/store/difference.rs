@@ -95,10 +95,20 @@ impl Words for MailboxRow {
 
 impl Words for Unit {
     fn words(&self) -> String {
-        if self.quota.is_empty() {
-            return SettingsWords(&self.settings).to_string();
+        let mut words = SettingsWords(&self.settings).to_string();
+        if !self.quota.is_empty() {
+            words.push_str(&format!(", {}", self.quota));
         }
-        format!("{}, {}", SettingsWords(&self.settings), self.quota)
+        if let Some(mail) = &self.mail {
+            words.push_str(&format!(", mail {mail}"));
+        }
+        if let Some(read_only) = self.read_only {
+            words.push_str(&format!(", read-only {read_only}"));
+        }
+        if !self.limits.is_empty() {
+            words.push_str(&format!(", {}", self.limits));
+        }
+        words
     }
 }
 
@@ -111,7 +121,8 @@ impl Words for Group {
 impl Words for FileUser {
     fn words(&self) -> String {
         let suspended = if self.suspended { ", suspended" } else { "" };
-        format!("unit {}, {}{suspended}", self.unit, SettingsWords(&self.settings))
+        let mail = self.mail.as_ref().map(|mail| format!(", mail {mail}")).unwrap_or_default();
+        format!("unit {}, {}{suspended}{mail}", self.unit, SettingsWords(&self.settings))
     }
 }
 
@@ -119,6 +130,9 @@ impl Words for App {
     fn words(&self) -> String {
         let (trust, units, delegation) = rows::app_columns(self);
         let mut words = format!("name {:?}, {trust}", self.name);
+        if self.read_only {
+            words.push_str(", read-only");
+        }
         for (what, paths) in [("in", units), ("delegation in", delegation)] {
             if !paths.is_empty() {
                 words.push_str(&format!(" {what} {}", paths.replace('\n', " ")));

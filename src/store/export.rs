@@ -36,7 +36,7 @@ impl Store {
 
 async fn document(c: &mut AnyConnection) -> Result<Document, Failed> {
     let mut document = Document::default();
-    for row in sqlx::query("SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units")
+    for row in sqlx::query("SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day FROM units")
         .fetch_all(&mut *c)
         .await?
     {
@@ -64,7 +64,9 @@ async fn document(c: &mut AnyConnection) -> Result<Document, Failed> {
             document.mailboxes.insert(id, mailbox);
         }
     }
-    for row in sqlx::query("SELECT id, name, trust, units, delegation FROM apps").fetch_all(&mut *c).await? {
+    for row in
+        sqlx::query("SELECT id, name, trust, units, delegation, read_only FROM apps").fetch_all(&mut *c).await?
+    {
         if let Edit::App(id, Some(app)) = rows::app(&row)? {
             document.apps.insert(id, app);
         }
@@ -77,16 +79,15 @@ async fn users(c: &mut AnyConnection, users: &mut BTreeMap<UserId, FileUser>) ->
     let mut after = String::new();
     loop {
         let page = sqlx::query(
-            "SELECT address, imap, imap_until, pop, pop_until, unit, suspended FROM users WHERE address > $1 \
+            "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail FROM users WHERE address > $1 \
              ORDER BY address LIMIT $2",
         );
         let page = page.bind(&after).bind(PAGE).fetch_all(&mut *c).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.try_get(0)?;
         for row in &page {
-            let (unit, suspended) = (UnitPath::parse(row.try_get(5)?)?, row.try_get::<i64, _>(6)? != 0);
-            let user = FileUser { unit, suspended, settings: rows::settings(row)? };
-            users.insert(UserId::parse(row.try_get(0)?)?, user);
+            let (id, user) = rows::file_user(row)?;
+            users.insert(id, user);
         }
     }
 }

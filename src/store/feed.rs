@@ -327,7 +327,10 @@ impl Store {
                     edits.into_iter().for_each(|edit| directory.apply(edit));
                     None
                 }
-                News::Everything(fresh) => Some(std::mem::replace(&mut *directory, *fresh)),
+                News::Everything(mut fresh) => {
+                    fresh.set_default_home(self.settings.default_home.clone());
+                    Some(std::mem::replace(&mut *directory, *fresh))
+                }
             };
             directory.set_version(number);
             old
@@ -349,6 +352,7 @@ impl Store {
         }
         self.give_up_strange_deliveries(now).await?;
         self.trim_notices(now).await?;
+        self.trim_traffic(now).await?;
         self.trim_audit(now).await
     }
 }

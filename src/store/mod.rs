@@ -42,6 +42,7 @@ mod scim;
 mod seen;
 mod statement;
 mod tokens;
+mod traffic;
 mod trim;
 mod verify;
 mod web_sessions;
@@ -86,10 +87,11 @@ pub use roles::{AccessError, Admin, Role};
 pub use scim::{ScimGroup, ScimId, ScimKeys, ScimPage, ScimUser};
 pub use seen::{AppSeen, Knock, SeenCursor, SeenFilter, Verdicts};
 pub use tokens::{ApiToken, ApiTokenId, NewApiToken};
+pub use traffic::next_day;
 pub use verify::{Fault, Verified};
 pub use web_sessions::{Lifetime, WebSession};
 
-use crate::model::{Secret, UnixTime};
+use crate::model::{MailHome, Secret, UnixTime};
 use crate::policy::Directory;
 
 /// How often other processes' changes are looked for.
@@ -122,6 +124,8 @@ pub struct Settings {
     pub notice_days: u64,
     /// Notices kept; the oldest go first.
     pub notices: u64,
+    /// Where mail is of which the policy says nothing: `mail.default`.
+    pub default_home: MailHome,
 }
 
 impl Settings {
@@ -149,6 +153,7 @@ impl Settings {
             channels: Vec::new(),
             notice_days: 90,
             notices: 1_000_000,
+            default_home: MailHome::Maildir,
         }
     }
 }
@@ -174,6 +179,7 @@ pub struct Store {
     audit: audit::Queue,
     seen: seen::Seen,
     legacy: legacy::Legacy,
+    traffic: traffic::Traffic,
     /// There are new notices.
     outbox: Notify,
     roll: nodes::Roll,
@@ -195,8 +201,9 @@ impl Store {
     /// Errors say which database, what is wrong and how to mend it; nothing is changed in one that is not ours.
     pub async fn open(settings: &Settings) -> Result<Arc<Self>, StoreError> {
         let (pool, path) = open::open(settings).await?;
-        let (directory, number, committed) =
+        let (mut directory, number, committed) =
             Self::load(&pool, &path).await.map_err(|error| error.at("reading the directory", &path))?;
+        directory.set_default_home(settings.default_home.clone());
         let tells = path.is_server() && listen::is_known(&pool).await;
         Ok(Arc::new(Self {
             settings: settings.clone(),
@@ -212,6 +219,7 @@ impl Store {
             seen: seen::Seen::new(),
             roll: nodes::Roll::new(),
             legacy: legacy::Legacy::default(),
+            traffic: traffic::Traffic::default(),
             outbox: Notify::new(),
             started: Instant::now(),
             contact_ms: AtomicU64::new(0),
@@ -329,6 +337,7 @@ impl Store {
     /// Closes the database after everything queued is written. For tests and an orderly end.
     pub async fn close(&self) -> Result<(), StoreError> {
         let flushed = self.flush().await.and(self.merge_seen().await).and(self.merge_legacy().await);
+        let flushed = flushed.and(self.merge_traffic().await);
         self.pool.close().await;
         flushed
     }

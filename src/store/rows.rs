@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
 use super::{Location, StoreError, cutoffs, feed::Touched};
-use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime, UserId};
+use crate::model::{BadName, ClientId, GroupId, MailHome, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
-    Access, App, Ceiling, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, QuotaSettings, Rights,
-    Setting, Settings, Trust, Unit, User,
+    Access, App, Ceiling, Directory, Edit, Grant, GrantKey, GrantState, Group, LimitSettings, Mailbox,
+    QuotaSettings, Rights, Setting, Settings, Trust, Unit, User, file::FileUser,
 };
 
 /// Rows read at a time when all are read.
@@ -53,7 +53,7 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
     let c = connection;
     for row in all(
         c,
-        "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units ORDER BY path",
+        "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day FROM units ORDER BY path",
     )
     .await?
     {
@@ -62,7 +62,7 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
     for row in all(c, "SELECT name, imap, imap_until, pop, pop_until, priority FROM user_groups").await? {
         directory.apply(group(&row)?);
     }
-    for row in all(c, "SELECT id, name, trust, units, delegation FROM apps").await? {
+    for row in all(c, "SELECT id, name, trust, units, delegation, read_only FROM apps").await? {
         directory.apply(app(&row)?);
     }
     let mailboxes = all(c, "SELECT address, name, unit FROM mailboxes").await?;
@@ -76,7 +76,7 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Directory> {
     let mut after = String::new();
     loop {
         let users = sqlx::query(
-            "SELECT address, imap, imap_until, pop, pop_until, unit, suspended FROM users WHERE address > $1 \
+            "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail FROM users WHERE address > $1 \
              ORDER BY address LIMIT $2",
         )
         .bind(&after)
@@ -135,8 +135,7 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
     touched.mailboxes.iter().for_each(|id| put(3, Edit::Mailbox(id.clone(), None)));
     touched.users.iter().for_each(|id| put(4, Edit::User(id.clone(), None)));
 
-    let sql =
-        "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE path IN ";
+    let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day FROM units WHERE path IN ";
     for row in some(c, sql, touched.units.iter().map(UnitPath::as_str)).await? {
         put(0, unit(&row)?);
     }
@@ -144,7 +143,7 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
     for row in some(c, sql, touched.groups.iter().map(GroupId::as_str)).await? {
         put(1, group(&row)?);
     }
-    let sql = "SELECT id, name, trust, units, delegation FROM apps WHERE id IN ";
+    let sql = "SELECT id, name, trust, units, delegation, read_only FROM apps WHERE id IN ";
     for row in some(c, sql, touched.apps.iter().map(ClientId::as_str)).await? {
         put(2, app(&row)?);
     }
@@ -154,7 +153,8 @@ pub(super) async fn read(connection: &mut AnyConnection, touched: &Touched) -> R
     merge_mailboxes(&mailboxes, &members)?.into_iter().for_each(|edit| put(3, edit));
 
     let keys = || touched.users.iter().map(UserId::as_str);
-    let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended FROM users WHERE address IN ";
+    let sql =
+        "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail FROM users WHERE address IN ";
     let users = some(c, sql, keys()).await?;
     let members = some(c, "SELECT address, name FROM group_members WHERE address IN ", keys()).await?;
     let switches = some(c, "SELECT address, service FROM own_switches WHERE address IN ", keys()).await?;
@@ -251,13 +251,36 @@ pub(super) fn unit(row: &AnyRow) -> Result<Edit> {
     Ok(Edit::Unit(UnitPath::parse(row.try_get(0)?)?, Some(unit_value(row)?)))
 }
 
-/// Columns 1 to 6 of a unit's row: its settings, `storage_quota, message_quota`.
+/// Columns 1 to 10 of a unit's row: its settings, `storage_quota, message_quota, mail, read_only, sessions_per_user,
+/// bytes_per_day`.
 pub(super) fn unit_value(row: &AnyRow) -> Result<Unit> {
     let ceiling = |column: usize| -> Result<Option<Ceiling>> {
         Ok(row.try_get::<Option<i64>, _>(column)?.map(Ceiling::from_number))
     };
-    let quota = QuotaSettings { storage: ceiling(5)?, messages: ceiling(6)? };
-    Ok(Unit { settings: settings(row)?, quota })
+    Ok(Unit {
+        settings: settings(row)?,
+        quota: QuotaSettings { storage: ceiling(5)?, messages: ceiling(6)? },
+        mail: home(row, 7)?,
+        read_only: row.try_get::<Option<i64>, _>(8)?.map(|flag| flag != 0),
+        limits: LimitSettings { sessions_per_user: ceiling(9)?, bytes_per_day: ceiling(10)? },
+    })
+}
+
+/// Where mail is, as [`MailHome`] is written.
+fn home(row: &AnyRow, column: usize) -> Result<Option<MailHome>> {
+    let text: Option<String> = row.try_get(column)?;
+    Ok(text.as_deref().map(MailHome::parse).transpose()?)
+}
+
+/// Columns 0 to 7 of a user's row: the address, the settings, `unit, suspended, mail`.
+pub(super) fn file_user(row: &AnyRow) -> Result<(UserId, FileUser)> {
+    let user = FileUser {
+        unit: UnitPath::parse(row.try_get(5)?)?,
+        suspended: row.try_get::<i64, _>(6)? != 0,
+        settings: settings(row)?,
+        mail: home(row, 7)?,
+    };
+    Ok((UserId::parse(row.try_get(0)?)?, user))
 }
 
 pub(super) fn group(row: &AnyRow) -> Result<Edit> {
@@ -272,7 +295,8 @@ pub(super) fn app(row: &AnyRow) -> Result<Edit> {
         "blocked" => Trust::Blocked,
         other => return Err(Failed::Bad(format!("an app's trust is {other:?}"))),
     };
-    let app = App { name: row.try_get(1)?, trust, delegation: paths(row.try_get(4)?)? };
+    let read_only = row.try_get::<i64, _>(5)? != 0;
+    let app = App { name: row.try_get(1)?, trust, delegation: paths(row.try_get(4)?)?, read_only };
     Ok(Edit::App(ClientId::parse(row.try_get(0)?)?, Some(app)))
 }
 
@@ -327,11 +351,12 @@ pub(super) fn merge_users(users: &[AnyRow], members: &[AnyRow], switches: &[AnyR
     users
         .iter()
         .map(|row| {
-            let id = UserId::parse(row.try_get(0)?)?;
+            let (id, FileUser { unit, suspended, settings, mail }) = file_user(row)?;
             let user = User {
-                unit: UnitPath::parse(row.try_get(5)?)?,
-                suspended: row.try_get::<i64, _>(6)? != 0,
-                settings: settings(row)?,
+                unit,
+                suspended,
+                settings,
+                mail,
                 own_off: off.remove(id.as_str()).unwrap_or_default(),
                 groups: groups.remove(id.as_str()).unwrap_or_default(),
             };

@@ -196,6 +196,23 @@ INSERT INTO former_addresses (address, kind)
     GROUP BY used.address;
 ";
 
+/// Where mail is, as `MailHome` is written, and whether it can only be read (NULL inherits; an app's 0 or 1); what users of a
+/// unit may use up (NULL inherits, -1 is no limit).
+const HOMES: &str = "
+ALTER TABLE units ADD COLUMN mail TEXT;
+ALTER TABLE units ADD COLUMN read_only BIGINT;
+ALTER TABLE units ADD COLUMN sessions_per_user BIGINT;
+ALTER TABLE units ADD COLUMN bytes_per_day BIGINT;
+ALTER TABLE users ADD COLUMN mail TEXT;
+ALTER TABLE apps ADD COLUMN read_only BIGINT NOT NULL DEFAULT 0;
+";
+
+/// What users whose bytes are limited have received and sent, by the day in UTC, counted from 1970-01-01.
+const TRAFFIC: &str = "
+CREATE TABLE traffic (address TEXT NOT NULL, day BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (address, day));
+CREATE INDEX traffic_by_day ON traffic (day);
+";
+
 /// Every migration there is, oldest first.
 pub(super) fn migrations(location: &Location) -> Vec<Migration> {
     let all = [
@@ -211,6 +228,8 @@ pub(super) fn migrations(location: &Location) -> Vec<Migration> {
         (63, "sessions of the console", WEB_SESSIONS),
         (70, "quotas of units", QUOTAS),
         (71, "former addresses", FORMER),
+        (72, "where mail is, what is read-only, limits of users", HOMES),
+        (73, "bytes of the day", TRAFFIC),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = if location.is_server() {

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{ClientId, Service};
+use crate::model::{ClientId, MailHome, Service};
 use crate::policy::{Access, Rights, Setting};
 use crate::store::{
     Action, Actor, AuditFilter, Directive, EditError, GroupPatch, MailboxPatch, Provision, ScimRecord, UserPatch,
@@ -83,7 +83,11 @@ async fn a_user_is_made_renamed_and_removed_under_one_id_that_is_never_used_agai
         ),
         Directive::User(
             user("ann"),
-            Action::Change(UserPatch { imap: Some(Some(only.clone())), ..Default::default() }),
+            Action::Change(UserPatch {
+                imap: Some(Some(only.clone())),
+                mail: Some(Some(MailHome::Maildir)),
+                ..Default::default()
+            }),
         ),
         Directive::Mailbox(
             user("team"),
@@ -108,7 +112,7 @@ async fn a_user_is_made_renamed_and_removed_under_one_id_that_is_never_used_agai
     assert_eq!(renamed.made_at, ann.made_at);
     let row = store.user(&user("ann.lee")).await.unwrap().unwrap().value;
     assert_eq!((row.unit, row.settings.imap, row.groups), (unit("/Sales"), Some(only), vec![group_id("pilot")]));
-    assert!(row.own_off.pop && !row.own_off.imap);
+    assert_eq!((row.own_off.pop, row.own_off.imap, row.mail), (true, false, Some(MailHome::Maildir)));
     let team = store.mailbox(&user("team")).await.unwrap().unwrap().value;
     assert_eq!(team.members, [(user("ann.lee"), Rights::Read)]);
     assert!(store.user(&user("ann")).await.unwrap().is_none());

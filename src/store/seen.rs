@@ -28,6 +28,8 @@ use crate::token::Identity;
 
 /// How long knocks gather before they are added to the tables.
 const GATHER: Duration = Duration::from_secs(1);
+/// After so many of those the bytes of the day are added too: there may be as many rows of them as sessions.
+const TRAFFIC_TURNS: u32 = 3;
 /// How long the database may take for one merge.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Knocks noted before they are summed up in place.
@@ -258,15 +260,20 @@ impl Store {
     /// Adds to the tables, until `stop`, what the gate notes; then what is left.
     pub(super) async fn keep_books(&self, stop: &CancellationToken) {
         let mut writable = true;
+        let mut turn = 0;
         while stop.run_until_cancelled(tokio::time::sleep(GATHER)).await.is_some() {
-            let done = self.merge_seen().await.and(self.merge_legacy().await);
+            let mut done = self.merge_seen().await.and(self.merge_legacy().await);
+            turn = (turn + 1) % TRAFFIC_TURNS;
+            if self.traffic_hurries() || turn == 0 {
+                done = done.and(self.merge_traffic().await);
+            }
             if let (Err(error), true) = (&done, writable) {
-                tracing::error!(%error, "what was seen of apps and passwords waits for the database");
+                tracing::error!(%error, "what was seen of apps, passwords and bytes waits for the database");
             }
             writable = done.is_ok();
         }
-        if let Err(error) = self.merge_seen().await.and(self.merge_legacy().await) {
-            tracing::error!(%error, "what was seen of apps and passwords was not written");
+        if let Err(error) = self.merge_seen().await.and(self.merge_legacy().await).and(self.merge_traffic().await) {
+            tracing::error!(%error, "what was seen of apps, passwords and bytes was not written");
         }
     }
 

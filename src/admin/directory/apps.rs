@@ -47,6 +47,8 @@ pub(super) struct AppItem {
     units: Vec<String>,
     /// The units in which it may act as a service account, those of them that the asker sees.
     delegation: Vec<String>,
+    /// Whether it may only read, wherever it is let in.
+    read_only: bool,
     /// Also told as the `ETag`.
     version: i64,
     /// `file`: the policy file keeps it, and it cannot be changed here. Otherwise `admin`.
@@ -74,6 +76,7 @@ impl AppItem {
             trust: trust.to_owned(),
             units,
             delegation: seen(&row.value.delegation),
+            read_only: row.value.read_only,
             version: row.version,
             managed_by: row.managed_by,
         }
@@ -127,6 +130,8 @@ pub(super) struct AppWish {
     units: Option<Vec<String>>,
     /// The units in which it may act as a service account.
     delegation: Option<Vec<String>>,
+    /// Whether it may only read, wherever it is let in.
+    read_only: Option<bool>,
 }
 
 impl AppWish {
@@ -145,7 +150,7 @@ impl AppWish {
             (Some(odd), _) => return Err(bad(format!("trust {odd:?}: write trusted, limited or blocked"))),
         };
         let delegation = self.delegation.as_deref().map(paths).transpose()?;
-        Ok(AppPatch { name: self.name.clone(), trust, delegation })
+        Ok(AppPatch { name: self.name.clone(), trust, delegation, read_only: self.read_only })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Units: the tree, and what each sets for IMAP and POP3 and for the size of mailboxes.
+//! Units: the tree, and what each sets for IMAP and POP3, for the size of mailboxes, where mail is, and what users may do and
+//! use up there.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use super::{
     preview::PreviewWords,
     reach::top,
     versioned,
-    words::{Effect, LimitWish, LimitWords, Own, QuotaWords, SettingWish, limit, nullable, patch, unit},
+    words::{Effect, LimitWish, LimitWords, Own, QuotaWords, SettingWish, home, limit, nullable, patch, unit},
 };
 use crate::model::UnitPath;
 use crate::policy::{Ceiling, Unit};
@@ -47,10 +48,34 @@ pub(super) struct UnitItem {
     /// Its own limit of messages for each mailbox, or `none`; absent: it inherits.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_quota: Option<LimitWords>,
+    /// Where its own mail is: `maildir`, the name of an upstream, or `NAME/HOST`; absent: it inherits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "dovecot")]
+    mail: Option<String>,
+    /// Whether it says itself that mail can only be read there; absent: it inherits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_only: Option<bool>,
+    /// Its own limit of open sessions for each user and service, or `none`; absent: it inherits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_per_user: Option<LimitWords>,
+    /// Its own limit of the bytes that each user receives and sends in a day (UTC), or `none`; absent: it inherits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_day: Option<LimitWords>,
     /// What is in force there, and from where.
     effective: Effect,
     /// The limits in force there.
     effective_quota: QuotaWords,
+    /// Where mail is there; absent: where the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_mail: Option<String>,
+    /// Whether mail can only be read there.
+    effective_read_only: bool,
+    /// The limit of open sessions in force there; absent: that of the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_sessions_per_user: Option<LimitWords>,
+    /// The limit of the bytes of a day in force there; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_bytes_per_day: Option<u64>,
     /// Also told as the `ETag`.
     version: i64,
     /// `file`: the policy file keeps it, and it cannot be changed here. Otherwise `admin`.
@@ -59,17 +84,26 @@ pub(super) struct UnitItem {
 
 impl Control {
     fn unit_item(&self, row: Stored<UnitPath, Unit>) -> UnitItem {
-        let (effective, quota) = self.store.read(|directory| {
+        let (effective, quota, mail, read_only, limits) = self.store.read(|directory| {
             let effect = Effect::of(|service| directory.effective_for_unit(&row.id, service, now()));
-            (effect, directory.quota_for_unit(&row.id))
+            let (quota, mail) = (directory.quota_for_unit(&row.id), directory.home_for_unit(&row.id));
+            (effect, quota, mail, directory.read_only_for_unit(&row.id), directory.limits_for_unit(&row.id))
         });
         UnitItem {
             path: row.id.to_string(),
             own: (&row.value.settings).into(),
-            storage_quota: row.value.quota.storage.map(LimitWords::from),
-            message_quota: row.value.quota.messages.map(LimitWords::from),
+            storage_quota: LimitWords::of(row.value.quota.storage),
+            message_quota: LimitWords::of(row.value.quota.messages),
+            mail: row.value.mail.as_ref().map(ToString::to_string),
+            read_only: row.value.read_only,
+            sessions_per_user: LimitWords::of(row.value.limits.sessions_per_user),
+            bytes_per_day: LimitWords::of(row.value.limits.bytes_per_day),
             effective,
             effective_quota: quota.into(),
+            effective_mail: mail.as_ref().map(ToString::to_string),
+            effective_read_only: read_only,
+            effective_sessions_per_user: LimitWords::of(limits.sessions_per_user),
+            effective_bytes_per_day: limits.bytes_per_day.and_then(Ceiling::most),
             version: row.version,
             managed_by: row.managed_by,
         }
@@ -131,6 +165,23 @@ pub(super) struct UnitWish {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<LimitWish>)]
     message_quota: Option<Option<LimitWish>>,
+    /// Where mail is: `maildir`, the name of an upstream, or `NAME/HOST` for one of its servers. Only for admins of the whole
+    /// organisation.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    mail: Option<Option<String>>,
+    /// Whether mail can only be read there.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<bool>)]
+    read_only: Option<Option<bool>>,
+    /// The limit of open sessions for each user and service: a number, or `none`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<LimitWish>)]
+    sessions_per_user: Option<Option<LimitWish>>,
+    /// The limit of the bytes that each user receives and sends in a day (UTC): bytes, `5G`, or `none`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<LimitWish>)]
+    bytes_per_day: Option<Option<LimitWish>>,
 }
 
 impl UnitWish {
@@ -140,6 +191,10 @@ impl UnitWish {
             pop: patch(self.pop.as_ref())?,
             storage_quota: limit(self.storage_quota.as_ref(), Ceiling::parse_storage)?,
             message_quota: limit(self.message_quota.as_ref(), Ceiling::parse_messages)?,
+            mail: home(self.mail.as_ref())?,
+            read_only: self.read_only,
+            sessions_per_user: limit(self.sessions_per_user.as_ref(), Ceiling::parse_sessions)?,
+            bytes_per_day: limit(self.bytes_per_day.as_ref(), Ceiling::parse_bytes_per_day)?,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Users: the unit each is in, suspension, exceptions of their own.
+//! Users: the unit each is in, suspension, exceptions of their own, where their mail is.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use super::{
     preview::PreviewWords,
     reach::top,
     versioned,
-    words::{Effect, Own, SettingWish, group, nullable, patch, unit},
+    words::{Effect, Own, SettingWish, group, home, nullable, patch, unit},
 };
 use crate::model::UserId;
 use crate::policy::User;
@@ -53,6 +53,13 @@ pub(super) struct UserItem {
     own_off: Vec<String>,
     /// The groups the user is in.
     groups: Vec<String>,
+    /// Where the user's mail is, if that is said of them: `maildir`, the name of an upstream, or `NAME/HOST`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "dovecot/mail2.internal")]
+    mail: Option<String>,
+    /// Where the user's mail is; absent: where the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_mail: Option<String>,
     /// Also told as the `ETag`.
     version: i64,
     /// `file`: the policy file keeps it, and it cannot be changed here. Otherwise `admin`.
@@ -61,13 +68,14 @@ pub(super) struct UserItem {
 
 impl Control {
     fn user_item(&self, row: Stored<UserId, User>) -> UserItem {
-        let effective = self.store.read(|directory| {
-            directory.knows(&row.id).then(|| {
+        let (effective, home) = self.store.read(|directory| {
+            let effective = directory.knows(&row.id).then(|| {
                 Effect::of(|service| {
                     let own = directory.effective_for_user(&row.id, service, now());
                     own.unwrap_or_else(|| directory.effective_for_unit(&row.value.unit, service, now()))
                 })
-            })
+            });
+            (effective, directory.home_of(&row.id))
         });
         let off = row.value.own_off;
         let own_off = [("imap", off.imap), ("pop", off.pop)];
@@ -79,6 +87,8 @@ impl Control {
             effective,
             own_off: own_off.iter().filter(|(_, off)| *off).map(|(word, _)| (*word).to_owned()).collect(),
             groups: row.value.groups.iter().map(ToString::to_string).collect(),
+            mail: row.value.mail.as_ref().map(ToString::to_string),
+            effective_mail: home.as_ref().map(ToString::to_string),
             version: row.version,
             managed_by: row.managed_by,
         }
@@ -147,6 +157,11 @@ pub(super) struct UserWish {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<SettingWish>)]
     pop: Option<Option<SettingWish>>,
+    /// Where the user's mail is, whatever the unit says: `maildir`, the name of an upstream, or `NAME/HOST` for one of its
+    /// servers. Only for admins of the whole organisation.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    mail: Option<Option<String>>,
 }
 
 impl UserWish {
@@ -156,6 +171,7 @@ impl UserWish {
             suspended: self.suspended,
             imap: patch(self.imap.as_ref())?,
             pop: patch(self.pop.as_ref())?,
+            mail: home(self.mail.as_ref())?,
         })
     }
 }

@@ -7,7 +7,7 @@ use super::super::{
     problem::{Problem, ProblemKind},
     time::Time,
 };
-use crate::model::{BadName, ClientId, GroupId, Service, UnitPath, UnixTime};
+use crate::model::{BadName, ClientId, GroupId, MailHome, Service, UnitPath, UnixTime};
 use crate::policy::{Access, Ceiling, Effective, Quota, Setting, Settings};
 use crate::store::SettingPatch;
 
@@ -168,7 +168,7 @@ impl Effect {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum LimitWish {
-    /// So many bytes or messages.
+    /// So many bytes, messages or sessions.
     Number(u64),
     /// As people write it.
     Text(String),
@@ -191,7 +191,7 @@ pub(super) fn limit(
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum LimitWords {
-    /// So many bytes or messages.
+    /// So many bytes, messages or sessions.
     At(u64),
     /// `none`
     None(String),
@@ -218,6 +218,19 @@ impl From<Quota> for QuotaWords {
     fn from(quota: Quota) -> Self {
         Self { storage: quota.bytes, messages: quota.messages }
     }
+}
+
+impl LimitWords {
+    /// A limit where there is one to tell.
+    pub(super) fn of(ceiling: Option<Ceiling>) -> Option<Self> {
+        ceiling.map(Self::from)
+    }
+}
+
+/// What a change says of where mail is.
+pub(super) fn home(wish: Option<&Option<String>>) -> Result<Option<Option<MailHome>>, Problem> {
+    let read = wish.map(|wish| wish.as_deref().map(MailHome::parse).transpose()).transpose();
+    read.map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))
 }
 
 /// A unit's path from a path or body.

@@ -78,7 +78,8 @@ impl Advice {
             id: "read-only",
             says: "You may only read this mailbox",
             causes: &["rights_lowered"],
-            means: "Your rights in a shared mailbox were changed while it was open: you may read it and change nothing.",
+            means: "The mailbox can only be read: by you, by everybody in your part of the organisation, or with this mail \
+                    program. If it was open, that was changed meanwhile.",
             remedy: "Open it again to go on reading. Ask your administrator if you need more.",
         },
         Self {
@@ -168,6 +169,22 @@ impl Advice {
             remedy: "Close a mail program that you do not need, or wait until the other one is done.",
         },
         Self {
+            id: "bytes",
+            says: "bytes a day is used up",
+            causes: &["limit_bytes"],
+            means: "You have received and sent as many bytes today as your organisation allows, with all your mail programs \
+                    together.",
+            remedy: "Wait until the time that the message names, or ask your administrator to raise the limit. A mail program \
+                     that fetches only what you look at needs less.",
+        },
+        Self {
+            id: "moved",
+            says: "has moved to another server",
+            causes: &["home_moved"],
+            means: "Your administrator moved the mailbox to another mail server while it was open.",
+            remedy: "Connect again: nothing has to be changed in your mail program.",
+        },
+        Self {
             id: "ended",
             says: "This session was ended by an administrator",
             causes: &["ended_by_admin"],
@@ -232,6 +249,16 @@ mod tests {
             ("expired", Cause::TokenExpired),
             ("scope", Cause::Scope { wanted: "mail".into() }),
             ("sessions", Cause::TooManySessions { user: "ann@example.com".into(), limit: 15 }),
+            ("bytes", Cause::DayUsedUp { user: "ann@example.com".into(), spent: 2, most: 1, anew: now, at: at() }),
+            (
+                "moved",
+                policy(Refusal::HomeMoved {
+                    mailbox: user(),
+                    from: "maildir".into(),
+                    to: "dovecot".into(),
+                    at: at(),
+                }),
+            ),
             (
                 "unavailable",
                 Cause::Unavailable { detail: "d".into(), reason: "unavailable_keys", blame: Blame::Us },

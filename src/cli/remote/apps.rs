@@ -19,6 +19,7 @@ const APPS: Resource = Resource {
         ("trust", "trust"),
         ("limited to", "units"),
         ("service account in", "delegation"),
+        ("read-only", "read_only"),
         ("version", "version"),
         ("kept by", "managed_by"),
     ],
@@ -36,6 +37,7 @@ Exit codes: 0 done; 1 the API refuses; 2 it cannot be reached, or an argument is
 Examples:
     portcullis apps add CLIENT-ID --name 'Sales Mail' --trust limited --unit /Sales
     portcullis apps set CLIENT-ID --trust blocked --preview
+    portcullis apps set CLIENT-ID --read-only true
     portcullis apps remove CLIENT-ID --yes")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
@@ -58,6 +60,9 @@ struct Wish {
     /// A unit in which it may act as a service account, as often as needed; empty for none
     #[arg(long, value_name = "PATH")]
     delegation: Vec<String>,
+    /// Whether it may only read, wherever it is let in
+    #[arg(long, value_name = "YES")]
+    read_only: Option<bool>,
 }
 
 impl Says for Wish {
@@ -66,6 +71,7 @@ impl Says for Wish {
         let name = |name: &String| if name.is_empty() { Value::Null } else { name.as_str().into() };
         set.extend(self.label.iter().map(|text| ("name".to_owned(), name(text))));
         set.extend(self.trust.iter().map(|trust| ("trust".to_owned(), trust.as_str().into())));
+        set.extend(self.read_only.map(|read_only| ("read_only".to_owned(), read_only.into())));
         for (key, list) in [("units", &self.units), ("delegation", &self.delegation)] {
             if !list.is_empty() {
                 let named = list.iter().filter(|unit| !unit.is_empty());

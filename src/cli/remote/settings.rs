@@ -43,6 +43,14 @@ impl Says for Wishes {
     }
 }
 
+/// What a unit or user says of one thing, or that it says nothing any more.
+pub(super) fn or_inherit(text: &str) -> Value {
+    match text.trim() {
+        "inherit" => Value::Null,
+        text => Value::from(text),
+    }
+}
+
 /// A setting as the API takes it.
 fn setting(apps: &str, until: Option<&str>) -> anyhow::Result<Value> {
     match (apps.trim(), until) {

@@ -10,7 +10,7 @@ use super::{
     Access,
     directory::{Below, How, Resource, Says, Seen, Verbs},
     fields,
-    settings::Wishes,
+    settings::{Wishes, or_inherit},
 };
 
 const UNITS: Resource = Resource {
@@ -26,6 +26,10 @@ const UNITS: Resource = Resource {
         ("in force", "effective_quota.storage"),
         ("message quota", "message_quota"),
         ("in force", "effective_quota.messages"),
+        ("mail in force", "effective_mail"),
+        ("read-only", "effective_read_only"),
+        ("sessions per user", "effective_sessions_per_user"),
+        ("bytes per day", "effective_bytes_per_day"),
         ("version", "version"),
         ("kept by", "managed_by"),
     ],
@@ -45,6 +49,8 @@ Examples:
     portcullis units set /Sales --imap off --preview
     portcullis units set /Sales --imap inherit --if-match 4
     portcullis units set / --storage-quota 5G --message-quota 200000
+    portcullis units set /Sales --mail dovecot --bytes-per-day 2G --preview
+    portcullis units set /Archive --read-only true
     portcullis units move /Sales/Field /Staff/Field
     portcullis units remove /Staff/Field --yes")]
 pub(in crate::cli) struct Arguments {
@@ -65,17 +71,34 @@ struct UnitWishes {
     /// How many messages each mailbox may hold: a number, none, or inherit
     #[arg(long, value_name = "COUNT")]
     message_quota: Option<String>,
+    /// Where mail is: maildir, the name of an upstream, NAME/HOST for one of its servers, or inherit
+    #[arg(long, value_name = "HOME")]
+    mail: Option<String>,
+    /// Whether mail can only be read there: true, false, or inherit
+    #[arg(long, value_name = "YES", value_parser = ["true", "false", "inherit"])]
+    read_only: Option<String>,
+    /// How many sessions of each service a user may have open: a number, none, or inherit
+    #[arg(long, value_name = "COUNT")]
+    sessions_per_user: Option<String>,
+    /// How much a user may receive and send in a day (UTC): bytes, 500M, 5G, none, or inherit
+    #[arg(long, value_name = "SIZE")]
+    bytes_per_day: Option<String>,
 }
 
 impl Says for UnitWishes {
     fn set(&self) -> anyhow::Result<Map<String, Value>> {
         let mut set = self.wishes.set()?;
-        for (key, limit) in [("storage_quota", &self.storage_quota), ("message_quota", &self.message_quota)] {
-            if let Some(limit) = limit {
-                let limit = limit.trim();
-                set.insert(key.to_owned(), if limit == "inherit" { Value::Null } else { Value::from(limit) });
-            }
+        for (key, text) in [
+            ("storage_quota", &self.storage_quota),
+            ("message_quota", &self.message_quota),
+            ("mail", &self.mail),
+            ("sessions_per_user", &self.sessions_per_user),
+            ("bytes_per_day", &self.bytes_per_day),
+        ] {
+            set.extend(text.iter().map(|text| (key.to_owned(), or_inherit(text))));
         }
+        let read_only = |word: &String| word.parse::<bool>().map_or(Value::Null, Value::from);
+        set.extend(self.read_only.iter().map(|word| ("read_only".to_owned(), read_only(word))));
         Ok(set)
     }
 }

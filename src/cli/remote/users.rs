@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     Access,
     directory::{Resource, Says, Verbs, Which},
-    settings::Wishes,
+    settings::{Wishes, or_inherit},
 };
 
 const USERS: Resource = Resource {
@@ -22,6 +22,7 @@ const USERS: Resource = Resource {
         ("pop in force", "effective.pop"),
         ("off by themselves", "own_off"),
         ("groups", "groups"),
+        ("mail in force", "effective_mail"),
         ("version", "version"),
         ("kept by", "managed_by"),
     ],
@@ -40,6 +41,7 @@ Examples:
     portcullis users list --below /Sales
     portcullis users add ann@example.com --unit /Sales
     portcullis users set ann@example.com --suspended true
+    portcullis users set ann@example.com --mail dovecot/mail2.internal --preview
     portcullis users set ann@example.com --imap any --until 2026-12-18T18:00:00Z
     portcullis users remove ann@example.com --preview")]
 pub(in crate::cli) struct Arguments {
@@ -79,6 +81,9 @@ struct Wish {
     suspended: Option<bool>,
     #[command(flatten)]
     settings: Wishes,
+    /// Where the user's mail is: maildir, the name of an upstream, NAME/HOST for one of its servers, or inherit
+    #[arg(long, value_name = "HOME")]
+    mail: Option<String>,
 }
 
 impl Says for Wish {
@@ -86,6 +91,7 @@ impl Says for Wish {
         let mut set = self.settings.set()?;
         set.extend(self.unit.iter().map(|unit| ("unit".to_owned(), unit.as_str().into())));
         set.extend(self.suspended.map(|suspended| ("suspended".to_owned(), suspended.into())));
+        set.extend(self.mail.iter().map(|home| ("mail".to_owned(), or_inherit(home))));
         Ok(set)
     }
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub use problem::{FileError, Problem, Text};
 
 use super::{App, Directory, Group, Mailbox, Settings, Unit, User};
-use crate::model::{ClientId, GroupId, UnitPath, UserId};
+use crate::model::{ClientId, GroupId, MailHome, UnitPath, UserId};
 
 /// A whole policy file, consistent in itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,9 +54,9 @@ impl Document {
             directory.put_unit(path, Some(unit));
         }
         for (id, user) in &self.users {
-            let FileUser { unit, suspended, settings } = user.clone();
+            let FileUser { unit, suspended, settings, mail } = user.clone();
             let groups = groups.remove(id).unwrap_or_default();
-            directory.put_user(id, &User { suspended, settings, groups, ..User::in_unit(unit) });
+            directory.put_user(id, &User { suspended, settings, groups, mail, ..User::in_unit(unit) });
         }
         for (id, mailbox) in &self.mailboxes {
             directory.put_mailbox(id, Some(mailbox));
@@ -93,6 +93,8 @@ pub struct FileUser {
     pub suspended: bool,
     /// Exceptions for this user.
     pub settings: Settings,
+    /// Where the user's mail is, whatever the unit says.
+    pub mail: Option<MailHome>,
 }
 
 /// Reads a policy file's text. The error holds every mistake found, up to [`FileError::MOST`].

@@ -9,8 +9,8 @@ use toml::{
 };
 
 use super::{Problem, problem::Text};
-use crate::model::{BadName, ClientId, UnixTime};
-use crate::policy::{Access, Ceiling, QuotaSettings, Setting, Settings};
+use crate::model::{BadName, ClientId, MailHome, UnixTime};
+use crate::policy::{Access, Ceiling, LimitSettings, QuotaSettings, Setting, Settings};
 
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -119,21 +119,43 @@ impl<'t> Reader<'t> {
         Settings { imap: of("imap"), pop: of("pop") }
     }
 
-    /// `storage_quota = "5G"` and `message_quota = 100000`, each a number, or a text as people write it.
+    /// `storage_quota = "5G"` and `message_quota = 100000`.
     pub(super) fn quota(&mut self, table: &DeTable<'t>) -> QuotaSettings {
-        let mut of = |key: &str, parse: fn(&str) -> Result<Ceiling, BadName>| {
-            let value = table.get(key)?;
-            let text = match value.get_ref() {
-                DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
-                DeValue::String(text) => text,
-                _ => return self.wrong_type(value, key, "a whole number, or a text as \"5G\" or \"none\""),
-            };
-            parse(text).map_err(|bad| self.bad_name::<()>(value.span(), &bad)).ok()
-        };
         QuotaSettings {
-            storage: of("storage_quota", Ceiling::parse_storage),
-            messages: of("message_quota", Ceiling::parse_messages),
+            storage: self.ceiling(table, "storage_quota", Ceiling::parse_storage),
+            messages: self.ceiling(table, "message_quota", Ceiling::parse_messages),
         }
+    }
+
+    /// `sessions_per_user = 5` and `bytes_per_day = "2G"`.
+    pub(super) fn limits(&mut self, table: &DeTable<'t>) -> LimitSettings {
+        LimitSettings {
+            sessions_per_user: self.ceiling(table, "sessions_per_user", Ceiling::parse_sessions),
+            bytes_per_day: self.ceiling(table, "bytes_per_day", Ceiling::parse_bytes_per_day),
+        }
+    }
+
+    /// A limit: a number, or a text as people write it.
+    fn ceiling(
+        &mut self,
+        table: &DeTable<'t>,
+        key: &str,
+        parse: fn(&str) -> Result<Ceiling, BadName>,
+    ) -> Option<Ceiling> {
+        let value = table.get(key)?;
+        let text = match value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            DeValue::String(text) => text,
+            _ => return self.wrong_type(value, key, "a whole number, or a text as \"5G\" or \"none\""),
+        };
+        parse(text).map_err(|bad| self.bad_name::<()>(value.span(), &bad)).ok()
+    }
+
+    /// `mail = "dovecot"`.
+    pub(super) fn mail(&mut self, table: &DeTable<'t>) -> Option<MailHome> {
+        let value = table.get("mail")?;
+        let text = self.string(value, "mail")?;
+        MailHome::parse(text).map_err(|bad| self.bad_name::<()>(value.span(), &bad)).ok()
     }
 
     /// `"off"`, `"any"`, a list of client IDs, or `{ apps = .., until = .. }`.

@@ -108,23 +108,35 @@ impl<'t> Sections<'t> {
     }
 
     fn unit(&mut self, path: UnitPath, value: &Value<'t>) {
-        let Some(table) = self.reader.table(value, "a unit", &["imap", "pop", "storage_quota", "message_quota"])
-        else {
-            return;
-        };
+        let known = [
+            "imap",
+            "pop",
+            "storage_quota",
+            "message_quota",
+            "mail",
+            "read_only",
+            "sessions_per_user",
+            "bytes_per_day",
+        ];
+        let Some(table) = self.reader.table(value, "a unit", &known) else { return };
         let settings = self.reader.settings(table);
         let quota = self.reader.quota(table);
+        let mail = self.reader.mail(table);
+        let read_only = table.get("read_only").and_then(|value| self.reader.boolean(value, "read_only"));
+        let limits = self.reader.limits(table);
         let mut above = Some(path.clone());
         while let Some(unit) = above {
             above = unit.parent();
             self.units.insert(unit);
         }
-        self.document.units.insert(path, Unit { settings, quota });
+        self.document.units.insert(path, Unit { settings, quota, mail, read_only, limits });
     }
 
     fn user(&mut self, user: UserId, span: Range<usize>, value: &Value<'t>) {
-        let Some(table) = self.reader.table(value, "a user", &["unit", "suspended", "imap", "pop"]) else { return };
+        let known = ["unit", "suspended", "imap", "pop", "mail"];
+        let Some(table) = self.reader.table(value, "a user", &known) else { return };
         let settings = self.reader.settings(table);
+        let mail = self.reader.mail(table);
         let suspended = table.get("suspended").and_then(|value| self.reader.boolean(value, "suspended"));
         let unit = match table.get("unit") {
             Some(unit) => self.known_unit(unit, "unit"),
@@ -134,7 +146,8 @@ impl<'t> Sections<'t> {
             }
         };
         let Some(unit) = unit else { return };
-        self.document.users.insert(user, FileUser { unit, suspended: suspended.unwrap_or(false), settings });
+        let suspended = suspended.unwrap_or(false);
+        self.document.users.insert(user, FileUser { unit, suspended, settings, mail });
     }
 
     fn group(&mut self, group: GroupId, value: &Value<'t>, users: &BTreeMap<UserId, Range<usize>>) {
@@ -174,7 +187,7 @@ impl<'t> Sections<'t> {
     }
 
     fn app(&mut self, app: ClientId, span: Range<usize>, value: &Value<'t>) {
-        let known = ["name", "trust", "units", "delegation"];
+        let known = ["name", "trust", "units", "delegation", "read_only"];
         let Some(table) = self.reader.table(value, "an app", &known) else { return };
         let name = table.get("name").and_then(|value| self.reader.string(value, "name")).map(str::to_owned);
         let delegation =
@@ -202,8 +215,9 @@ impl<'t> Sections<'t> {
                 self.reader.wrong(word_span, format!("trust = {other:?}"), remedy)
             }
         };
+        let read_only = table.get("read_only").and_then(|value| self.reader.boolean(value, "read_only"));
         let Some(trust) = trust else { return };
-        self.document.apps.insert(app, App { name, trust, delegation });
+        self.document.apps.insert(app, App { name, trust, delegation, read_only: read_only.unwrap_or(false) });
     }
 
     /// The list of members, each once; those who are no users here are noted in [`Document::elsewhere`].

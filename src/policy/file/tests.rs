@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 use super::*;
 use crate::model::UnixTime;
-use crate::policy::{Access, Ceiling, QuotaSettings, Setting, Trust};
+use crate::policy::{Access, Ceiling, LimitSettings, QuotaSettings, Setting, Trust};
 
 const EXAMPLE: &str = include_str!("../../../config/policy.toml");
 
@@ -37,6 +37,10 @@ fn the_example_that_operators_copy_is_right_and_shows_every_key() {
         "delegation",
         "storage_quota",
         "message_quota",
+        "mail",
+        "read_only",
+        "sessions_per_user",
+        "bytes_per_day",
     ];
     for key in keys.iter().chain(&["apps", "until"]) {
         assert!(EXAMPLE.contains(&format!("{key} ")), "{key}");
@@ -93,6 +97,42 @@ fn quotas_are_read_as_numbers_and_as_people_write_them() {
     ] {
         let error = quota(lines).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains(":2:"), "{lines}: {error}");
+    }
+}
+
+#[test]
+fn where_mail_is_and_what_is_allowed_there_is_read_and_what_is_no_such_thing_is_told() {
+    let text = "[unit.\"/\"]\nmail = \"dovecot\"\nread_only = true\nsessions_per_user = 3\nbytes_per_day = \"2G\"\n\
+                [unit.\"/a\"]\nread_only = false\nsessions_per_user = \"none\"\nbytes_per_day = \"none\"\n\
+                [user.\"ann@example.com\"]\nunit = \"/a\"\nmail = \"dovecot/mail2.internal\"\n[app.x]\nread_only = true\n";
+    let document = parse(text).unwrap();
+    let root = &document.units[&UnitPath::root()];
+    assert_eq!((root.mail.as_ref().unwrap().to_string(), root.read_only), ("dovecot".to_owned(), Some(true)));
+    let limits =
+        LimitSettings { sessions_per_user: Some(Ceiling::At(3)), bytes_per_day: Some(Ceiling::At(2 << 30)) };
+    assert_eq!(root.limits, limits);
+    let below = &document.units[&unit("/a")];
+    assert_eq!((below.mail.as_ref(), below.read_only), (None, Some(false)));
+    assert_eq!(below.limits.to_string(), "sessions per user none, bytes per day none");
+    let ann = &document.users[&user("ann@example.com")];
+    assert_eq!(ann.mail.as_ref().unwrap().to_string(), "dovecot/mail2.internal");
+    assert!(document.apps.values().all(|app| app.read_only));
+    for (lines, said) in [
+        ("mail = \"Maildir\"", "2:8: upstream \"Maildir\": is the name of the embedded store: choose another"),
+        ("mail = \"dovecot/\"", "2:8: mail \"dovecot/\": needs a server of 1 to 260 characters after the /"),
+        ("mail = 1", "2:8: mail is of type integer: write a string in quotes"),
+        ("read_only = \"yes\"", "2:13: read_only is of type string: write true or false"),
+        (
+            "sessions_per_user = 0",
+            "2:21: session limit \"0\": is no limit: write a number of sessions from 1 on, or none",
+        ),
+        (
+            "bytes_per_day = \"2 GB\"",
+            "2:17: limit of bytes per day \"2 GB\": is no limit: write bytes, as 500M or 5G, or none",
+        ),
+    ] {
+        let error = parse(&format!("[unit.\"/\"]\n{lines}\n")).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}\nexpected {said}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Document;
-use crate::model::{ClientId, UnitPath, UnixTime, UserId};
+use crate::model::{ClientId, MailHome, UnitPath, UnixTime, UserId};
 use crate::policy::{Access, Ceiling, Setting, Settings, Trust};
 
 pub(super) fn text(document: &Document) -> String {
@@ -12,11 +12,13 @@ pub(super) fn text(document: &Document) -> String {
         out.section("unit", path.as_str());
         out.settings(&unit.settings);
         out.optional("storage_quota", unit.quota.storage.map(Ceiling::storage_text).as_deref());
-        match unit.quota.messages {
-            None => {}
-            Some(Ceiling::Unlimited) => out.line("message_quota", "\"none\""),
-            Some(Ceiling::At(most)) => out.line("message_quota", &most.to_string()),
+        out.count("message_quota", unit.quota.messages);
+        out.optional("mail", unit.mail.as_ref().map(MailHome::to_string).as_deref());
+        if let Some(read_only) = unit.read_only {
+            out.line("read_only", if read_only { "true" } else { "false" });
         }
+        out.count("sessions_per_user", unit.limits.sessions_per_user);
+        out.optional("bytes_per_day", unit.limits.bytes_per_day.map(Ceiling::storage_text).as_deref());
     }
     for (id, user) in &document.users {
         out.section("user", id.as_str());
@@ -25,6 +27,7 @@ pub(super) fn text(document: &Document) -> String {
             out.line("suspended", "true");
         }
         out.settings(&user.settings);
+        out.optional("mail", user.mail.as_ref().map(MailHome::to_string).as_deref());
     }
     for (name, group) in &document.groups {
         out.section("group", name.as_str());
@@ -51,6 +54,9 @@ pub(super) fn text(document: &Document) -> String {
             }
         }
         out.list("delegation", app.delegation.iter().map(UnitPath::as_str));
+        if app.read_only {
+            out.line("read_only", "true");
+        }
     }
     out.0
 }
@@ -72,6 +78,15 @@ impl Out {
     fn optional(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.line(key, &quoted(value));
+        }
+    }
+
+    /// A limit that is a number, or `"none"`.
+    fn count(&mut self, key: &str, limit: Option<Ceiling>) {
+        match limit {
+            None => {}
+            Some(Ceiling::Unlimited) => self.line(key, "\"none\""),
+            Some(Ceiling::At(most)) => self.line(key, &most.to_string()),
         }
     }
 

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::{file, properties::settings};
-use crate::model::{ClientId, GroupId, UnitPath, UserId};
+use crate::model::{ClientId, GroupId, MailHome, UnitPath, UserId};
 use crate::policy::{
-    App, Ceiling, Mailbox, QuotaSettings, Trust, Unit,
+    App, Ceiling, LimitSettings, Mailbox, QuotaSettings, Trust, Unit,
     file::{Document, FileGroup, FileUser},
 };
 
@@ -35,18 +35,34 @@ fn quotas() -> impl Strategy<Value = QuotaSettings> {
     (ceiling(), ceiling()).prop_map(|(storage, messages)| QuotaSettings { storage, messages })
 }
 
+fn limits() -> impl Strategy<Value = LimitSettings> {
+    let ceiling = || {
+        let limit = prop_oneof![Just(Ceiling::Unlimited), (1..=i64::MAX as u64).prop_map(Ceiling::At)];
+        prop::option::of(limit)
+    };
+    (ceiling(), ceiling())
+        .prop_map(|(sessions_per_user, bytes_per_day)| LimitSettings { sessions_per_user, bytes_per_day })
+}
+
+fn home() -> impl Strategy<Value = MailHome> {
+    prop::sample::select(vec!["maildir", "dovecot", "old.mail/mail1.internal:993", "x/[::1]"])
+        .prop_map(|text| MailHome::parse(text).unwrap())
+}
+
 fn document() -> impl Strategy<Value = Document> {
     let paths = || prop::collection::vec(path(), 0..3);
-    let user = (path(), any::<bool>(), settings()).prop_map(|(unit, suspended, settings)| FileUser {
-        unit,
-        suspended,
-        settings,
-    });
+    let user = (path(), any::<bool>(), settings(), prop::option::of(home()))
+        .prop_map(|(unit, suspended, settings, mail)| FileUser { unit, suspended, settings, mail });
     let group = (any::<i64>(), settings(), prop::collection::btree_set(person(), 0..4)).prop_map(
         |(priority, settings, members)| FileGroup { priority, settings, members: members.into_iter().collect() },
     );
     let trust = prop_oneof![Just(Trust::Trusted), Just(Trust::Blocked), paths().prop_map(Trust::Limited)];
-    let app = (name(), trust, paths()).prop_map(|(name, trust, delegation)| App { name, trust, delegation });
+    let app = (name(), trust, paths(), any::<bool>()).prop_map(|(name, trust, delegation, read_only)| App {
+        name,
+        trust,
+        delegation,
+        read_only,
+    });
     let mailbox = (name(), prop::option::of(path()), prop::collection::btree_map(person(), any::<bool>(), 0..4))
         .prop_map(|(name, unit, people)| {
             let of = |wanted: bool| {
@@ -57,7 +73,9 @@ fn document() -> impl Strategy<Value = Document> {
     (
         prop::collection::btree_map(
             path(),
-            (settings(), quotas()).prop_map(|(settings, quota)| Unit { settings, quota }),
+            (settings(), quotas(), prop::option::of(home()), any::<Option<bool>>(), limits()).prop_map(
+                |(settings, quota, mail, read_only, limits)| Unit { settings, quota, mail, read_only, limits },
+            ),
             0..6,
         ),
         prop::collection::btree_map(person(), user, 0..4),

@@ -6,6 +6,7 @@ mod export;
 mod preview;
 mod properties;
 mod rules;
+mod terms;
 
 use super::{Directory, Question, file};
 use crate::model::{ClientId, Service, UnixTime, UserId};

@@ -100,7 +100,7 @@ proptest! {
         }).collect();
         let fall: Vec<usize> = questions.iter().enumerate().filter(|(_, question)| {
             match (rights(question, &before, now), rights(question, &after, now)) {
-                (Ok(was), Ok(is)) => is < was,
+                (Ok(was), Ok(is)) => is < was || before.home(&question.owner) != after.home(&question.owner),
                 (was, is) => was.is_ok() && is.is_err(),
             }
         }).map(|(seat, _)| seat).collect();

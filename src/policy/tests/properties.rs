@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{app, question, user};
-use crate::model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::model::{ClientId, GroupId, MailHome, Place, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{
     Access, App, Directory, Edit, Grant, GrantKey, GrantState, Group, Mailbox, OwnOff, Question, Refusal, Setting,
     Settings, Trust, Unit, User,
@@ -62,9 +62,15 @@ fn a_user() -> impl Strategy<Value = User> {
     let own_off =
         (prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(|(imap, pop)| OwnOff { imap, pop });
     let exception = prop_oneof![3 => Just(Settings::default()), 1 => settings()];
-    (path(), prop::bool::weighted(0.1), exception, own_off, prop::collection::vec(group_name(), 0..3)).prop_map(
-        |(unit, suspended, settings, own_off, groups)| User { unit, suspended, settings, own_off, groups },
-    )
+    (path(), prop::bool::weighted(0.1), exception, own_off, prop::collection::vec(group_name(), 0..3), home())
+        .prop_map(|(unit, suspended, settings, own_off, groups, mail)| User {
+            unit,
+            suspended,
+            settings,
+            own_off,
+            groups,
+            mail,
+        })
 }
 
 fn an_app() -> impl Strategy<Value = App> {
@@ -73,11 +79,8 @@ fn an_app() -> impl Strategy<Value = App> {
         1 => Just(Trust::Blocked),
         2 => prop::collection::vec(path(), 0..2).prop_map(Trust::Limited),
     ];
-    (trust, prop::collection::vec(path(), 0..2)).prop_map(|(trust, delegation)| App {
-        name: None,
-        trust,
-        delegation,
-    })
+    (trust, prop::collection::vec(path(), 0..2), prop::bool::weighted(0.2))
+        .prop_map(|(trust, delegation, read_only)| App { name: None, trust, delegation, read_only })
 }
 
 fn a_grant() -> impl Strategy<Value = Grant> {
@@ -87,6 +90,11 @@ fn a_grant() -> impl Strategy<Value = Grant> {
         1 => Just(GrantState::Removed),
     ];
     (state, prop::option::of(time())).prop_map(|(state, removed_at)| Grant { state, removed_at })
+}
+
+fn home() -> impl Strategy<Value = Option<MailHome>> {
+    prop::option::weighted(0.2, prop::sample::select(vec!["maildir", "dovecot", "dovecot/mail1"]))
+        .prop_map(|text| text.map(|text| MailHome::parse(text).unwrap()))
 }
 
 pub(super) fn edit() -> impl Strategy<Value = Edit> {
@@ -105,7 +113,13 @@ pub(super) fn edit() -> impl Strategy<Value = Edit> {
         app,
     });
     let group = (-1..3_i64, settings()).prop_map(|(priority, settings)| Group { priority, settings });
-    let unit = settings().prop_map(|settings| Unit { settings, ..Unit::default() });
+    let read_only = prop::option::weighted(0.3, any::<bool>());
+    let unit = (settings(), read_only, home()).prop_map(|(settings, read_only, mail)| Unit {
+        settings,
+        read_only,
+        mail,
+        ..Unit::default()
+    });
     prop_oneof![
         4 => (path(), prop::option::weighted(kept, unit)).prop_map(|(path, unit)| Edit::Unit(path, unit)),
         3 => (person(), prop::option::weighted(kept, a_user())).prop_map(|(id, user)| Edit::User(id, user)),

@@ -373,12 +373,13 @@ impl Telling {
     }
 }
 
-/// What a member of a shared mailbox hears who may only read it (RFC 5530: NOPERM).
+/// What is told to whoever may only read (RFC 5530: NOPERM): by the member list of a shared mailbox, or because the app or a
+/// unit is read-only.
 fn only_reading() -> Reply {
     Reply::no(Code::NoPerm, "You may only read this mailbox")
 }
 
-/// Whether a command leaves the mailbox as it is, for members who may only read it. What is not in this list is refused to
+/// Whether a command leaves the mailbox as it is, for those who may only read it. What is not in this list is refused to
 /// them: a command that comes later has to be put here first.
 fn only_reads(command: &Command) -> bool {
     match command {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, Row};
 
 use super::Applied;
 use crate::model::{ClientId, GroupId, Place, UnitPath, UnixTime, UserId};
@@ -107,14 +107,14 @@ impl Work<'_> {
     }
 
     async fn units(&mut self, wanted: &BTreeMap<UnitPath, Unit>) -> Result<(), Failed> {
-        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE managed_by = 'file'";
+        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day FROM units WHERE managed_by = 'file'";
         let mut difference = Difference::new(wanted);
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
             if let Edit::Unit(path, Some(unit)) = rows::unit(&row)? {
                 difference.stored(path, unit);
             }
         }
-        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota FROM units WHERE managed_by <> 'file'";
+        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day FROM units WHERE managed_by <> 'file'";
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
             if let Edit::Unit(path, Some(unit)) = rows::unit(&row)? {
                 difference.taken_over(&path, unit);
@@ -168,7 +168,7 @@ impl Work<'_> {
         let mut after = String::new();
         loop {
             let page = sqlx::query(
-                "SELECT address, imap, imap_until, pop, pop_until, unit, suspended FROM users \
+                "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail FROM users \
                  WHERE managed_by = 'file' AND address > $1 ORDER BY address LIMIT $2",
             )
             .bind(&after)
@@ -178,22 +178,22 @@ impl Work<'_> {
             let Some(last) = page.last() else { break };
             after = last.try_get(0)?;
             for row in &page {
-                let (id, user) = file_user(row)?;
+                let (id, user) = rows::file_user(row)?;
                 difference.stored(id, user);
             }
         }
         // Users of others that the file names: asked for by name, because there may be very many of others.
         if self.is_any("SELECT 1 FROM users WHERE managed_by <> 'file' LIMIT 1").await? {
-            let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended FROM users \
+            let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail FROM users \
                        WHERE managed_by <> 'file' AND address IN ";
             let keys: Vec<UserId> = difference.added().map(|(id, _)| id.clone()).collect();
             for row in rows::some(self.tx, sql, keys.iter().map(UserId::as_str)).await? {
-                let (id, user) = file_user(&row)?;
+                let (id, user) = rows::file_user(&row)?;
                 difference.taken_over(&id, user);
             }
         }
         for (id, user) in difference.puts() {
-            put::user(self.tx, id, (&user.unit, user.suspended, &user.settings), self.mark).await?;
+            put::user(self.tx, id, user, self.mark).await?;
             self.touched.users.insert(id.clone());
         }
         for (id, user) in &difference.gone {
@@ -340,9 +340,9 @@ impl Work<'_> {
 
     async fn apps(&mut self, wanted: &BTreeMap<ClientId, App>) -> Result<(), Failed> {
         let mut difference = Difference::new(wanted);
-        let sql = "SELECT id, name, trust, units, delegation, managed_by FROM apps";
+        let sql = "SELECT id, name, trust, units, delegation, read_only, managed_by FROM apps";
         for row in sqlx::query(sql).fetch_all(&mut *self.tx).await? {
-            let is_ours = row.try_get::<String, _>(5)? == put::FILE;
+            let is_ours = row.try_get::<String, _>(6)? == put::FILE;
             match rows::app(&row)? {
                 Edit::App(id, Some(app)) if is_ours => difference.stored(id, app),
                 Edit::App(id, Some(app)) => difference.taken_over(&id, app),
@@ -360,10 +360,4 @@ impl Work<'_> {
         self.tell(&difference, |id| Place::App(id.clone()));
         Ok(())
     }
-}
-
-/// Columns `address, imap, imap_until, pop, pop_until, unit, suspended`.
-fn file_user(row: &AnyRow) -> Result<(UserId, FileUser), Failed> {
-    let (unit, suspended) = (UnitPath::parse(row.try_get(5)?)?, row.try_get::<i64, _>(6)? != 0);
-    Ok((UserId::parse(row.try_get(0)?)?, FileUser { unit, suspended, settings: rows::settings(row)? }))
 }

@@ -15,10 +15,10 @@ use crate::store::{
 type Found<K, V> = Result<Option<Stored<K, V>>, Failed>;
 
 pub(super) async fn unit(c: &mut AnyConnection, path: &UnitPath) -> Found<UnitPath, Unit> {
-    let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, managed_by, version FROM units WHERE path = $1";
+    let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day, managed_by, version FROM units WHERE path = $1";
     let Some(row) = sqlx::query(sql).bind(path.as_str()).fetch_optional(c).await? else { return Ok(None) };
     let value = rows::unit_value(&row)?;
-    Ok(Some(Stored { id: path.clone(), value, managed_by: row.try_get(7)?, version: row.try_get(8)? }))
+    Ok(Some(Stored { id: path.clone(), value, managed_by: row.try_get(11)?, version: row.try_get(12)? }))
 }
 
 pub(super) async fn group(c: &mut AnyConnection, name: &GroupId) -> Found<GroupId, Group> {
@@ -39,17 +39,12 @@ pub(super) async fn users(
     c: &mut AnyConnection,
     ids: &[&UserId],
 ) -> Result<HashMap<UserId, Stored<UserId, FileUser>>, Failed> {
-    let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, managed_by, version FROM users \
+    let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail, managed_by, version FROM users \
                WHERE address IN ";
     let found = rows::some(c, sql, ids.iter().map(|id| id.as_str())).await?;
     let read = |row: &AnyRow| {
-        let id = UserId::parse(row.try_get(0)?)?;
-        let value = FileUser {
-            unit: UnitPath::parse(row.try_get(5)?)?,
-            suspended: row.try_get::<i64, _>(6)? != 0,
-            settings: rows::settings(row)?,
-        };
-        Ok((id.clone(), Stored { id, value, managed_by: row.try_get(7)?, version: row.try_get(8)? }))
+        let (id, value) = rows::file_user(row)?;
+        Ok((id.clone(), Stored { id, value, managed_by: row.try_get(8)?, version: row.try_get(9)? }))
     };
     found.iter().map(read).collect()
 }
@@ -81,10 +76,10 @@ pub(super) async fn mailbox(
 }
 
 pub(super) async fn app(c: &mut AnyConnection, id: &ClientId) -> Found<ClientId, App> {
-    let sql = "SELECT id, name, trust, units, delegation, managed_by, version FROM apps WHERE id = $1";
+    let sql = "SELECT id, name, trust, units, delegation, read_only, managed_by, version FROM apps WHERE id = $1";
     let Some(row) = sqlx::query(sql).bind(id.as_str()).fetch_optional(c).await? else { return Ok(None) };
     let Edit::App(id, Some(value)) = rows::app(&row)? else { return Ok(None) };
-    Ok(Some(Stored { id, value, managed_by: row.try_get(5)?, version: row.try_get(6)? }))
+    Ok(Some(Stored { id, value, managed_by: row.try_get(6)?, version: row.try_get(7)? }))
 }
 
 /// Whether a unit exists: it has a row, or stands above one that has, or is the root.

@@ -33,7 +33,7 @@ pub use provision::{Provision, ScimRecord};
 pub use read::{MailboxValue, Page, Stored, UserFilter};
 
 use super::{AuditEvent, Deed, Store, StoreError, apply, audit, feed::Write, outbox::Telling};
-use crate::model::{ClientId, GroupId, UnitPath, UnixTime, UserId};
+use crate::model::{ClientId, GroupId, MailHome, UnitPath, UnixTime, UserId};
 use crate::policy::{Ceiling, LiveSeat, Preview, Rights, Setting, Trust};
 use work::Work;
 
@@ -125,6 +125,14 @@ pub struct UnitPatch {
     pub storage_quota: Option<Option<Ceiling>>,
     /// The same in messages.
     pub message_quota: Option<Option<Ceiling>>,
+    /// Where its mail is. Only for actors who may change everything.
+    pub mail: Option<Option<MailHome>>,
+    /// Whether mail can only be read there.
+    pub read_only: Option<Option<bool>>,
+    /// Open sessions of each user and service.
+    pub sessions_per_user: Option<Option<Ceiling>>,
+    /// Bytes that each user receives and sends in a day.
+    pub bytes_per_day: Option<Option<Ceiling>>,
 }
 
 /// What to change of a user.
@@ -138,6 +146,8 @@ pub struct UserPatch {
     pub imap: SettingPatch,
     /// The user's own setting for POP3.
     pub pop: SettingPatch,
+    /// Where the user's mail is; `Some(None)`: where that of the unit is. Only for actors who may change everything.
+    pub mail: Option<Option<MailHome>>,
 }
 
 /// What to change of a group.
@@ -184,6 +194,8 @@ pub struct AppPatch {
     pub trust: Option<Trust>,
     /// The units in which it may act as a service account.
     pub delegation: Option<Vec<UnitPath>>,
+    /// Whether it may only read.
+    pub read_only: Option<bool>,
 }
 
 /// What [`Store::change`] did.

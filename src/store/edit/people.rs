@@ -72,11 +72,12 @@ impl Work<'_> {
             return Err(EditError::wrong(place, "the user is in no unit", remedy).into());
         };
         self.take_address((id, &place), former.as_ref(), (Kind::User, false)).await?;
-        let (suspended, settings) =
-            before.map_or((false, Settings::default()), |user| (user.suspended, user.settings));
+        let (suspended, settings, mail) =
+            before.map_or((false, Settings::default(), None), |user| (user.suspended, user.settings, user.mail));
         let settings = patched(&place, &settings, &patch.imap, &patch.pop)?;
-        let user = FileUser { unit, suspended: patch.suspended.unwrap_or(suspended), settings };
-        put::user(self.tx, id, (&user.unit, user.suspended, &user.settings), self.mark).await?;
+        let mail = patch.mail.clone().unwrap_or(mail);
+        let user = FileUser { unit, suspended: patch.suspended.unwrap_or(suspended), settings, mail };
+        put::user(self.tx, id, &user, self.mark).await?;
         self.touched.users.insert(id.clone());
         self.tell(event, (place, Some(&user.unit)), words, Some(user.words()));
         Ok(())

@@ -198,6 +198,7 @@ impl Work<'_> {
             suspended: patch.suspended.or(Some(before.suspended)),
             imap: patch.imap.clone().or(Some(before.settings.imap)),
             pop: patch.pop.clone().or(Some(before.settings.pop)),
+            mail: patch.mail.clone().or(Some(before.mail)),
         };
         self.user(to, &Action::Make(whole), None).await?;
         for group in groups {

@@ -3,8 +3,8 @@
 
 use sqlx::AnyConnection;
 
-use crate::model::{ClientId, GroupId, UnitPath, UserId};
-use crate::policy::{App, Ceiling, Group, Rights, Settings, Unit};
+use crate::model::{ClientId, GroupId, MailHome, UnitPath, UserId};
+use crate::policy::{App, Ceiling, Group, Rights, Unit, file::FileUser};
 use crate::store::rows;
 
 /// Who keeps the row from now on, and the number of the change that writes it.
@@ -25,14 +25,19 @@ pub(in crate::store) async fn unit(c: &mut AnyConnection, path: &UnitPath, unit:
     let (imap, imap_until) = rows::setting_columns(unit.settings.imap.as_ref());
     let (pop, pop_until) = rows::setting_columns(unit.settings.pop.as_ref());
     let query = sqlx::query(
-        "INSERT INTO units (path, imap, imap_until, pop, pop_until, storage_quota, message_quota, managed_by, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (path) DO UPDATE SET imap = excluded.imap, \
-         imap_until = excluded.imap_until, pop = excluded.pop, pop_until = excluded.pop_until, \
-         storage_quota = excluded.storage_quota, message_quota = excluded.message_quota, \
-         managed_by = excluded.managed_by, version = excluded.version",
+        "INSERT INTO units (path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, \
+         sessions_per_user, bytes_per_day, managed_by, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (path) DO UPDATE SET \
+         imap = excluded.imap, imap_until = excluded.imap_until, pop = excluded.pop, pop_until = excluded.pop_until, \
+         storage_quota = excluded.storage_quota, message_quota = excluded.message_quota, mail = excluded.mail, \
+         read_only = excluded.read_only, sessions_per_user = excluded.sessions_per_user, \
+         bytes_per_day = excluded.bytes_per_day, managed_by = excluded.managed_by, version = excluded.version",
     );
     let query = query.bind(path.as_str()).bind(imap).bind(imap_until).bind(pop).bind(pop_until);
     let query = query.bind(unit.quota.storage.map(Ceiling::number)).bind(unit.quota.messages.map(Ceiling::number));
+    let query = query.bind(unit.mail.as_ref().map(MailHome::to_string)).bind(unit.read_only.map(i64::from));
+    let query = query.bind(unit.limits.sessions_per_user.map(Ceiling::number));
+    let query = query.bind(unit.limits.bytes_per_day.map(Ceiling::number));
     query.bind(mark.managed_by).bind(mark.version).execute(c).await.map(drop)
 }
 
@@ -51,23 +56,19 @@ pub(in crate::store) async fn group(c: &mut AnyConnection, name: &GroupId, group
 }
 
 /// A user without memberships and own switches.
-pub(in crate::store) async fn user(
-    c: &mut AnyConnection,
-    id: &UserId,
-    (unit, suspended, settings): (&UnitPath, bool, &Settings),
-    mark: Mark,
-) -> Done {
-    let (imap, imap_until) = rows::setting_columns(settings.imap.as_ref());
-    let (pop, pop_until) = rows::setting_columns(settings.pop.as_ref());
+pub(in crate::store) async fn user(c: &mut AnyConnection, id: &UserId, user: &FileUser, mark: Mark) -> Done {
+    let (imap, imap_until) = rows::setting_columns(user.settings.imap.as_ref());
+    let (pop, pop_until) = rows::setting_columns(user.settings.pop.as_ref());
     let query = sqlx::query(
-        "INSERT INTO users (address, unit, suspended, imap, imap_until, pop, pop_until, managed_by, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (address) DO UPDATE SET unit = excluded.unit, \
+        "INSERT INTO users (address, unit, suspended, imap, imap_until, pop, pop_until, mail, managed_by, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (address) DO UPDATE SET unit = excluded.unit, \
          suspended = excluded.suspended, imap = excluded.imap, imap_until = excluded.imap_until, \
-         pop = excluded.pop, pop_until = excluded.pop_until, managed_by = excluded.managed_by, \
-         version = excluded.version",
+         pop = excluded.pop, pop_until = excluded.pop_until, mail = excluded.mail, \
+         managed_by = excluded.managed_by, version = excluded.version",
     );
-    let query = query.bind(id.as_str()).bind(unit.as_str()).bind(i64::from(suspended));
+    let query = query.bind(id.as_str()).bind(user.unit.as_str()).bind(i64::from(user.suspended));
     let query = query.bind(imap).bind(imap_until).bind(pop).bind(pop_until);
+    let query = query.bind(user.mail.as_ref().map(MailHome::to_string));
     query.bind(mark.managed_by).bind(mark.version).execute(c).await.map(drop)
 }
 
@@ -90,12 +91,13 @@ pub(in crate::store) async fn mailbox(
 pub(in crate::store) async fn app(c: &mut AnyConnection, id: &ClientId, app: &App, mark: Mark) -> Done {
     let (trust, units, delegation) = rows::app_columns(app);
     let query = sqlx::query(
-        "INSERT INTO apps (id, name, trust, units, delegation, managed_by, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+        "INSERT INTO apps (id, name, trust, units, delegation, read_only, managed_by, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
          trust = excluded.trust, units = excluded.units, delegation = excluded.delegation, \
-         managed_by = excluded.managed_by, version = excluded.version",
+         read_only = excluded.read_only, managed_by = excluded.managed_by, version = excluded.version",
     );
     let query = query.bind(id.as_str()).bind(&app.name).bind(trust).bind(units).bind(delegation);
+    let query = query.bind(i64::from(app.read_only));
     query.bind(mark.managed_by).bind(mark.version).execute(c).await.map(drop)
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use sqlx::Row;
 
 use super::{
-    Action, Directive, EditError, MailboxPatch, UserPatch, find,
+    Action, Directive, EditError, MailboxPatch, UnitPatch, UserPatch, find,
     work::{Done, Work},
 };
 use crate::model::{Place, UnitPath, UserId};
@@ -20,6 +20,11 @@ impl Work<'_> {
         match directive {
             Directive::Unit(path, action) => {
                 inside(path, &top)?;
+                if let Action::Make(UnitPatch { mail: Some(_), .. })
+                | Action::Change(UnitPatch { mail: Some(_), .. }) = action
+                {
+                    return Err(servers(Place::Unit(path.clone()), &top).into());
+                }
                 if matches!(action, Action::Remove) {
                     below(path, &top)?;
                 }
@@ -42,6 +47,11 @@ impl Work<'_> {
         let place = || Place::User(id.clone());
         if !matches!(action, Action::Make(_)) {
             self.reaches_users([id], top).await?;
+        }
+        if let Action::Make(UserPatch { mail: Some(_), .. }) | Action::Change(UserPatch { mail: Some(_), .. }) =
+            action
+        {
+            return Err(servers(place(), top).into());
         }
         match action {
             Action::Change(patch) if patch.unit.is_some() || patch.suspended.is_some() => {
@@ -130,6 +140,11 @@ fn below(unit: &UnitPath, top: &UnitPath) -> Result<(), EditError> {
 
 fn beyond(place: Place, role: &Role, top: &UnitPath) -> EditError {
     out(place, format!("is {role}, which reaches beyond {top}: neither suspended nor moved here"), top)
+}
+
+/// Which servers there are is the whole organisation's, and so is whose mail is on them.
+fn servers(place: Place, top: &UnitPath) -> EditError {
+    out(place, "would have its mail elsewhere (mail)".to_owned(), top)
 }
 
 fn everybodys(place: Place, top: &UnitPath) -> EditError {

@@ -81,7 +81,7 @@ impl Store {
         after: Option<&str>,
         limit: u32,
     ) -> Read<Page<Stored<UnitPath, Unit>>> {
-        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, managed_by, version FROM units \
+        let sql = "SELECT path, imap, imap_until, pop, pop_until, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day, managed_by, version FROM units \
                    WHERE path > $1 AND (path = $2 OR substr(path, 1, CAST($3 AS INTEGER)) = $4) ORDER BY path LIMIT $5";
         let root = UnitPath::root();
         let top = below.unwrap_or(&root);
@@ -93,14 +93,14 @@ impl Store {
         let found = query.fetch_all(&mut *c).await.map_err(|error| self.unread(error.into()))?;
         self.page(&found, limit, |row| {
             let Edit::Unit(id, Some(value)) = rows::unit(row)? else { return Ok(None) };
-            Ok(Some(Stored { id, value, managed_by: row.try_get(7)?, version: row.try_get(8)? }))
+            Ok(Some(Stored { id, value, managed_by: row.try_get(11)?, version: row.try_get(12)? }))
         })
     }
 
     /// One user, with groups and own switches.
     pub async fn user(&self, id: &UserId) -> Read<Option<Stored<UserId, User>>> {
         let mut c = self.reader().await?;
-        let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, managed_by, version FROM users \
+        let sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail, managed_by, version FROM users \
                    WHERE address = $1";
         let found = sqlx::query(sql).bind(id.as_str()).fetch_all(&mut *c).await;
         let found = found.map_err(|error| self.unread(error.into()))?;
@@ -115,9 +115,10 @@ impl Store {
         after: Option<&str>,
         limit: u32,
     ) -> Read<Page<Stored<UserId, User>>> {
-        let mut sql = "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, managed_by, version \
+        let mut sql =
+            "SELECT address, imap, imap_until, pop, pop_until, unit, suspended, mail, managed_by, version \
                        FROM users WHERE address > $1"
-            .to_owned();
+                .to_owned();
         let mut texts: Vec<String> = vec![after.unwrap_or("").to_owned()];
         if let Some(unit) = filter.below.as_ref().filter(|unit| unit.parent().is_some()) {
             let (length, begin) = find::below(unit);
@@ -228,13 +229,13 @@ impl Store {
 
     /// The catalogue's entries by client ID, after `after`. Shipped apps without an entry are in `policy::apps_shipped`.
     pub async fn apps(&self, after: Option<&str>, limit: u32) -> Read<Page<Stored<ClientId, App>>> {
-        let sql = "SELECT id, name, trust, units, delegation, managed_by, version FROM apps WHERE id > $1 \
+        let sql = "SELECT id, name, trust, units, delegation, read_only, managed_by, version FROM apps WHERE id > $1 \
                    ORDER BY id LIMIT $2";
         let limit = bounded(limit);
         let found = self.some_after(sql, after, limit).await?;
         self.page(&found, limit, |row| {
             let Edit::App(id, Some(value)) = rows::app(row)? else { return Ok(None) };
-            Ok(Some(Stored { id, value, managed_by: row.try_get(5)?, version: row.try_get(6)? }))
+            Ok(Some(Stored { id, value, managed_by: row.try_get(6)?, version: row.try_get(7)? }))
         })
     }
 
@@ -286,7 +287,7 @@ async fn whole_users(c: &mut AnyConnection, found: &[AnyRow]) -> Result<Vec<Stor
         if let Edit::User(id, Some(mut value)) = edit {
             value.groups.sort();
             value.groups.dedup();
-            users.push(Stored { id, value, managed_by: row.try_get(7)?, version: row.try_get(8)? });
+            users.push(Stored { id, value, managed_by: row.try_get(8)?, version: row.try_get(9)? });
         }
     }
     Ok(users)

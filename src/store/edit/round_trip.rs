@@ -52,11 +52,25 @@ fn directive() -> impl Strategy<Value = Directive> {
             prop_oneof![Just(None), Just(Some(Ceiling::Unlimited)), (0..9_u64).prop_map(|n| Some(Ceiling::At(n)))];
         prop::option::of(limit)
     };
-    let units = (setting(), setting(), limit(), limit()).prop_map(|(imap, pop, storage_quota, message_quota)| {
-        UnitPatch { imap, pop, storage_quota, message_quota }
-    });
-    let users = (prop::option::of(number().prop_map(unit)), prop::option::of(any::<bool>()), setting(), setting())
-        .prop_map(|(unit, suspended, imap, pop)| UserPatch { unit, suspended, imap, pop });
+    let home = || {
+        let home = prop::sample::select(vec!["maildir", "dovecot", "dovecot/mail1.internal"]);
+        prop::option::of(prop::option::of(home.prop_map(|text| MailHome::parse(text).unwrap())))
+    };
+    let sessions = || {
+        let limit =
+            prop_oneof![Just(None), Just(Some(Ceiling::Unlimited)), (1..9_u64).prop_map(|n| Some(Ceiling::At(n)))];
+        prop::option::of(limit)
+    };
+    let read_only = || any::<Option<Option<bool>>>();
+    let quotas = (limit(), limit());
+    let units = (setting(), setting(), quotas, home(), read_only(), (sessions(), limit())).prop_map(
+        |(imap, pop, (storage_quota, message_quota), mail, read_only, (sessions_per_user, bytes_per_day))| {
+            UnitPatch { imap, pop, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day }
+        },
+    );
+    let in_unit = || prop::option::of(number().prop_map(unit));
+    let users = (in_unit(), prop::option::of(any::<bool>()), setting(), setting(), home())
+        .prop_map(|(unit, suspended, imap, pop, mail)| UserPatch { unit, suspended, imap, pop, mail });
     let groups =
         (prop::option::of(-3..3_i64), setting(), people(), people()).prop_map(|(priority, imap, add, remove)| {
             GroupPatch { priority, imap, add, remove, ..GroupPatch::default() }
@@ -72,13 +86,14 @@ fn directive() -> impl Strategy<Value = Directive> {
         Just(Trust::Blocked),
         prop::collection::vec(number().prop_map(unit), 0..2).prop_map(Trust::Limited),
     ];
-    let apps = (prop::option::of(trust), prop::collection::vec(number().prop_map(unit), 0..2)).prop_map(
-        |(trust, delegation)| AppPatch {
-            name: Some(Some("An \"app\"".to_owned())),
-            trust,
-            delegation: Some(delegation),
-        },
-    );
+    let apps =
+        (prop::option::of(trust), prop::collection::vec(number().prop_map(unit), 0..2), any::<Option<bool>>())
+            .prop_map(|(trust, delegation, read_only)| AppPatch {
+                name: Some(Some("An \"app\"".to_owned())),
+                trust,
+                delegation: Some(delegation),
+                read_only,
+            });
     prop_oneof![
         4 => (number(), action(units)).prop_map(|(at, action)| Directive::Unit(unit(at), action)),
         1 => (number(), number()).prop_map(|(from, to)| Directive::MoveUnit { from: unit(from), to: unit(to) }),

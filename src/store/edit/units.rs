@@ -46,6 +46,12 @@ impl Work<'_> {
         unit.settings = patched(&place, &unit.settings, &patch.imap, &patch.pop)?;
         unit.quota.storage = patch.storage_quota.unwrap_or(unit.quota.storage);
         unit.quota.messages = patch.message_quota.unwrap_or(unit.quota.messages);
+        if let Some(mail) = &patch.mail {
+            unit.mail.clone_from(mail);
+        }
+        unit.read_only = patch.read_only.unwrap_or(unit.read_only);
+        unit.limits.sessions_per_user = patch.sessions_per_user.unwrap_or(unit.limits.sessions_per_user);
+        unit.limits.bytes_per_day = patch.bytes_per_day.unwrap_or(unit.limits.bytes_per_day);
         put::unit(self.tx, path, &unit, self.mark).await?;
         self.touched.units.insert(path.clone());
         self.tell(event, (place, Some(path)), words, Some(unit.words()));
@@ -262,6 +268,7 @@ impl Work<'_> {
         if let Some(delegation) = &patch.delegation {
             app.delegation.clone_from(delegation);
         }
+        app.read_only = patch.read_only.unwrap_or(app.read_only);
         let limits = match &patch.trust {
             Some(Trust::Limited(units)) => &units[..],
             _ => &[],
