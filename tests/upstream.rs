@@ -229,3 +229,59 @@ fn an_upstream_that_is_down_or_refuses_is_told_apart() {
     let detail = rows.last().unwrap()["detail"].as_str().unwrap();
     assert!(detail.contains("upstream there refuses connections"), "{detail}");
 }
+
+#[test]
+fn mail_moves_between_the_store_and_a_server_and_is_read_only_and_limited_there_too() {
+    let Some((gate, _dovecot)) = with_dovecot("") else { return };
+    let root = "[unit.\"/\"]\n";
+    let says = |lines: &str| POLICY.replace(root, &format!("{root}{lines}\n"));
+    let subjects = |imap: &mut Imap| imap.read_all("INBOX").into_iter().map(|(_, body)| body).collect::<Vec<_>>();
+    let moved = |imap: &mut Imap| {
+        let text = imap.bye().0;
+        assert!(text.starts_with("[UNAVAILABLE] This mailbox has moved to another server."), "{text}");
+    };
+    let mut there = gate.imap(ANN, APP);
+    there.append("INBOX", "", b"Subject: there\r\n\r\nthere\r\n");
+    there.ok("SELECT INBOX");
+    there.idle();
+    // What `mail.default` says already moves nothing.
+    gate.set_policy(&says("mail = \"there\""));
+    assert!(there.wire.is_silent_for(Duration::from_millis(800)));
+    gate.set_policy(&says("mail = \"maildir\""));
+    moved(&mut there);
+    let mut here = gate.imap(ANN, APP);
+    assert!(subjects(&mut here).is_empty(), "another mailbox");
+    here.append("INBOX", "", b"Subject: here\r\n\r\nhere\r\n");
+    // A user's own home beats the unit's; one of the upstream's servers, and one that it does not have.
+    let pinned = |home: &str| {
+        let user = "[user.\"ann@example.com\"]\n";
+        says("mail = \"maildir\"").replace(user, &format!("{user}mail = \"{home}\"\n"))
+    };
+    gate.set_policy(&pinned("there/LOCALHOST"));
+    moved(&mut here);
+    let mut there = gate.imap(ANN, APP);
+    assert_eq!(subjects(&mut there), [b"Subject: there\r\n\r\nthere\r\n"]);
+    gate.set_policy(&pinned("there/elsewhere.internal"));
+    moved(&mut there);
+    let knock = || {
+        let blob = support::wire::xoauth2(ANN, &gate.token(ANN, APP));
+        Imap::connect(&gate).command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status
+    };
+    assert!(knock().starts_with("NO [UNAVAILABLE]"), "{}", knock());
+
+    gate.set_policy(&says("read_only = true"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !knock().starts_with("OK") {
+        assert!(Instant::now() < deadline, "{}", knock());
+    }
+    let mut reader = gate.imap(ANN, APP);
+    assert_eq!(subjects(&mut reader), [b"Subject: there\r\n\r\nthere\r\n"]);
+    assert!(reader.command("CREATE Mine").status.starts_with("NO [NOPERM]"));
+    gate.set_policy(&says("bytes_per_day = 1"));
+    // What was before there was a limit does not count.
+    assert!(reader.wire.is_silent_for(Duration::from_millis(2_500)));
+    reader.send("NOOP");
+    let (text, _) = reader.bye();
+    assert!(text.starts_with("[LIMIT] Your limit of 1 bytes a day is used up."), "{text}");
+    assert!(knock().starts_with("NO [LIMIT] Your limit of 1 bytes a day is used up."), "{}", knock());
+}

@@ -84,8 +84,8 @@ impl Config {
             channels: self.notify.channels(),
             notice_days: self.notify.limits.keep_days,
             notices: self.notify.limits.keep,
-            // The only home that `mail.default` may name yet.
-            default_home: MailHome::Maildir,
+            // Read already: it names an upstream or the embedded store.
+            default_home: MailHome::parse(&self.mail_default).unwrap_or_default(),
         }
     }
 

@@ -127,7 +127,7 @@ fn name(reader: &mut Reader<'_>, table: Section<'_, '_>) -> Option<String> {
         return reader.missing(table, "name", "write what the policy calls it: \"dovecot\"");
     }
     let At { value, span } = reader.string(table, "name")?;
-    if value == EMBEDDED {
+    if value.eq_ignore_ascii_case(EMBEDDED) {
         let what = format!("upstream.name = {value:?} is the embedded store's name");
         return reader.wrong(span, what, "write another one");
     }

@@ -22,11 +22,12 @@ pub enum MailHome {
 }
 
 impl MailHome {
-    /// Longest name of a server, in bytes: a host name of 253 (RFC 1035 section 2.3.4) and a port.
-    pub const MAX_SERVER: usize = 260;
+    /// Longest name of a server, in bytes. Source: RFC 1035 section 2.3.4.
+    pub const MAX_SERVER: usize = 255;
 
-    /// Reads what [`fmt::Display`] writes. A server is a host name or an address as the upstream's list has it, with or
-    /// without a port: letters, digits and `- _ . : [ ]`. Whether there is such an upstream is not known here.
+    /// Reads what [`fmt::Display`] writes. A server is a host name or an address of the upstream's list, without a port:
+    /// letters, digits and `- _ .`, or an IPv6 address, in brackets or without. Whether there is such an upstream, or such a
+    /// server of it, is not known here.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         if text == "maildir" {
             return Ok(Self::Maildir);
@@ -39,11 +40,15 @@ impl MailHome {
             return bad("names a server of the embedded store, which has none: write maildir alone");
         }
         if server.is_empty() || server.len() > Self::MAX_SERVER {
-            return bad("needs a server of 1 to 260 characters after the /");
+            return bad("needs a server of 1 to 255 characters after the /");
         }
-        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'[' | b']');
-        if !server.bytes().all(fits) {
-            return bad("has a server that is no host name: write NAME/HOST");
+        let host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let bare = server.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(server);
+        // An IPv6 address has at least two colons; one alone would stand before a port.
+        let address = bare.matches(':').count() > 1
+            && bare.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+        if !address && !server.bytes().all(host) {
+            return bad("has a server that is no host: write NAME/HOST, without a port");
         }
         Ok(Self::Upstream { name: UpstreamName::parse(name)?, server: Some(server.to_ascii_lowercase()) })
     }
@@ -75,7 +80,9 @@ mod tests {
             ("dovecot", upstream("dovecot", None)),
             ("Old.mail_2-b", upstream("Old.mail_2-b", None)),
             ("dovecot/mail1.internal", upstream("dovecot", Some("mail1.internal"))),
-            ("dovecot/[::1]:10993", upstream("dovecot", Some("[::1]:10993"))),
+            ("dovecot/[::1]", upstream("dovecot", Some("[::1]"))),
+            ("dovecot/fe80::1", upstream("dovecot", Some("fe80::1"))),
+            ("dovecot/127.0.0.1", upstream("dovecot", Some("127.0.0.1"))),
         ] {
             assert_eq!(MailHome::parse(text), Ok(home.clone()), "{text}");
             assert_eq!(home.to_string(), text);
@@ -83,7 +90,7 @@ mod tests {
         let spelt = MailHome::parse("dovecot/Mail1.INTERNAL");
         assert_eq!(spelt, Ok(upstream("dovecot", Some("mail1.internal"))), "host names compare without case");
         let long = "a".repeat(65);
-        let far = format!("dovecot/{}", "a".repeat(261));
+        let far = format!("dovecot/{}", "a".repeat(256));
         for wrong in [
             "",
             "/",
@@ -96,6 +103,10 @@ mod tests {
             "dövecot",
             "a/b/c",
             "dovecot/a b",
+            "dovecot/mail1:993",
+            "dovecot/[::1]:993",
+            "dovecot/[mail1]",
+            "dovecot/:",
             "dovecot/a\n",
             &long,
             &far,

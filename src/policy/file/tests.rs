@@ -119,7 +119,7 @@ fn where_mail_is_and_what_is_allowed_there_is_read_and_what_is_no_such_thing_is_
     assert!(document.apps.values().all(|app| app.read_only));
     for (lines, said) in [
         ("mail = \"Maildir\"", "2:8: upstream \"Maildir\": is the name of the embedded store: choose another"),
-        ("mail = \"dovecot/\"", "2:8: mail \"dovecot/\": needs a server of 1 to 260 characters after the /"),
+        ("mail = \"dovecot/\"", "2:8: mail \"dovecot/\": needs a server of 1 to 255 characters after the /"),
         ("mail = 1", "2:8: mail is of type integer: write a string in quotes"),
         ("read_only = \"yes\"", "2:13: read_only is of type string: write true or false"),
         (

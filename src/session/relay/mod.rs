@@ -25,10 +25,10 @@ use tokio::{
 
 use super::{Ending, House, link::Link, wire::Wire};
 use crate::gate::{Denial, Seat};
-use crate::model::Secret;
+use crate::model::{MailHome, Secret};
 use crate::policy::{Permit, Rights};
 use crate::sasl::Bearer;
-use crate::upstream::{Abilities, Ends, Entered, Entrant, Lease, Stream};
+use crate::upstream::{Abilities, EMBEDDED, Ends, Entered, Entrant, Lease, Stream};
 
 /// What one side may be behind before the other is no longer read, in bytes.
 const BEHIND: usize = 64 * 1024;
@@ -113,7 +113,11 @@ pub(super) async fn find<T>(
     talk: impl FnOnce(&Abilities, Rights) -> T,
 ) -> Result<Mailbox<T>, Box<Denial>> {
     let house = &link.house;
-    let (upstream, token) = match (house.upstreams.find(None), token) {
+    let (name, pin) = match permit.home() {
+        MailHome::Maildir => (EMBEDDED, None),
+        MailHome::Upstream { name, server } => (name.as_str(), server.as_deref()),
+    };
+    let (upstream, token) = match (house.upstreams.find(Some(name)), token) {
         (Ok(Some(upstream)), Some(token)) => (upstream, token),
         (Ok(_), _) => return Ok(Mailbox::Here(permit)),
         (Err(error), _) => return Err(Box::new(house.gate.refuse_entry(&link.visitor, &permit, &error))),
@@ -126,7 +130,7 @@ pub(super) async fn find<T>(
         biased;
         // The seat's end is in the audit log with its cause.
         denial = seat.fell_for() => return Err(Box::new(denial)),
-        entered = upstream.enter(&permit, &entrant, None) => entered,
+        entered = upstream.enter(&permit, &entrant, pin) => entered,
     };
     match entered {
         Ok(entered) => {
