@@ -225,9 +225,17 @@ impl Mail {
 const LAST_NOTES: Duration = Duration::from_secs(2);
 
 impl Mail {
-    /// Notes how folders stand that are in memory, so that they need not be looked through after a restart. Nothing is
-    /// lost without it.
+    /// Notes how folders stand that are in memory, so that they need not be looked through after a restart, and forgets
+    /// all it knows of them. Nothing is lost without it. For when nobody has a mailbox open: until somebody opens one again,
+    /// nothing here touches the disk.
     pub async fn close(&self) {
+        self.note_folders().await;
+        lock(&self.shared.kept).clear();
+        *lock(&self.shared.validity) = None;
+        self.shared.homes.invalidate_all();
+    }
+
+    async fn note_folders(&self) {
         let open: Vec<Arc<Folder>> = lock(&self.shared.folders).values().filter_map(Weak::upgrade).collect();
         let noted: Vec<_> = open.into_iter().filter(|folder| folder.is_worth_noting()).collect();
         if noted.is_empty() {
@@ -249,6 +257,11 @@ impl Mail {
 impl Mail {
     pub(super) fn evict_accounts(&self) {
         self.shared.accounts.evict();
+    }
+
+    /// Folders in memory.
+    pub(super) fn folders_known(&self) -> usize {
+        lock(&self.shared.folders).values().filter(|folder| folder.strong_count() > 0).count()
     }
 }
 

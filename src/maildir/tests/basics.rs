@@ -206,3 +206,27 @@ async fn a_large_folder_is_listed_again_after_a_restart_only_if_it_changed() {
     let view = world.inbox().await;
     assert_eq!((view.len(), view.message(5).unwrap().flags), (602, Flags::SEEN));
 }
+
+async fn append(mail: &Maildir, text: &[u8]) -> u32 {
+    let mut appending = mail.append("INBOX").await.unwrap();
+    appending.write(text).await.unwrap();
+    appending.finish(Flags::default(), &[], None).await.unwrap().1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_closed_has_nothing_in_mind_and_can_be_opened_again_after_others_wrote() {
+    let world = World::new().await;
+    let store = Arc::clone(world.store.as_ref().unwrap());
+    assert_eq!(append(&world.mail, b"a: 1\r\n\r\n").await, 1);
+    drop(world.inbox().await);
+    assert!(store.folders_known() > 0);
+    store.close().await;
+    assert_eq!(store.folders_known(), 0);
+    {
+        let (other, mail) = open(world.dir.path(), None).await;
+        assert_eq!(append(&mail, b"a: 2\r\n\r\n").await, 2);
+        other.close().await;
+    }
+    assert_eq!(append(&world.mail, b"a: 3\r\n\r\n").await, 3);
+    assert_eq!(world.inbox().await.len(), 3);
+}
