@@ -119,6 +119,66 @@ pub fn database(url: &str) -> String {
     format!("url = \"{url}\"\n")
 }
 
+/// A running `portcullis serve`; killed when dropped.
+pub struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Process {
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal: `TERM`, `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill -s {name}");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gate still runs after {limit:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills it as a power cut would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until the log holds `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "the log never said {text:?}, but:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it has written to standard output and standard error so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("---- what the gate wrote ----\n{}----", self.log());
+        }
+    }
+}
+
 /// A running `portcullis serve` with its own directory; killed when dropped.
 pub struct Gate {
     /// Port of the IMAPS listener on 127.0.0.1.
@@ -129,8 +189,7 @@ pub struct Gate {
     pub key: SigningKey,
     /// Every `listening` line: service and address.
     pub listening: Vec<(String, SocketAddr)>,
-    child: Child,
-    log: Arc<Mutex<Vec<u8>>>,
+    process: Process,
     authority: Authority,
     dir: tempfile::TempDir,
 }
@@ -143,6 +202,11 @@ impl Gate {
 
     /// Starts the gate as `setup` says and waits until it says `ready`.
     pub fn with(setup: Setup) -> Self {
+        Self::by(setup, program())
+    }
+
+    /// The same by a command of one's own, which gets `serve` and its arguments at its end.
+    pub fn by(setup: Setup, program: Command) -> Self {
         let dir = tempfile::Builder::new().prefix("portcullis-test-").tempdir().unwrap();
         let authority = Authority::new(dir.path());
         authority.certify(dir.path(), "server", &["localhost", "127.0.0.1"]);
@@ -154,10 +218,22 @@ impl Gate {
         fs::write(dir.path().join("policy.toml"), &setup.policy).unwrap();
         fs::write(dir.path().join("portcullis.toml"), config(dir.path(), &setup)).unwrap();
 
-        let (child, listening, log) = launch(dir.path(), &setup.environment);
+        let (process, listening) = launch(program, dir.path(), &[], &setup.environment);
         let port =
             |name: &str| listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
-        Self { imaps: port("imaps"), pop3s: port("pop3s"), key, listening, child, log, authority, dir }
+        Self { imaps: port("imaps"), pop3s: port("pop3s"), key, listening, process, authority, dir }
+    }
+
+    /// Starts a second process that takes the place of the first one, and gives the first.
+    pub fn take_over(&mut self) -> Process {
+        let (next, listening) = launch(program(), self.dir.path(), &["--take-over"], &[]);
+        assert_eq!(listening, self.listening);
+        std::mem::replace(&mut self.process, next)
+    }
+
+    /// The process that serves.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// The directory that holds everything of this gate.
@@ -195,7 +271,7 @@ impl Gate {
 
     /// Process id of the gate.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Runs `portcullis` with these arguments and this gate's config.
@@ -206,27 +282,18 @@ impl Gate {
 
     /// Sends the gate a signal: `TERM`, `HUP`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
-        assert!(sent.success(), "kill -s {name}");
+        self.process.signal(name);
     }
 
     /// Waits for the gate's end.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the gate still runs after {limit:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.process.wait(limit)
     }
 
     /// Kills the gate as a power cut would, and starts it again on the same directory.
     pub fn crash_and_restart(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        (self.child, self.listening, self.log) = launch(self.dir.path(), &[]);
+        self.process.kill();
+        (self.process, self.listening) = launch(program(), self.dir.path(), &[], &[]);
         let port =
             |name: &str| self.listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
         (self.imaps, self.pop3s) = (port("imaps"), port("pop3s"));
@@ -281,16 +348,12 @@ impl Gate {
 
     /// Waits until the log holds `text`.
     pub fn wait_for_log(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(15);
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "the log never said {text:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.process.wait_for_log(text);
     }
 
     /// What the gate has written to standard output and standard error so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+        self.process.log()
     }
 
     /// An access token for `user` through `app`, good for an hour.
@@ -353,25 +416,56 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("---- what the gate wrote ----\n{}----", self.log());
+/// What the gate prints of its sockets.
+type Listening = Vec<(String, SocketAddr)>;
+
+/// The binary.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_portcullis"))
+}
+
+/// The binary, with sockets as a service manager passes them: their names with colons between, and what each is.
+pub fn passing(names: &str, kinds: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/passing.py"));
+    command.args([names, &kinds.join(",")]).arg(env!("CARGO_BIN_EXE_portcullis"));
+    command
+}
+
+/// Starts `program serve` and reads `listening imaps ADDRESS`, `listening pop3s ADDRESS`, then `ready` from it.
+fn launch(
+    mut program: Command,
+    dir: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Process, Listening) {
+    let (process, hear) = run(&mut program, dir, arguments, environment);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut listening = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(line) = hear.recv_timeout(left) else { panic!("the gate did not get ready") };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["listening", service, address] => listening.push((service.to_string(), address.parse().unwrap())),
+            ["ready"] => return (process, listening),
+            _ => {}
         }
     }
 }
 
-/// What the gate prints of its sockets.
-type Listening = Vec<(String, SocketAddr)>;
-
-/// Starts the binary and reads `listening imaps ADDRESS`, `listening pop3s ADDRESS`, then `ready` from it.
-fn launch(dir: &Path, environment: &[(&str, &str)]) -> (Child, Listening, Arc<Mutex<Vec<u8>>>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+/// Starts `program serve`, whose lines on standard output can be heard.
+pub fn run(
+    program: &mut Command,
+    dir: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Process, mpsc::Receiver<String>) {
+    let mut child = program
         .arg("serve")
         .arg("--config")
         .arg(dir.join("portcullis.toml"))
+        .args(arguments)
         .current_dir(dir)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
@@ -397,23 +491,7 @@ fn launch(dir: &Path, environment: &[(&str, &str)]) -> (Child, Listening, Arc<Mu
             let _ = said.send(line);
         }
     });
-
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut listening = Vec::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Ok(line) = hear.recv_timeout(left) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("the gate did not get ready; it wrote:\n{}", String::from_utf8_lossy(&log.lock().unwrap()));
-        };
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["listening", service, address] => listening.push((service.to_string(), address.parse().unwrap())),
-            ["ready"] => return (child, listening, log),
-            _ => {}
-        }
-    }
+    (Process { child, log }, hear)
 }
 
 fn config(dir: &Path, setup: &Setup) -> String {
