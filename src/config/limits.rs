@@ -78,6 +78,8 @@ limits! {
         output_stall_s: 300, 1, DAY_S;
         /// From SIGTERM to the end: sessions are told, work under way is finished.
         drain_s: 8, 0, 3600;
+        /// How long relayed sessions may go on in a process whose place another one has taken.
+        relay_drain_s: DAY_S, 0, 30 * DAY_S;
         /// Open connections.
         connections: 10_000, 1, 10_000_000;
         /// Connections without login; past it the oldest of them is closed.

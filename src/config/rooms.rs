@@ -310,10 +310,11 @@ mod tests {
         assert_eq!(print(&config.store_settings()), print(&store::Settings::in_dir("/srv/gate/data")));
     }
 
-    /// Everything the rooms are told, as text. The handshake's limit is `serve`'s own, read where it holds.
+    /// Everything the rooms are told, as text. The limits of handshakes and of a hand-over are `serve`'s own, read where they
+    /// hold.
     fn told(config: &Config) -> String {
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {}",
             config.issuer_settings().unwrap(),
             config.issuer_limits(),
             config.store_settings(),
@@ -322,7 +323,8 @@ mod tests {
             config.gate_limits(),
             config.lobby_limits(),
             config.session_limits(),
-            config.limits.tls_handshake_s
+            config.limits.tls_handshake_s,
+            config.limits.relay_drain_s
         )
     }
 

@@ -10,7 +10,6 @@ use std::{
 
 use ipnet::IpNet;
 use rustls::server::Acceptor;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -18,23 +17,23 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::proxy::{self, Addresses, Header, Parsed};
 use crate::gate::{Lobby, LobbyFull, Visitor};
 use crate::model::Service;
-use crate::session::{self, House};
+use crate::session::{self, Drain, House, Presence};
 use crate::tls::Acceptance;
 
 /// Handshakes made only to say "too many" at a time; beyond them a connection is dropped before its handshake.
 const COURTESIES: usize = 32;
 /// Pause after the system refused to accept (too many open files), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A connection whose peer is gone without a word is noticed by the system after about this long.
-const KEEPALIVE: Duration = Duration::from_secs(120);
+/// How long a handshake may go on when everybody has to leave.
+const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 
-/// What the listeners of one address need to turn connections into sessions.
+/// What the sockets of one address need to turn connections into sessions.
 pub(super) struct Door {
     pub(super) service: Service,
     /// What every session begins with.
@@ -46,9 +45,6 @@ pub(super) struct Door {
     /// Networks whose addresses are not counted.
     pub(super) trusted: Vec<IpNet>,
     pub(super) handshake_limit: Duration,
-    pub(super) sessions: TaskTracker,
-    /// Sessions are told to leave.
-    pub(super) drain: CancellationToken,
     pub(super) courtesies: Arc<Semaphore>,
 }
 
@@ -58,8 +54,13 @@ pub(super) fn courtesies() -> Arc<Semaphore> {
 }
 
 impl Door {
-    /// Accepts until `closed`, and runs each session on the thread that accepted it.
-    pub(super) async fn stand_open(self: Arc<Self>, listener: TcpListener, closed: CancellationToken) {
+    /// Accepts until `closed`, and runs each session on the thread that accepted it; `drain` tells them to leave.
+    pub(super) async fn stand_open(
+        self: Arc<Self>,
+        listener: TcpListener,
+        closed: CancellationToken,
+        drain: Arc<Drain>,
+    ) {
         loop {
             let accepted = tokio::select! {
                 () = closed.cancelled() => return,
@@ -67,8 +68,7 @@ impl Door {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    let visit = Arc::clone(&self).visit(stream, from);
-                    self.sessions.spawn(visit);
+                    tokio::spawn(Arc::clone(&self).visit(stream, from, drain.enter()));
                 }
                 Err(error) => {
                     warn!(service = %self.service, %error, "cannot accept a connection");
@@ -79,7 +79,7 @@ impl Door {
     }
 
     /// One connection from first to last byte.
-    async fn visit(self: Arc<Self>, mut stream: TcpStream, from: SocketAddr) {
+    async fn visit(self: Arc<Self>, mut stream: TcpStream, from: SocketAddr, presence: Arc<Presence>) {
         let arrived = Instant::now();
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let trusted = self.proxy_from.iter().any(|network| network.contains(&from.ip()));
@@ -92,7 +92,7 @@ impl Door {
             io::Result::Ok(proxy_header(&mut stream).await?.unwrap_or(from))
         }));
         let arrival = tokio::select! {
-            () = self.drain.cancelled() => return,
+            () = presence.told_to_leave() => return,
             arrival = arrival => arrival,
         };
         let peer = match arrival {
@@ -104,12 +104,17 @@ impl Door {
         let counted = (!trusted || peer != from) && !self.trusted.iter().any(|net| net.contains(&peer.ip()));
         let spot = match self.lobby.enter(peer.ip(), counted) {
             Ok(spot) => spot,
-            Err(full) => return Box::pin(self.send_away(stream, peer, full)).await,
+            Err(full) => return Box::pin(self.send_away(stream, peer, full, &presence)).await,
         };
         let handshake = Box::pin(timeout_at(deadline, self.handshake(stream, &self.greeting)));
+        let too_late = async {
+            presence.told_to_leave().await;
+            // Whoever gets through until then hears why they have to leave.
+            tokio::time::sleep(LAST_HANDSHAKES).await;
+        };
         let tls = tokio::select! {
             () = spot.evicted() => return debug!(%peer, "sent away during the handshake: the lobby is full"),
-            () = self.drain.cancelled() => return,
+            () = too_late => return debug!(%peer, "everybody has to leave, and the handshake is not done"),
             done = handshake => match done {
                 Ok(Ok(tls)) => tls,
                 Ok(Err(error)) => return debug!(%peer, %error, "TLS handshake failed"),
@@ -117,7 +122,7 @@ impl Door {
             },
         };
         let visitor = self.visitor(&tls, peer);
-        session::run(tls, visitor, spot, Arc::clone(&self.house), self.drain.clone(), arrived).await;
+        session::run(tls, visitor, spot, Arc::clone(&self.house), presence, arrived).await;
     }
 
     fn visitor(&self, tls: &TlsStream<TcpStream>, peer: SocketAddr) -> Visitor {
@@ -143,25 +148,17 @@ impl Door {
     }
 
     /// One connection too many: told so after its handshake, as long as not too many are being told.
-    async fn send_away(&self, stream: TcpStream, peer: SocketAddr, full: LobbyFull) {
+    async fn send_away(&self, stream: TcpStream, peer: SocketAddr, full: LobbyFull, presence: &Presence) {
         debug!(%peer, ?full, "too many connections");
         let Ok(_courtesy) = self.courtesies.try_acquire() else { return };
         let told = timeout(self.handshake_limit, async {
             self.handshake(stream, session::too_many_connections(self.service)).await?.shutdown().await
         });
         tokio::select! {
-            () = self.drain.cancelled() => {}
+            () = presence.told_to_leave() => {}
             _ = told => {}
         }
     }
-}
-
-/// Prepares the connections of a listening socket: they have its settings from the start, and none is set on each.
-pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
-    let socket = SockRef::from(listener);
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
-    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Reads exactly the PROXY header and leaves the first byte of TLS in the socket; none for a `LOCAL` connection.

@@ -28,7 +28,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One address of `listen.http`.
 pub(super) struct Web {
-    pub(super) listener: TcpListener,
     /// Absent on loopback, unless `http.tls` asks for it.
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) router: Router,
@@ -41,18 +40,17 @@ pub(super) struct Web {
 
 impl Web {
     /// Serves until `closed`; then takes nothing new and lets requests under way finish.
-    pub(super) async fn serve(self, closed: CancellationToken) {
-        let web = Arc::new(self);
+    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, closed: CancellationToken) {
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
                 () = closed.cancelled() => break,
-                accepted = web.accept() => accepted,
+                accepted = self.accept(&listener) => accepted,
             };
             match accepted {
                 Ok((stream, from, place)) => {
                     let watcher = graceful.watcher();
-                    let web = Arc::clone(&web);
+                    let web = Arc::clone(&self);
                     tokio::spawn(async move {
                         let _place = place;
                         web.connection(stream, from, watcher).await;
@@ -64,13 +62,17 @@ impl Web {
                 }
             }
         }
+        drop(listener);
         graceful.shutdown().await;
     }
 
     /// The next connection, once there is room for one. Cancel-safe.
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
         let place = Arc::clone(&self.connections).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, from) = self.listener.accept().await?;
+        let (stream, from) = listener.accept().await?;
         Ok((stream, from, place))
     }
 

@@ -1,12 +1,17 @@
-//! Builds every room, binds the sockets, accepts, reloads what changes on disk, and drains at the end. Called by
-//! `cli`.
+//! Builds every room, binds the sockets or is given them, accepts, reloads what changes on disk, hands over, and drains at the
+//! end. Called by `cli`.
 
 mod accept;
 mod bootstrap;
 mod check;
+mod doors;
+mod handover;
 mod http;
+mod life;
 pub mod proxy;
 mod reload;
+mod sockets;
+mod systemd;
 mod workers;
 
 pub use bootstrap::BOOTSTRAP;
@@ -22,33 +27,33 @@ use std::{
 
 use anyhow::Context;
 use tokio::{
-    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
-    task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Control};
-use crate::config::{Config, Log, LogFormat, SignIn};
-use crate::gate::{self, Gate, Lobby};
+use crate::config::{Config, HttpLimits, Log, LogFormat, SignIn};
+use crate::gate::{Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::maildir::Mail;
 use crate::model::{Secret, Service};
 use crate::notify;
-use crate::session::{self, House};
+use crate::session::{self, Drain, House};
 use crate::store::Store;
 use crate::tls::{self, Acceptance, Resolver};
 use crate::upstream::Upstreams;
 
-/// Connections the system may hold for us before we accept them.
-const BACKLOG: u32 = 1024;
-/// How long HTTP requests under way may take once the sessions have ended.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);
-/// How often the API forgets addresses that have not asked for a while.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How a gateway begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With sockets of its own, or those that the service manager passed.
+    Alone,
+    /// With those of the process that serves `data_dir` now, which ends its sessions of the embedded store and goes on with
+    /// those that it relays.
+    TakingOver,
+}
 
 /// One bound socket.
 #[derive(Clone, Copy, Debug)]
@@ -62,19 +67,27 @@ pub struct Bound {
 /// A gateway whose sockets are bound and whose state is loaded.
 pub struct Server {
     bound: Vec<Bound>,
-    doors: Vec<(Arc<accept::Door>, Vec<TcpListener>)>,
-    webs: Vec<http::Web>,
+    doors: doors::Doors,
+    charge: handover::Charge,
+    /// The process whose place this one takes, until it serves.
+    succession: Option<handover::Succession>,
+    manager: Arc<systemd::Manager>,
+    /// How often the service manager wants to hear that all is well.
+    watchdog: Option<Duration>,
     control: Arc<Control>,
     gate: Arc<Gate>,
     store: Arc<Store>,
     issuers: Arc<Issuers>,
-    reload: reload::Reload,
-    channels: notify::Channels,
+    /// Until it runs.
+    reload: Option<reload::Reload>,
+    /// The same.
+    channels: Option<notify::Channels>,
     mail: Arc<Mail>,
     upstreams: Arc<Upstreams>,
-    sessions: TaskTracker,
-    drain: CancellationToken,
+    drain: Arc<Drain>,
     drain_limit: Duration,
+    /// How long relayed sessions may go on once another process has taken over.
+    relay_drain: Duration,
     /// What other nodes, and people, call this one.
     node_name: String,
     /// The link for the first admin, while nobody administers.
@@ -86,12 +99,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads and builds everything; binds last, so that a wrong file never takes a port.
-    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+    /// Reads and builds everything; binds last, so that a wrong file never takes a port. The process whose place is taken
+    /// gives up nothing before everything else is done.
+    pub async fn start(config: &Config, start: Start) -> anyhow::Result<Self> {
         // From here on these signals are ours: one that comes during the start is answered as soon as it is over.
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let hangup = signal(SignalKind::hangup())?;
+        let environment = systemd::Environment::read();
+        let manager = Arc::new(systemd::Manager::find());
+        let mut given = environment.sockets()?;
+        let mut succession = None;
+        if start == Start::TakingOver {
+            let (asked, handed) = handover::Succession::ask(&config.data_dir).await?;
+            succession = Some(asked);
+            let is_new = |one: &sockets::Entrance| given.iter().all(|own| own.name != one.name);
+            let handed: Vec<_> = handed.into_iter().filter(is_new).collect();
+            given.extend(handed);
+        }
         let seen = reload::look(config).await;
         let resolver = Resolver::new(reload::certificates(config)?);
         let issuers =
@@ -118,6 +143,7 @@ impl Server {
             upstreams: Arc::clone(&upstreams),
             seen,
             hangup,
+            manager: Arc::clone(&manager),
         };
         reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
@@ -128,37 +154,12 @@ impl Server {
             limits: config.session_limits(),
         });
         let lobby = Lobby::new(config.lobby_limits());
-        let sessions = TaskTracker::new();
-        let drain = CancellationToken::new();
         let courtesies = accept::courtesies();
         let workers = workers::Workers::start().context("cannot start the threads that sessions run on")?;
 
-        let mut bound = Vec::new();
-        let mut doors = Vec::new();
-        let services =
-            [("imaps", Service::Imap, &config.listen.imaps), ("pop3s", Service::Pop, &config.listen.pop3s)];
-        for (name, service, addresses) in services {
-            for address in addresses {
-                let listeners = listen(*address, &workers).with_context(|| cannot_listen(name, *address))?;
-                if let Some(listener) = listeners.first() {
-                    bound.push(Bound { name, address: listener.local_addr()? });
-                }
-                let door = Arc::new(accept::Door {
-                    service,
-                    greeting: session::greeting(service, &config.hostname),
-                    acceptance: Acceptance::new(service, &resolver)?,
-                    lobby: Arc::clone(&lobby),
-                    house: Arc::clone(&house),
-                    proxy_from: config.listen.proxy_protocol_from.clone(),
-                    trusted: config.trusted_networks.clone(),
-                    handshake_limit: Duration::from_secs(config.limits.tls_handshake_s),
-                    sessions: sessions.clone(),
-                    drain: drain.clone(),
-                    courtesies: Arc::clone(&courtesies),
-                });
-                doors.push((door, listeners));
-            }
-        }
+        let entrances = sockets::entrances(&config.listen, given, workers.handles().len())?;
+        let bound: Vec<Bound> =
+            entrances.iter().map(|entrance| Bound { name: entrance.name, address: entrance.address }).collect();
         let mut settings = config.admin_settings();
         let port = |name| bound.iter().find(|bound| bound.name == name).map(|bound| bound.address.port());
         settings.setup.bound(port("imaps"), port("pop3s"));
@@ -169,30 +170,67 @@ impl Server {
             Arc::clone(&upstreams),
             settings,
         );
-        let webs = webs(config, &resolver, &control, &mut bound)?;
+        let web = web(config, &control);
+        let mut doors = Vec::new();
+        for entrance in entrances {
+            let service = match entrance.name {
+                "imaps" => Service::Imap,
+                "pop3s" => Service::Pop,
+                _ => {
+                    let web = web(entrance.address, &resolver)?;
+                    doors.push((entrance, doors::Behind::Web(web)));
+                    continue;
+                }
+            };
+            let door = accept::Door {
+                service,
+                greeting: session::greeting(service, &config.hostname),
+                acceptance: Acceptance::new(service, &resolver)?,
+                lobby: Arc::clone(&lobby),
+                house: Arc::clone(&house),
+                proxy_from: config.listen.proxy_protocol_from.clone(),
+                trusted: config.trusted_networks.clone(),
+                handshake_limit: Duration::from_secs(config.limits.tls_handshake_s),
+                courtesies: Arc::clone(&courtesies),
+            };
+            doors.push((entrance, doors::Behind::Mail(Arc::new(door))));
+        }
+        let charge = match &mut succession {
+            None => handover::Charge::take(&config.data_dir).await?,
+            Some(succession) => {
+                info!("everything is ready; waiting for the process that serves to end its sessions");
+                tokio::select! {
+                    taken = succession.take_charge(&config.data_dir) => taken?,
+                    _ = terminate.recv() => anyhow::bail!("SIGTERM before the other process had handed over; it serves on"),
+                    _ = interrupt.recv() => anyhow::bail!("SIGINT before the other process had handed over; it serves on"),
+                }
+            }
+        };
         // The link names the port that was really bound.
         let web = bound.iter().find(|bound| bound.name == "http").map(|bound| bound.address);
         let first_admin = match web {
             Some(web) => bootstrap::prepare(&store, &config.data_dir, console(config, web).as_deref()).await?,
             None => None,
         };
-        let drain_limit = Duration::from_secs(config.limits.drain_s);
         log_limits(config);
         Ok(Self {
             bound,
-            doors,
-            webs,
+            doors: doors::Doors::new(doors),
+            charge,
+            watchdog: environment.watchdog(succession.is_some()),
+            succession,
+            manager,
             control,
             gate,
             store,
             issuers,
-            reload,
-            channels,
+            reload: Some(reload),
+            channels: Some(channels),
             mail,
             upstreams,
-            sessions,
-            drain,
-            drain_limit,
+            drain: Drain::new(),
+            drain_limit: Duration::from_secs(config.limits.drain_s),
+            relay_drain: Duration::from_secs(config.limits.relay_drain_s),
             node_name: host_name().unwrap_or_else(|| config.hostname.clone()),
             first_admin,
             terminate,
@@ -210,60 +248,6 @@ impl Server {
     /// a secret: for the terminal of whoever starts the gateway, never for a log.
     pub fn first_admin_link(&self) -> Option<&Secret> {
         self.first_admin.as_ref()
-    }
-
-    /// Serves until SIGTERM or SIGINT, then tells every session and waits for them.
-    pub async fn run(mut self) -> anyhow::Result<()> {
-        let closed = CancellationToken::new();
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&self.store).run(stop.clone()));
-        tasks.spawn(Arc::clone(&self.issuers).run(stop.clone()));
-        tasks.spawn(gate::watch(Arc::clone(&self.gate), stop.clone()));
-        tasks.spawn(gate::attend(Arc::clone(&self.gate), self.node_name, stop.clone()));
-        tasks.spawn(self.reload.run(stop.clone()));
-        tasks.spawn(Arc::clone(&self.upstreams).run(stop.clone()));
-        let metrics = Arc::clone(self.gate.metrics());
-        tasks.spawn(notify::run(Arc::clone(&self.store), self.channels, metrics, stop.clone()));
-        let mut doors = JoinSet::new();
-        for (door, listeners) in self.doors {
-            for (listener, worker) in listeners.into_iter().zip(self.workers.handles()) {
-                doors.spawn_on(Arc::clone(&door).stand_open(listener, closed.clone()), worker);
-            }
-        }
-        let mut webs = JoinSet::new();
-        for web in self.webs {
-            webs.spawn(web.serve(closed.clone()));
-        }
-        tasks.spawn(admin::watch_sign_ins(Arc::clone(&self.control), stop.clone()));
-        tasks.spawn(sweep(self.control, stop.clone()));
-        tokio::select! {
-            _ = self.terminate.recv() => info!("SIGTERM: telling every session"),
-            _ = self.interrupt.recv() => info!("SIGINT: telling every session"),
-            Some(ended) = tasks.join_next() => {
-                // None of them ends by itself; without one of them the gate would not keep its promises.
-                closed.cancel();
-                self.drain.cancel();
-                anyhow::bail!("a task of the gateway ended unexpectedly: {ended:?}");
-            }
-        }
-        closed.cancel();
-        while doors.join_next().await.is_some() {}
-        self.drain.cancel();
-        self.sessions.close();
-        if tokio::time::timeout(self.drain_limit, self.sessions.wait()).await.is_err() {
-            warn!(left = self.sessions.len(), "sessions did not end in time");
-        }
-        if tokio::time::timeout(LAST_REQUESTS, async { while webs.join_next().await.is_some() {} }).await.is_err() {
-            warn!("HTTP requests did not end in time");
-        }
-        stop.cancel();
-        while tasks.join_next().await.is_some() {}
-        self.mail.close().await;
-        // Closed in order, the database is one file again, without a log beside it.
-        self.store.close().await?;
-        info!("stopped");
-        Ok(())
     }
 }
 
@@ -284,43 +268,25 @@ fn console(config: &Config, web: SocketAddr) -> Option<String> {
     })
 }
 
-/// Binds what `listen.http` says.
-fn webs(
+/// What is behind an address of `listen.http`.
+fn web(
     config: &Config,
-    resolver: &Arc<Resolver>,
     control: &Arc<Control>,
-    bound: &mut Vec<Bound>,
-) -> anyhow::Result<Vec<http::Web>> {
+) -> impl Fn(SocketAddr, &Arc<Resolver>) -> anyhow::Result<Arc<http::Web>> + use<> {
     let router = admin::router(control);
-    let limits = &config.http.limits;
-    let connections = Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX)));
-    let mut webs = Vec::new();
-    for address in &config.listen.http {
+    let HttpLimits { connections, idle_s, .. } = config.http.limits;
+    let connections = Arc::new(Semaphore::new(usize::try_from(connections).unwrap_or(usize::MAX)));
+    let (always, handshake_limit) = (config.http.tls, Duration::from_secs(config.limits.tls_handshake_s));
+    move |address, resolver| {
         // Beyond this machine a token would be read by whoever is on the way.
-        let tls = (config.http.tls || !address.ip().is_loopback()).then(|| tls::web(resolver)).transpose()?;
-        let listener = bind(*address, false).and_then(|socket| socket.listen(BACKLOG));
-        let listener = listener.with_context(|| cannot_listen("http", *address))?;
-        bound.push(Bound { name: "http", address: listener.local_addr()? });
-        webs.push(http::Web {
-            listener,
+        let tls = (always || !address.ip().is_loopback()).then(|| tls::web(resolver)).transpose()?;
+        Ok(Arc::new(http::Web {
             tls,
             router: router.clone(),
             connections: Arc::clone(&connections),
-            handshake_limit: Duration::from_secs(config.limits.tls_handshake_s),
-            idle_limit: Duration::from_secs(limits.idle_s),
-        });
-    }
-    Ok(webs)
-}
-
-fn cannot_listen(name: &str, address: SocketAddr) -> String {
-    format!("listen.{name}: cannot listen on {address}; is the port taken, or below 1024 without the right to it?")
-}
-
-/// Keeps what the API remembers of each address small.
-async fn sweep(control: Arc<Control>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-        control.sweep();
+            handshake_limit,
+            idle_limit: Duration::from_secs(idle_s),
+        }))
     }
 }
 
@@ -370,39 +336,6 @@ fn log_limits(config: &Config) {
     let channels = config.notify.channels();
     info!("[notify] {} channels={channels:?}", list(&mut config.notify.limits.values()));
     info!("[audit] required={} {}", config.audit.required, list(&mut config.audit.limits.values()));
-}
-
-/// A socket for each worker, all on one address: the system spreads connections over them.
-fn listen(address: SocketAddr, workers: &workers::Workers) -> io::Result<Vec<TcpListener>> {
-    if address.port() != 0 {
-        // Any process of this user may join sockets that share a port. A gateway started twice by mistake has to hear
-        // that the port is taken, so first the port is asked for alone.
-        bind(address, false)?;
-    }
-    let mut address = address;
-    let mut listeners = Vec::new();
-    for worker in workers.handles() {
-        let socket = bind(address, true)?;
-        let _on = worker.enter();
-        let listener = socket.listen(BACKLOG)?;
-        accept::prepare(&listener)?;
-        // Where the system chose the port, the others take the same.
-        address = listener.local_addr()?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(shared)?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 too, as on most systems; any other address is what it says.
-        socket2::SockRef::from(&socket).set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.bind(address)?;
-    Ok(socket)
 }
 
 /// Sends logs to standard error as the config says; `RUST_LOG` wins where it is set.

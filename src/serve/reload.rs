@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-use super::in_one_line;
+use super::{in_one_line, systemd::Manager};
 use crate::config::Config;
 use crate::issuer::Issuers;
 use crate::model::Blame;
@@ -46,6 +46,8 @@ pub(super) struct Reload {
     /// What the files held before anything was read from them at start.
     pub(super) seen: Seen,
     pub(super) hangup: Signal,
+    /// Who hears of it.
+    pub(super) manager: Arc<Manager>,
 }
 
 impl Reload {
@@ -84,6 +86,9 @@ impl Reload {
                 _ = told.recv() => settle(&mut told).await,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
+            if asked {
+                self.manager.reloading();
+            }
             let now = look(&self.config).await;
             if asked || now.differs(&self.seen, Kind::Certificates) {
                 self.reload_certificates();
@@ -102,6 +107,9 @@ impl Reload {
                 }
             }
             self.seen = now;
+            if asked {
+                self.manager.ready();
+            }
         }
     }
 

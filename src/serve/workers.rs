@@ -13,7 +13,8 @@ const HEARTBEAT: Duration = Duration::from_secs(4);
 
 /// The threads; they end when this is dropped, with whatever still runs on them.
 pub(super) struct Workers {
-    threads: Vec<(Handle, Option<thread::JoinHandle<()>>)>,
+    handles: Vec<Handle>,
+    threads: Vec<thread::JoinHandle<()>>,
     stop: CancellationToken,
 }
 
@@ -21,7 +22,7 @@ impl Workers {
     /// One thread for each core that this process may use.
     pub(super) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
-        let mut workers = Self { threads: Vec::with_capacity(count), stop: CancellationToken::new() };
+        let mut workers = Self { handles: Vec::new(), threads: Vec::new(), stop: CancellationToken::new() };
         for _ in 0..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (handle, stop) = (runtime.handle().clone(), workers.stop.clone());
@@ -31,20 +32,21 @@ impl Workers {
                 });
             };
             let thread = thread::Builder::new().name("sessions".into()).spawn(run)?;
-            workers.threads.push((handle, Some(thread)));
+            workers.handles.push(handle);
+            workers.threads.push(thread);
         }
         Ok(workers)
     }
 
-    pub(super) fn handles(&self) -> impl Iterator<Item = &Handle> {
-        self.threads.iter().map(|(handle, _)| handle)
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.handles
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.cancel();
-        for thread in self.threads.iter_mut().filter_map(|(_, thread)| thread.take()) {
+        for thread in self.threads.drain(..) {
             // A panic there was logged there.
             let _ = thread.join();
         }

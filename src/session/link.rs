@@ -5,10 +5,9 @@ use std::{future::pending, io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::{Ending, House, wire::Wire};
+use super::{Ending, House, Presence, wire::Wire};
 use crate::gate::{Denial, Seat, Visitor};
 use crate::maildir::MailError;
 use crate::model::Blame;
@@ -20,13 +19,19 @@ pub(super) struct Link {
     pub(super) house: Arc<House>,
     /// Its place among the live sessions, once it has signed in.
     pub(super) seat: Option<Arc<Seat>>,
-    drain: CancellationToken,
+    presence: Arc<Presence>,
 }
 
 impl Link {
-    /// A connection whose handshake is complete and that has not signed in; `drain` ends with the process.
-    pub(super) fn new(wire: Wire, visitor: Visitor, house: Arc<House>, drain: CancellationToken) -> Self {
-        Self { wire, visitor, house, seat: None, drain }
+    /// A connection whose handshake is complete and that has not signed in; `presence` tells when it has to leave.
+    pub(super) fn new(wire: Wire, visitor: Visitor, house: Arc<House>, presence: Arc<Presence>) -> Self {
+        Self { wire, visitor, house, seat: None, presence }
+    }
+
+    /// From now on the session relays to another server: it may go on when another process takes over. Whoever calls this
+    /// has nothing of the embedded store open and opens nothing there any more.
+    pub(super) fn begins_to_relay(&self) {
+        self.presence.relay();
     }
 
     /// Sends what is written, then waits for more input, at most `limit`, or for the word to leave. Cancel-safe.
@@ -37,7 +42,7 @@ impl Link {
             let wait = self.wire.rests_after().map_or(left, |rest| rest.min(left));
             tokio::select! {
                 biased;
-                ending = called_away(self.seat.as_deref(), &self.drain) => return Err(ending),
+                ending = called_away(self.seat.as_deref(), &self.presence) => return Err(ending),
                 read = self.wire.read(buffer) => return match read? {
                     0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
                     _ => Ok(()),
@@ -63,7 +68,7 @@ impl Link {
         };
         tokio::select! {
             biased;
-            ending = called_away(self.seat.as_deref(), &self.drain) => Err(ending),
+            ending = called_away(self.seat.as_deref(), &self.presence) => Err(ending),
             read = read => match read? {
                 0 => Err(Ending::Gone(io::ErrorKind::UnexpectedEof.into())),
                 _ => Ok(()),
@@ -73,8 +78,8 @@ impl Link {
 
     /// Resolves when the session has to leave; needs nothing of the link meanwhile.
     pub(super) fn called(&self) -> impl Future<Output = Ending> + Send + use<> {
-        let (seat, drain) = (self.seat.clone(), self.drain.clone());
-        async move { called_away(seat.as_deref(), &drain).await }
+        let (seat, presence) = (self.seat.clone(), Arc::clone(&self.presence));
+        async move { called_away(seat.as_deref(), &presence).await }
     }
 
     /// Between two responses: whether the session has to leave.
@@ -82,7 +87,7 @@ impl Link {
         if self.seat.as_ref().is_some_and(|seat| seat.fall().is_some()) {
             return Err(Ending::Fallen);
         }
-        if self.drain.is_cancelled() { Err(Ending::Drain) } else { Ok(()) }
+        if self.presence.has_to_leave() { Err(Ending::Drain) } else { Ok(()) }
     }
 
     /// Somebody has signed in: from now on what is said and how much is noted with the seat.
@@ -114,18 +119,18 @@ impl Link {
         }
         tokio::select! {
             biased;
-            ending = called_away(self.seat.as_deref(), &self.drain) => Err(ending),
+            ending = called_away(self.seat.as_deref(), &self.presence) => Err(ending),
             () = sleep(wait) => Ok(()),
         }
     }
 
     /// Resolves some time after the session was told to leave: `grace` for a change, longer for the end of the process.
     pub(super) fn overdue(&self, grace: Duration) -> impl Future<Output = Ending> + Send + use<> {
-        let (seat, drain) = (self.seat.clone(), self.drain.clone());
+        let (seat, presence) = (self.seat.clone(), Arc::clone(&self.presence));
         // The rest of the process's time is for the goodbye itself.
         let drained = self.house.limits.drain.saturating_sub(grace);
         async move {
-            let ending = called_away(seat.as_deref(), &drain).await;
+            let ending = called_away(seat.as_deref(), &presence).await;
             sleep(if matches!(ending, Ending::Drain) { drained } else { grace }).await;
             ending
         }
@@ -143,7 +148,7 @@ impl Link {
 }
 
 /// Resolves when the session has to leave. Cancel-safe.
-async fn called_away(seat: Option<&Seat>, drain: &CancellationToken) -> Ending {
+async fn called_away(seat: Option<&Seat>, presence: &Presence) -> Ending {
     let fallen = async {
         match seat {
             Some(seat) => seat.fallen().await,
@@ -153,6 +158,6 @@ async fn called_away(seat: Option<&Seat>, drain: &CancellationToken) -> Ending {
     tokio::select! {
         biased;
         () = fallen => Ending::Fallen,
-        () = drain.cancelled() => Ending::Drain,
+        () = presence.told_to_leave() => Ending::Drain,
     }
 }

@@ -5,6 +5,7 @@
 mod caught;
 mod commands;
 mod course;
+mod drain;
 mod ending;
 mod link;
 mod login;
@@ -17,7 +18,6 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 
 use crate::gate::{Gate, Spot, Visitor};
 use crate::imap::write;
@@ -26,6 +26,7 @@ use crate::model::Service;
 use crate::pop3::GREETING;
 use crate::upstream::Upstreams;
 
+pub use drain::{Drain, Presence};
 use ending::Ending;
 use link::Link;
 use wire::Wire;
@@ -77,19 +78,19 @@ pub struct Limits {
     pub message: crate::message::Limits,
 }
 
-/// Runs one session to its end; `arrived` is when the connection was accepted. No `async fn`: the future would keep
-/// the room of its arguments for as long as it lives.
+/// Runs one session to its end; `presence` tells when it has to leave, `arrived` is when the connection was accepted. No
+/// `async fn`: the future would keep the room of its arguments for as long as it lives.
 pub fn run(
     stream: Box<TlsStream<TcpStream>>,
     visitor: Visitor,
     spot: Spot,
     house: Arc<House>,
-    drain: CancellationToken,
+    presence: Arc<Presence>,
     arrived: Instant,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let service = visitor.service;
     let deadline = arrived + house.limits.login;
-    let link = Link::new(Wire::new(stream, &house.limits), visitor, house, drain);
+    let link = Link::new(Wire::new(stream, &house.limits), visitor, house, presence);
     match service {
         Service::Imap => Box::pin(course::run(login::Dialog::new(link), spot, deadline)),
         Service::Pop => Box::pin(course::run(pop::Dialog::new(link), spot, deadline)),

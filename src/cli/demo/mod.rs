@@ -49,7 +49,7 @@ impl Arguments {
         config.listen.pop3s = loopback(self.port_base + 95);
         config.listen.http = loopback(self.port_base + 80);
         let arguments = self;
-        super::serve::run(&config, |bound| arguments.explain(&made, bound))
+        super::serve::run(&config, crate::serve::Start::Alone, |bound| arguments.explain(&made, bound))
     }
 
     /// What to paste, in words.

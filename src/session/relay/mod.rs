@@ -178,6 +178,7 @@ struct Relay<'a, T> {
 /// may say anything.
 pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: BytesMut, idle: Duration) -> Ending {
     let There { _permit, entered, talk } = there;
+    link.begins_to_relay();
     let mut called = pin!(link.called());
     let no_output = link.house.limits.no_output;
     let Entered { stream, lease, ahead, .. } = entered;
