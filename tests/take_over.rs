@@ -20,7 +20,9 @@ use std::{
 };
 
 use support::{
-    ANN, APP, Gate, Process, Setup, run, token,
+    ANN, APP, Gate, POLICY, Process, Setup,
+    dovecot::{Dovecot, free_port},
+    run, token,
     wire::{Imap, PATIENCE, Wire, xoauth2},
 };
 
@@ -111,7 +113,7 @@ fn a_new_process_takes_over_and_local_sessions_hear_why_they_end() {
     let mut old = gate.take_over();
     assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{}", old.log());
     let mut session = gate.imap(ANN, APP);
-    gate.set_policy(&support::POLICY.replace("imap = \"any\"", "imap = \"off\""));
+    gate.set_policy(&POLICY.replace("imap = \"any\"", "imap = \"off\""));
     assert!(session.bye().0.starts_with("[CONTACTADMIN]"));
     gate.signal("TERM");
     assert_eq!(gate.wait(Duration::from_secs(10)).code(), Some(0));
@@ -304,7 +306,7 @@ fn a_process_that_dies_before_it_serves_gives_everything_back() {
     gate.pop(ANN, APP).command("QUIT");
     assert!(healthy(&gate));
     // Policy is in force, and another one can still take over.
-    gate.set_policy(&support::POLICY.replace("imap = \"any\"", "imap = \"off\""));
+    gate.set_policy(&POLICY.replace("imap = \"any\"", "imap = \"off\""));
     assert!(again.bye().0.starts_with("[CONTACTADMIN]"));
     let mut old = gate.take_over();
     assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{}", old.log());
@@ -456,5 +458,102 @@ fn a_passed_socket_that_cannot_be_served_is_refused_by_name() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{names}: {error}");
         assert!(error.contains(said), "{names}: {error}");
+    }
+}
+
+/// Dovecot lets a master user in for everybody.
+const WITH_MASTER: &str = "
+passdb {
+  driver = static
+  master = yes
+  args = password=open-sesame
+}
+";
+
+/// A gate whose mail is all on a Dovecot.
+fn before_a_dovecot(limits: &str) -> Option<(Gate, Dovecot)> {
+    let ports = (free_port(), free_port());
+    let upstream = format!(
+        "[mail]\ndefault = \"there\"\n[[upstream]]\nname = \"there\"\nimap = [\"localhost:{}\"]\npop3 = [\"localhost:{}\"]\n\
+         ca_file = \"ca.pem\"\nhealth_s = 0\nlogin = {{ by = \"master\", user = \"gate\", secret_env = \"MASTER\" }}\n",
+        ports.0, ports.1
+    );
+    let gate = Gate::with(Setup {
+        limits: format!("failed_login_delay_s = 0\n{limits}"),
+        more: upstream,
+        environment: vec![("MASTER", "open-sesame")],
+        ..Setup::default()
+    });
+    let dovecot = Dovecot::start_at(&gate, ports, WITH_MASTER)?;
+    Some((gate, dovecot))
+}
+
+#[test]
+fn relayed_sessions_go_on_in_the_old_process_and_policy_still_ends_them() {
+    let Some((mut gate, dovecot)) = before_a_dovecot("") else { return };
+    let large = [&b"Subject: large\r\n\r\n"[..], &b"It goes on and on.\r\n".repeat(400_000)].concat();
+    let mut busy = gate.imap(ANN, APP);
+    busy.append("INBOX", "", &large);
+    busy.ok("SELECT INBOX");
+    // In the middle of a message, of which more is to come than fits between.
+    let fetch = busy.send("FETCH 1 BODY.PEEK[]");
+    let mut idle = gate.imap(ANN, APP);
+    idle.ok("SELECT INBOX");
+    let idling = idle.idle();
+    let mut pop = gate.pop(ANN, APP);
+    let mut stranger = Imap::connect(&gate);
+
+    let mut old = gate.take_over();
+    assert_eq!(stranger.bye().0, BYE, "nobody has signed in there");
+    old.wait_for_log("what is relayed here goes on sessions=3");
+    let reply = busy.finish(&fetch);
+    assert!(reply.status.starts_with("OK"), "{}", reply.status);
+    let fetched = &reply.untagged[0];
+    assert!(fetched.windows(large.len()).any(|window| window == large), "{} bytes", fetched.len());
+    assert!(pop.command("STAT").starts_with("+OK 1 "));
+    dovecot.imap(&gate, ANN).append("INBOX", "", &message("new"));
+    while idle.wire.line() != "* 2 EXISTS" {}
+    let mut new = gate.imap(ANN, APP);
+    assert_eq!(new.read_all("INBOX").len(), 2);
+
+    // A change is the new process's, and the old one hears of it.
+    let began = Instant::now();
+    gate.set_policy(&POLICY.replace("pop = \"any\"", "pop = \"off\""));
+    let rest = String::from_utf8(pop.wire.rest()).unwrap();
+    let took = began.elapsed();
+    assert!(rest.starts_with("-ERR [SYS/PERM] POP access is disabled"), "{rest}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    gate.audit_with(&["--user", ANN], 1, |row| row["reason"] == "policy_service_off");
+    idle.wire.send("DONE");
+    assert!(idle.finish(&idling).status.starts_with("OK"));
+    for session in [&mut idle, &mut busy, &mut new] {
+        session.ok("NOOP");
+    }
+    idle.ok("LOGOUT");
+    assert!(!old.log().contains("no session is relayed here any more"), "{}", old.log());
+    busy.ok("LOGOUT");
+    assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{}", old.log());
+    new.ok("NOOP");
+    assert!(gate.portcullis(&["audit", "verify"]).status.success());
+}
+
+#[test]
+fn what_is_relayed_in_the_old_process_ends_with_its_time_or_by_sigterm() {
+    for (name, limits, signal) in [("time", "relay_drain_s = 2\n", None), ("SIGTERM", "", Some("TERM"))] {
+        let Some((mut gate, _dovecot)) = before_a_dovecot(limits) else { return };
+        let mut idle = gate.imap(ANN, APP);
+        idle.ok("SELECT INBOX");
+        idle.idle();
+        let mut old = gate.take_over();
+        let began = Instant::now();
+        if let Some(signal) = signal {
+            old.signal(signal);
+        } else {
+            assert!(idle.wire.is_silent_for(Duration::from_millis(1_000)), "{name}");
+        }
+        assert_eq!(idle.bye().0, BYE, "{name}");
+        assert!(began.elapsed() < Duration::from_secs(6), "{name}: {:?}", began.elapsed());
+        assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{name}: {}", old.log());
+        gate.imap(ANN, APP).ok("NOOP");
     }
 }

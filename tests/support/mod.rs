@@ -190,6 +190,7 @@ pub struct Gate {
     /// Every `listening` line: service and address.
     pub listening: Vec<(String, SocketAddr)>,
     process: Process,
+    environment: Vec<(&'static str, &'static str)>,
     authority: Authority,
     dir: tempfile::TempDir,
 }
@@ -221,12 +222,13 @@ impl Gate {
         let (process, listening) = launch(program, dir.path(), &[], &setup.environment);
         let port =
             |name: &str| listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
-        Self { imaps: port("imaps"), pop3s: port("pop3s"), key, listening, process, authority, dir }
+        let (imaps, pop3s) = (port("imaps"), port("pop3s"));
+        Self { imaps, pop3s, key, listening, process, environment: setup.environment, authority, dir }
     }
 
     /// Starts a second process that takes the place of the first one, and gives the first.
     pub fn take_over(&mut self) -> Process {
-        let (next, listening) = launch(program(), self.dir.path(), &["--take-over"], &[]);
+        let (next, listening) = launch(program(), self.dir.path(), &["--take-over"], &self.environment);
         assert_eq!(listening, self.listening);
         std::mem::replace(&mut self.process, next)
     }
