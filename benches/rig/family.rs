@@ -3,7 +3,7 @@
 //! What runs is read from `/proc/PID/task/*/schedstat`, in nanoseconds; what has ended and was waited for from the fields
 //! `cutime` and `cstime` of `/proc/PID/stat`, in steps of 10 ms. Kernel threads that write for a server are not in it.
 
-use std::{collections::HashMap, fs, time::Duration};
+use std::{collections::HashMap, fs, thread::sleep, time::Duration};
 
 use anyhow::Context;
 
@@ -28,6 +28,20 @@ pub fn cpu(root: u32) -> anyhow::Result<Duration> {
         sum += all.get(&process).map(|stat| spent(process, stat)).unwrap_or_default();
     }
     Ok(sum)
+}
+
+/// The same, read when they have come to rest: what is done behind an answer counts.
+pub fn cpu_at_rest(root: u32) -> anyhow::Result<Duration> {
+    let mut last = cpu(root)?;
+    for _ in 0..200 {
+        sleep(Duration::from_millis(50));
+        let now = cpu(root)?;
+        if now.saturating_sub(last) < Duration::from_millis(1) {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Ok(last)
 }
 
 /// Proportional share of memory (`Pss`) of a process and of all below it, in KiB, and how many processes they are.

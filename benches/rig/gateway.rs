@@ -2,9 +2,10 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{BufRead, BufReader},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, SystemTime},
@@ -46,6 +47,19 @@ impl Place {
     pub fn with_pop() -> anyhow::Result<Self> {
         let config = format!("{CONFIG}{POLICY_FILE}").replace("[tls]", "pop3s = [\"127.0.0.1:0\"]\n[tls]");
         Self::made(SigningKey::generate(&SystemRandom::new())?, &config)
+    }
+
+    /// The same in front of an IMAP server on this machine, which it enters as master user: in TLS with this folder's
+    /// certificate, or plainly.
+    pub fn in_front_of(upstream: SocketAddr, tls: bool) -> anyhow::Result<Self> {
+        let section = UPSTREAM.replace("PORT", &upstream.port().to_string());
+        let how = if tls { TLS_UPSTREAM } else { "tls = false\n" };
+        let config = format!("{CONFIG}{POLICY_FILE}{section}{how}");
+        let place = Self::made(SigningKey::generate(&SystemRandom::new())?, &config)?;
+        let secret = place.path().join("upstream.secret");
+        fs::write(&secret, "bench")?;
+        fs::set_permissions(secret, Permissions::from_mode(0o600))?;
+        Ok(place)
     }
 
     /// So many nodes on one database, told by HTTP what the policy is. They have one issuer.
@@ -208,6 +222,17 @@ sessions_per_user = 10000
 /// Stands before what `[tls]` says.
 const HTTP: &str = "http = [\"127.0.0.1:0\"]\n[http]\nrequests_per_minute = 1000000\n[tls]";
 const POLICY_FILE: &str = "[policy]\nfile = \"policy.toml\"\n";
+/// By its address: to find a name's address costs at each sign-in.
+const UPSTREAM: &str = r#"
+[mail]
+default = "upstream"
+[[upstream]]
+name = "upstream"
+imap = ["127.0.0.1:PORT"]
+login = { by = "master", user = "gate", secret_file = "upstream.secret" }
+"#;
+/// What the certificate says.
+const TLS_UPSTREAM: &str = "ca_file = \"server.pem\"\nserver_name = \"localhost\"\n";
 
 fn database_section(url: Option<&str>) -> String {
     url.map_or_else(String::new, |url| format!("[database]\nurl = \"{url}\"\n"))

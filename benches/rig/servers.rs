@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::sleep,
     time::Duration,
 };
 
@@ -111,17 +110,7 @@ impl Server {
 
     /// CPU time so far of all its processes, read when it has come to rest: what it does behind its answer counts.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let process = self.id()?;
-        let mut last = family::cpu(process)?;
-        for _ in 0..200 {
-            sleep(Duration::from_millis(50));
-            let now = family::cpu(process)?;
-            if now.saturating_sub(last) < Duration::from_millis(1) {
-                return Ok(now);
-            }
-            last = now;
-        }
-        Ok(last)
+        family::cpu_at_rest(self.id()?)
     }
 
     /// Takes away what the server keeps beside the mail of this user: its index, its cache, its list of UIDs. To be done

@@ -38,6 +38,19 @@ pub fn even(dir: &Path) -> anyhow::Result<Arc<ClientConfig>> {
     Ok(Arc::new(settings(dir, provider)?))
 }
 
+/// The same for servers that know no post-quantum key exchange: X25519 first, so that all take it too, unless
+/// `post_quantum` says that it may differ. Each handshake is a full one.
+pub fn alike(dir: &Path, post_quantum: bool) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    if !post_quantum {
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
+    }
+    let mut settings = settings(dir, provider)?;
+    settings.resumption = Resumption::disabled();
+    Ok(Arc::new(settings))
+}
+
 fn settings(dir: &Path, provider: CryptoProvider) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(dir.join("server.pem"))?)?;

@@ -1,4 +1,5 @@
-//! A mail program that reads as fast as it can: IMAPS and POP3S on a thread of its own, counting what it is told.
+//! A mail program that reads as fast as it can: IMAPS and POP3S on a thread of its own, counting what it is told. On
+//! request without TLS, for what stands behind a relay.
 
 use std::{
     io::{Read, Write},
@@ -24,9 +25,13 @@ pub struct Answer {
     pub exists: u64,
 }
 
+/// What bytes go through.
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
 /// One connection.
 pub struct Wire {
-    tls: StreamOwned<ClientConnection, TcpStream>,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     /// What is read and not yet looked at.
     unread: Range<usize>,
@@ -39,12 +44,17 @@ const PATIENCE: Duration = Duration::from_secs(600);
 impl Wire {
     /// TCP, the TLS handshake and the greeting.
     pub fn connect(at: SocketAddr, settings: &Arc<ClientConfig>) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(at).context("connecting")?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         let tls = ClientConnection::new(Arc::clone(settings), "localhost".try_into()?)?;
-        let mut wire =
-            Self { tls: StreamOwned::new(tls, stream), buffer: vec![0; 16 * 1024], unread: 0..0, tag: 0 };
+        Self::over(Box::new(StreamOwned::new(tls, dial(at)?)))
+    }
+
+    /// TCP and the greeting.
+    pub fn plain(at: SocketAddr) -> anyhow::Result<Self> {
+        Self::over(Box::new(dial(at)?))
+    }
+
+    fn over(stream: Box<dyn Stream>) -> anyhow::Result<Self> {
+        let mut wire = Self { stream, buffer: vec![0; 16 * 1024], unread: 0..0, tag: 0 };
         let greeting = wire.line()?;
         let greeting = wire.text(greeting);
         ensure!(greeting.starts_with("* OK") || greeting.starts_with("+OK"), "greeted with {greeting}");
@@ -112,8 +122,8 @@ impl Wire {
     }
 
     fn say(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.tls.write_all(bytes)?;
-        Ok(self.tls.flush()?)
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
     }
 
     fn until(&mut self, tag: &str) -> anyhow::Result<Answer> {
@@ -157,7 +167,7 @@ impl Wire {
                 self.buffer.resize(self.buffer.len() * 2, 0);
             }
             let free = self.buffer.get_mut(looked..).unwrap_or_default();
-            match self.tls.read(free)? {
+            match self.stream.read(free)? {
                 0 => bail!("the server closed"),
                 read => self.unread.end += read,
             }
@@ -171,4 +181,11 @@ impl Wire {
     fn text(&self, range: Range<usize>) -> String {
         String::from_utf8_lossy(self.at(&range)).into_owned()
     }
+}
+
+fn dial(at: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(at).context("connecting")?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
