@@ -75,8 +75,8 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Takes charge. A process that has it may just be ending: it is waited for, but not for long. A socket that a killed one
-    /// left is replaced.
+    /// Takes charge. A process that has it may just be ending: it is waited for, but not for long. A socket that a killed
+    /// one left is replaced.
     pub(super) async fn take(data_dir: &Path) -> anyhow::Result<Self> {
         // Others keep things there too.
         DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
@@ -331,8 +331,8 @@ impl Talk {
     }
 }
 
-/// Locks, or says after this time that another process has the lock. A file system without such locks goes without: there the
-/// ports alone keep two processes apart.
+/// Locks, or says after this time that another process has the lock. A file system without such locks goes without: there
+/// the ports alone keep two processes apart.
 async fn lock_within(limit: Duration, lock: &File) -> io::Result<bool> {
     let deadline = Instant::now() + limit;
     loop {

@@ -1,5 +1,5 @@
-//! Builds every room, binds the sockets or is given them, accepts, reloads what changes on disk, hands over, and drains at the
-//! end. Called by `cli`.
+//! Builds every room, binds the sockets or is given them, accepts, reloads what changes on disk, hands over, and drains at
+//! the end. Called by `cli`.
 
 mod accept;
 mod bootstrap;
