@@ -31,7 +31,7 @@ use super::{
     rule::{Allowed, AppRow, Rule},
     tree::covers,
 };
-use crate::model::{ClientId, GroupId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::model::{ClientId, GroupId, MailHome, Place, Service, UnitPath, UnixTime, UserId};
 use crate::token::{Identity, SignIn};
 
 /// What is asked, in values that need no token: for `explain` and previews.
@@ -218,6 +218,7 @@ pub(super) fn judge_by(
         Rights::Write => judge.read_only_at(user.unit(), mailbox_unit, trace),
     };
     let rights = if read_only_at.is_some() { Rights::Read } else { Rights::Write };
+    judge.mail_is_at(trace);
     Ok(Yes { unit: user_unit, set_at: own.place(asked.user), grant_is_new, rights, read_only_at })
 }
 
@@ -572,6 +573,25 @@ impl<'a> Judge<'a> {
             return Some(place);
         }
         None
+    }
+
+    /// Where the mailbox is; nothing is told where nobody said anything else than the embedded store.
+    fn mail_is_at(&self, trace: &mut impl Trace) {
+        if !trace.listens() {
+            return;
+        }
+        let (directory, owner) = (self.directory, self.asked.owner);
+        let said = directory.home_said(owner, directory.user(owner));
+        let place = said.map(|(_, place)| place);
+        let finding = match directory.home(owner) {
+            MailHome::Maildir if place.is_none() => return,
+            MailHome::Maildir => format!("the mail of {owner} is in the embedded store"),
+            MailHome::Upstream { name, server: None } => format!("the mail of {owner} is behind upstream {name}"),
+            MailHome::Upstream { name, server: Some(server) } => {
+                format!("the mail of {owner} is behind upstream {name}, on {server}")
+            }
+        };
+        trace.note(|| Step { check: "mail", finding, place, passed: true });
     }
 
     fn app_row(&self) -> Option<&'a AppRow> {

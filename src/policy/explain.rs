@@ -18,7 +18,7 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Which check looked: `token`, `user`, `mailbox`, `suspension`, `setting`, `own switch`, `app`, `trust`, `grant`,
-    /// `rights`.
+    /// `rights`, `mail`.
     pub check: &'static str,
     /// What it found, as a sentence.
     pub finding: String,

@@ -98,3 +98,29 @@ fn who_may_only_read_by_now_or_whose_mailbox_has_moved_has_to_come_in_again() {
         "the mailbox ann@example.com has moved from maildir to dovecot (set at unit \"/\")"
     );
 }
+
+#[test]
+fn an_explanation_tells_where_the_mail_is_unless_it_is_where_all_mail_is() {
+    let text = "[unit.\"/\"]\nimap = \"any\"\n[unit.\"/Sales\"]\nmail = \"dovecot\"\n[user.\"ann@example.com\"]\nunit = \"/\"\n\
+        [user.\"sal@example.com\"]\nunit = \"/Sales\"\n[user.\"pin@example.com\"]\nunit = \"/Sales\"\nmail = \"dovecot/mail2\"\n\
+        [user.\"own@example.com\"]\nunit = \"/Sales\"\nmail = \"maildir\"\n";
+    let mut directory = directory(text);
+    let mail = |directory: &Directory, name: &str| {
+        let told = explain(&question(name, "x", Imap), directory, NOW);
+        let step = told.steps.into_iter().find(|step| step.check == "mail")?;
+        Some(format!("{} @ {}", step.finding, step.place.map(|place| place.to_string()).unwrap_or_default()))
+    };
+    for (name, said) in [
+        ("ann", None),
+        ("sal", Some("the mail of sal@example.com is behind upstream dovecot @ unit \"/Sales\"")),
+        (
+            "pin",
+            Some("the mail of pin@example.com is behind upstream dovecot, on mail2 @ user \"pin@example.com\""),
+        ),
+        ("own", Some("the mail of own@example.com is in the embedded store @ user \"own@example.com\"")),
+    ] {
+        assert_eq!(mail(&directory, name).as_deref(), said, "{name}");
+    }
+    directory.set_default_home(MailHome::parse("cyrus").unwrap());
+    assert_eq!(mail(&directory, "ann").as_deref(), Some("the mail of ann@example.com is behind upstream cyrus @ "));
+}
