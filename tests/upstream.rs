@@ -216,6 +216,75 @@ fn commands_sent_without_waiting_are_all_answered() {
     assert!(detail.starts_with("logout; ") && detail.contains("of upstream there"), "{detail}");
 }
 
+/// Dovecot skips a line that it makes nothing of, but takes the bytes of a literal behind it for commands.
+#[test]
+fn a_command_hidden_in_a_literal_is_not_carried_out() {
+    let Some((gate, dovecot)) = with_dovecot("") else { return };
+    for (n, start) in ["a NOOP {", "a FETCH 1 \"x {", "a NOOP{", "a XFOO {", "a SUBSCRIBE x y {"].iter().enumerate()
+    {
+        let mut imap = gate.imap(ANN, APP);
+        let hidden = format!("b CREATE smuggled{n}\r\n");
+        imap.wire.send_bytes(format!("{start}{}+}}\r\n{hidden}\r\nc NOOP\r\n", hidden.len()).as_bytes());
+        let lines: Vec<String> =
+            std::iter::from_fn(|| Some(imap.wire.line())).take_while(|line| !line.starts_with("c ")).collect();
+        assert!(lines.iter().all(|line| !line.starts_with('+') && !line.starts_with("b ")), "{start}: {lines:?}");
+    }
+    let mut imap = gate.imap(ANN, APP);
+    imap.wire.send_bytes(b"a IDLE {100}\r\nDONE\r\n");
+    assert!(imap.wire.line().starts_with("a BAD"));
+    let mut imap = gate.imap(ANN, APP);
+    imap.wire.send_bytes(b"a NOOP\r\na APPEND INBOX {18}\r\n");
+    let both = [imap.wire.line(), imap.wire.line()];
+    assert!(
+        both.iter().any(|line| line.starts_with("a BAD")) && !both.iter().any(|line| line.starts_with('+')),
+        "{both:?}"
+    );
+    let folders = dovecot.imap(&gate, ANN).ok("LIST \"\" *").lines();
+    assert!(!folders.iter().any(|line| line.contains("smuggled")), "{folders:?}");
+}
+
+/// A literal that a program sends without waiting reaches a server all the same, and its word for us is not passed on.
+#[test]
+fn a_program_that_does_not_wait_is_served() {
+    let Some((gate, _dovecot)) = with_dovecot("") else { return };
+    let mut imap = gate.imap(ANN, APP);
+    let message = [&b"Subject: x\r\n\r\n"[..], &b"word \r\n".repeat(40_000)].concat();
+    let text = format!("a SELECT {{5+}}\r\nINBOX\r\nb APPEND {{5+}}\r\nINBOX (\\Seen) {{{}+}}\r\n", message.len());
+    imap.wire.send_bytes(&[text.as_bytes(), &message, b"\r\nc FETCH 1 RFC822.SIZE\r\nd LOGOUT\r\n"].concat());
+    let heard = String::from_utf8(imap.wire.rest()).unwrap();
+    assert!(heard.contains("\r\nb OK") && heard.contains(&format!("RFC822.SIZE {}", message.len())), "{heard}");
+    assert!(!heard.contains("\r\n+") && heard.contains("\r\nd OK"), "{heard}");
+}
+
+/// What the gate answers by itself is bounded too, and so is what waits for a peer that compresses and does not read.
+#[test]
+fn a_peer_that_takes_nothing_holds_little_of_the_gate() {
+    let Some((gate, dovecot)) = with_dovecot("") else { return };
+    let mut direct = dovecot.imap(&gate, ANN);
+    // Noise, which deflate makes no smaller.
+    let mut seed = 7_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b'0' + u8::try_from(seed >> 58).unwrap()
+    })
+    .take(24 * 1024 * 1024)
+    .collect();
+    let lines: Vec<u8> = noise.chunks(70).flat_map(|line| [line, b"\r\n"].concat()).collect();
+    direct.append("INBOX", "", &lines);
+    let mut imap = gate.imap(ANN, APP);
+    imap.ok("SELECT INBOX");
+    let tag = imap.send("COMPRESS DEFLATE");
+    assert_eq!(imap.wire.line(), format!("{tag} OK DEFLATE active"));
+    let (_, before) = gate.memory();
+    let mut session = Deflated::over(imap.wire);
+    session.send("a FETCH 1 BODY[]");
+    let mut asking = gate.imap(ANN, APP);
+    assert!(asking.wire.send_until_stuck(&b"a CAPABILITY\r\n".repeat(1000), 10_000), "it takes whatever comes");
+    std::thread::sleep(Duration::from_secs(1));
+    let (_, after) = gate.memory();
+    assert!(after < before + 12 * 1024, "{before} KiB before, {after} KiB after");
+}
+
 #[test]
 fn an_upstream_that_is_down_or_refuses_is_told_apart() {
     let Some((gate, dovecot)) = with_dovecot("connect_s = 2") else { return };

@@ -2,8 +2,12 @@
 //! ends. A command that would leave the sign-in (UNAUTHENTICATE) or change mail that may only be read never gets there;
 //! a few are answered here. Called by `session::relay`. No I/O.
 //!
-//! The bytes must mean the same to us and to that server, or a command could be hidden from us: so a lone CR or LF, a
-//! literal of a kind that the server does not announce, and a line that ends in half a literal are not passed on.
+//! The bytes must mean the same to us and to that server, or a command could be hidden from us. So a lone CR or LF and a line
+//! that ends in half a literal are not passed on; IDLE has no arguments; a tag is not used twice at once; and every literal
+//! waits for that server's word, also one that the peer sends at once: servers skip the rest of a line that they make nothing
+//! of, and whether they skip a literal with it differs (Dovecot does not).
+
+use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
 
@@ -20,31 +24,10 @@ use super::{
 const MAX_OWN: usize = 8 * 1024;
 /// Longest tag, `UID` and verb, in bytes: so far a line is looked at before it goes on.
 const MAX_HEAD: usize = command::MAX_TAG + 64;
-/// Most digits of a literal's size (RFC 9051 section 9: a `number64` at most).
+/// Largest literal, in bytes (RFC 9051 section 9: a `number64`).
 const MAX_SIZE: u64 = i64::MAX as u64;
-
-/// Literals that the other server takes without being asked (RFC 7888, RFC 3516).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Literals {
-    /// The largest, in bytes; none: every literal has to wait for `+`.
-    pub unasked: Option<u64>,
-    /// `~{n+}` too.
-    pub binary: bool,
-}
-
-impl Literals {
-    /// From the capabilities that the server lists.
-    pub fn of(capabilities: &str) -> Self {
-        let has = |word: &str| capabilities.split(' ').any(|one| one.eq_ignore_ascii_case(word));
-        let rev2 = has("IMAP4rev2");
-        let unasked = match (has("LITERAL+"), has("LITERAL-") || rev2) {
-            (true, _) => Some(MAX_SIZE),
-            (false, true) => Some(4096),
-            (false, false) => None,
-        };
-        Self { unasked, binary: has("BINARY") || rev2 }
-    }
-}
+/// Most commands that wait for their answers.
+const MAX_WAITING: usize = 256;
 
 /// What there is.
 #[derive(Debug, PartialEq)]
@@ -67,13 +50,16 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Commands {
     only_reads: bool,
-    literals: Literals,
     limits: Limits,
     state: State,
     /// The tag of the command that is under way.
     tag: String,
-    /// The last bytes of its line, where that came in pieces.
-    tail: Vec<u8>,
+    /// Tags that went on and are not answered yet.
+    waiting: VecDeque<Box<str>>,
+    /// The last bytes of the line under way, held back until it is known whether they announce a literal.
+    tail: BytesMut,
+    /// Bytes of that line so far.
+    line: usize,
     /// Bytes of the refused command dropped so far.
     dropped: u64,
 }
@@ -82,22 +68,23 @@ pub struct Commands {
 enum State {
     /// A command begins.
     Start,
-    /// The rest of a line goes on; `idles` if it is IDLE's.
-    Line {
-        idles: bool,
-    },
+    /// The rest of a line goes on.
+    Line,
     /// A literal goes on.
     Literal {
         left: u64,
     },
-    /// The server is asked whether it wants the literal.
+    /// The server is asked whether it wants the literal; with `sent` the peer does not wait for its word.
     Asked {
         size: u64,
+        sent: bool,
     },
     /// The server is asked whether it lets the peer idle.
     AskedToIdle,
-    /// The next line ends IDLE.
-    Idling,
+    /// The next line ends IDLE; with `over` the server has ended it already.
+    Idling {
+        over: bool,
+    },
     /// A command that is answered here, so many of its bytes in whole lines and literals; `asked` if the peer was told to
     /// send the literal behind them.
     Own {
@@ -130,8 +117,17 @@ enum Kind {
 
 impl Commands {
     /// For a session that has just signed in; who `only_reads` has every command refused that could change something.
-    pub fn new(only_reads: bool, literals: Literals, limits: Limits) -> Self {
-        Self { only_reads, literals, limits, state: State::Start, tag: String::new(), tail: Vec::new(), dropped: 0 }
+    pub fn new(only_reads: bool, limits: Limits) -> Self {
+        Self {
+            only_reads,
+            limits,
+            state: State::Start,
+            tag: String::new(),
+            waiting: VecDeque::new(),
+            tail: BytesMut::new(),
+            line: 0,
+            dropped: 0,
+        }
     }
 
     /// Moves what may go on from `input` to the end of `on`, until something has to be done.
@@ -139,10 +135,10 @@ impl Commands {
         loop {
             let step = match self.state {
                 State::Start => self.start(input, on),
-                State::Line { idles } => self.line(input, on, idles),
+                State::Line => self.line(input, on),
                 State::Literal { left } => self.literal(input, on, left),
                 State::Asked { .. } | State::AskedToIdle => Some(Step::Wait),
-                State::Idling => self.idling(input, on),
+                State::Idling { over } => self.idling(input, on, over),
                 State::Own { gathered, asked } => self.own(input, gathered, asked),
                 State::DropLine => self.drop_line(input),
                 State::DropLiteral { left } => self.drop_literal(input, left),
@@ -159,21 +155,41 @@ impl Commands {
         matches!(self.state, State::Literal { .. } | State::DropLiteral { .. })
     }
 
-    /// The server has said this; whoever waits for it may go on. False if it answered a literal with a no and the peer
-    /// did not wait: `input` cannot be told from the literal then.
-    pub fn heard(&mut self, said: Said<'_>, input: &BytesMut) -> bool {
+    /// Whether the server's `+` answers us alone: the peer has not waited for it.
+    pub fn awaits_go_on(&self) -> bool {
+        matches!(self.state, State::Asked { sent: true, .. })
+    }
+
+    /// Whether the server owes an answer, other than the end of IDLE.
+    pub fn is_owed(&self) -> bool {
+        let idles = usize::from(matches!(self.state, State::Idling { .. }));
+        self.waiting.len() > idles
+    }
+
+    /// The server has said this; whoever waits for it may go on.
+    pub fn heard(&mut self, said: Said<'_>, input: &BytesMut) {
+        if let Said::Done(tag) = said
+            && let Some(at) = self.waiting.iter().position(|known| known.as_bytes() == tag)
+        {
+            self.waiting.remove(at);
+        }
         let own = |tag: &[u8]| tag == self.tag.as_bytes();
         match (self.state, said) {
-            (State::Asked { size }, Said::GoOn) => self.state = State::Literal { left: size },
-            (State::AskedToIdle, Said::GoOn) => self.state = State::Idling,
-            (State::Asked { .. }, Said::Done(tag)) if own(tag) => {
+            (State::Asked { size, .. }, Said::GoOn) => self.state = State::Literal { left: size },
+            (State::AskedToIdle, Said::GoOn) => self.state = State::Idling { over: false },
+            // It wants nothing of what comes anyway.
+            (State::Asked { size, sent: true }, Said::Done(tag)) if own(tag) => {
+                self.dropped = 0;
+                self.state = State::DropLiteral { left: size };
+            }
+            // A peer that did not wait has sent bytes that cannot be told from its literal.
+            (State::Asked { sent: false, .. }, Said::Done(tag)) if own(tag) => {
                 self.state = if input.is_empty() { State::Start } else { State::Closed };
-                return input.is_empty();
             }
             (State::AskedToIdle, Said::Done(tag)) if own(tag) => self.state = State::Start,
+            (State::Idling { .. }, Said::Done(tag)) if own(tag) => self.state = State::Idling { over: true },
             _ => {}
         }
-        true
     }
 
     fn start(&mut self, input: &mut BytesMut, on: &mut BytesMut) -> Option<Step> {
@@ -182,7 +198,8 @@ impl Commands {
         if line.is_none() && input.len() < MAX_HEAD && !verb_is_whole(known) {
             return Some(Step::Read);
         }
-        let Some(head) = Head::read(known) else {
+        // `]` may stand in our tags, but not in those of every server.
+        let Some(head) = Head::read(known).filter(|head| !head.tag.contains(']')) else {
             self.state = State::DropLine;
             return Some(Step::Refused(Bad::syntax("A command is a tag, a space and a verb")));
         };
@@ -202,58 +219,85 @@ impl Commands {
                 self.state = State::Own { gathered: 0, asked: false };
                 return None;
             }
+            Kind::Idle => match input.get(before..before + 2) {
+                Some(b"\r\n") => {}
+                None => return Some(Step::Read),
+                // A server that takes no notice of arguments would say `+`, and not to a literal.
+                Some(_) => return Some(self.refuse(Bad::syntax("IDLE has no arguments"))),
+            },
+            Kind::Reads | Kind::Writes | Kind::Select => {}
+        }
+        if self.waiting.iter().any(|tag| **tag == *self.tag) {
+            return Some(self.refuse(Bad::syntax("A command with this tag is under way")));
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            return Some(Step::Wait);
+        }
+        self.waiting.push_back(self.tag.as_str().into());
+        self.line = 0;
+        match kind {
+            Kind::Idle => {
+                on.extend_from_slice(&input.split_to(before + 2));
+                self.state = State::AskedToIdle;
+                return Some(Step::Began(word));
+            }
             // FETCH marks messages as seen in a mailbox that SELECT opened.
             Kind::Select if self.only_reads => {
                 on.extend_from_slice(self.tag.as_bytes());
                 on.extend_from_slice(b" EXAMINE");
                 input.advance(before);
             }
-            Kind::Reads | Kind::Writes | Kind::Select | Kind::Idle => {}
+            _ => {}
         }
-        self.state = State::Line { idles: kind == Kind::Idle };
+        self.state = State::Line;
         Some(Step::Began(word))
     }
 
-    /// Passes on the rest of a line.
-    fn line(&mut self, input: &mut BytesMut, on: &mut BytesMut, idles: bool) -> Option<Step> {
-        let Some(at) = memchr::memchr2(b'\r', b'\n', input) else {
-            self.keep_tail(input);
-            on.unsplit_or_extend(input);
-            return Some(Step::Read);
-        };
-        match (input.get(at), input.get(at + 1)) {
-            (Some(b'\r'), Some(b'\n')) => {}
-            (Some(b'\r'), None) => {
-                // Its LF may be under way.
-                let before = input.split_to(at);
-                self.keep_tail(&before);
-                on.extend_from_slice(&before);
+    /// Passes on the rest of a line, but for its last bytes until its end is here.
+    fn line(&mut self, input: &mut BytesMut, on: &mut BytesMut) -> Option<Step> {
+        let at = memchr::memchr2(b'\r', b'\n', input);
+        match at.map(|at| (input.get(at), input.get(at + 1))) {
+            Some((Some(b'\r'), Some(b'\n'))) => {}
+            // Its LF may be under way.
+            None | Some((Some(b'\r'), None)) => {
+                let before = input.split_to(at.unwrap_or(input.len()));
+                if self.is_too_long(before.len()) {
+                    return Some(self.close("Line too long"));
+                }
+                self.tail.extend_from_slice(&before);
+                let sure = self.tail.len().saturating_sub(Announced::LONGEST + 8);
+                on.extend_from_slice(&self.tail.split_to(sure));
                 return Some(Step::Read);
             }
             _ => return Some(self.close("A line ends with CRLF, and holds neither of them alone")),
         }
-        let end = input.split_to(at + 2);
-        self.keep_tail(&end);
-        let announced = Announced::at_end_of(&self.tail);
-        let odd = announced.is_none() && self.tail.ends_with(b"}\r\n") && self.tail.contains(&b'{');
-        self.tail.clear();
+        let end = input.split_to(at.unwrap_or_default() + 2);
+        if self.is_too_long(end.len()) {
+            return Some(self.close("Line too long"));
+        }
+        let mut tail = std::mem::take(&mut self.tail);
+        tail.extend_from_slice(&end);
+        let announced = Announced::at_end_of(&tail);
+        let ends = tail.get(tail.len().saturating_sub(Announced::LONGEST + 8)..).unwrap_or_default();
+        let odd = announced.is_none() && ends.ends_with(b"}\r\n") && ends.contains(&b'{');
         self.state = match announced {
             None if odd => return Some(self.close("The literal at the end of the line cannot be read")),
-            None if idles => State::AskedToIdle,
             None => State::Start,
             Some(literal) if literal.size > MAX_SIZE => return Some(self.close("The literal is too large")),
-            Some(literal) if literal.waits => State::Asked { size: literal.size },
-            Some(literal) if !self.takes_unasked(&literal) => {
-                return Some(self.close("This literal must wait for +"));
+            Some(literal) if literal.waits => State::Asked { size: literal.size, sent: false },
+            Some(literal) => {
+                tail.truncate(tail.len().saturating_sub(b"+}\r\n".len()));
+                tail.extend_from_slice(b"}\r\n");
+                State::Asked { size: literal.size, sent: true }
             }
-            Some(literal) => State::Literal { left: literal.size },
         };
-        on.extend_from_slice(&end);
+        on.extend_from_slice(&tail);
         None
     }
 
-    fn takes_unasked(&self, literal: &Announced) -> bool {
-        self.literals.unasked.is_some_and(|most| literal.size <= most) && (!literal.binary || self.literals.binary)
+    fn is_too_long(&mut self, more: usize) -> bool {
+        self.line = self.line.saturating_add(more);
+        self.line > self.limits.line
     }
 
     fn literal(&mut self, input: &mut BytesMut, on: &mut BytesMut, left: u64) -> Option<Step> {
@@ -261,12 +305,13 @@ impl Commands {
         let mut piece = input.split_to(here);
         on.unsplit_or_extend(&mut piece);
         let left = left - here as u64;
-        self.state = if left > 0 { State::Literal { left } } else { State::Line { idles: false } };
+        self.line = 0;
+        self.state = if left > 0 { State::Literal { left } } else { State::Line };
         (left > 0).then_some(Step::Read)
     }
 
     /// Any line ends IDLE; one that is not DONE is a command of its own, after it.
-    fn idling(&mut self, input: &mut BytesMut, on: &mut BytesMut) -> Option<Step> {
+    fn idling(&mut self, input: &mut BytesMut, on: &mut BytesMut, over: bool) -> Option<Step> {
         const DONE: &[u8] = b"DONE\r\n";
         let could_be = input.get(..input.len().min(DONE.len())).unwrap_or_default();
         if could_be.is_empty() {
@@ -279,7 +324,9 @@ impl Commands {
         if is_done {
             input.advance(DONE.len());
         }
-        on.extend_from_slice(DONE);
+        if !over {
+            on.extend_from_slice(DONE);
+        }
         self.state = State::Start;
         None
     }
@@ -367,14 +414,6 @@ impl Commands {
     fn close(&mut self, why: &'static str) -> Step {
         self.state = State::Closed;
         Step::Refused(Bad::fatal(Code::ClientBug, why))
-    }
-
-    /// Keeps the last bytes of the line: an announcement fits, and what precedes it.
-    fn keep_tail(&mut self, piece: &[u8]) {
-        const KEPT: usize = Announced::LONGEST + 8;
-        self.tail.extend_from_slice(piece.get(piece.len().saturating_sub(KEPT)..).unwrap_or_default());
-        let surplus = self.tail.len().saturating_sub(KEPT);
-        self.tail.drain(..surplus);
     }
 }
 

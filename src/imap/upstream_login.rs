@@ -86,6 +86,11 @@ impl Login {
         Self { offers, id, state: State::Greeting, capabilities: None, heard: 0 }
     }
 
+    /// Whether anything was said by which somebody signs in.
+    pub fn has_spoken(&self) -> bool {
+        matches!(self.state, State::Authenticating { .. } | State::AskedAgain)
+    }
+
     /// Works on what has come, and writes what is to be sent.
     pub fn next(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Step {
         loop {

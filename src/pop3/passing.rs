@@ -15,6 +15,8 @@ const MAX_LINE: usize = 255;
 const PATIENCE: usize = 256;
 /// Most questions that may wait for their answers (RFC 2449 section 6.6, PIPELINING).
 const MAX_WAITING: usize = 500;
+/// Behind `TOP 1`: more lines than a message has.
+const ALL_LINES: &[u8] = b" 2147483647\r\n";
 /// The end of an answer of many lines, with the end of the line before it.
 const END: &[u8] = b"\r\n.\r\n";
 
@@ -37,6 +39,8 @@ pub struct Passing {
     only_reads: bool,
     /// The answer to CAPA.
     capabilities: String,
+    /// The server has TOP.
+    tops: bool,
     waiting: VecDeque<Question>,
     /// Where the answer to the first of them stands.
     answer: Answer,
@@ -74,7 +78,8 @@ enum Answer {
 impl Passing {
     /// For a session that has just signed in; who `only_reads` removes nothing. `capabilities` answers CAPA.
     pub fn new(only_reads: bool, capabilities: String) -> Self {
-        Self { only_reads, capabilities, waiting: VecDeque::new(), answer: Answer::Awaited, dropped: 0 }
+        let tops = capabilities.lines().any(|line| line.eq_ignore_ascii_case("TOP"));
+        Self { only_reads, capabilities, tops, waiting: VecDeque::new(), answer: Answer::Awaited, dropped: 0 }
     }
 
     /// Moves what may go on from `input` to the end of `on`, until something has to be done.
@@ -101,8 +106,15 @@ impl Passing {
             None => ("", Question::Own(Own::Refusal("a line ends with CRLF"))),
             Some(text) => self.question(text),
         };
-        if !matches!(question, Question::Own(_)) {
-            on.extend_from_slice(&line);
+        match question {
+            Question::Own(_) => {}
+            // RETR marks the message as seen (Dovecot does, at QUIT); TOP with all its lines does not.
+            Question::Lines if self.only_reads && word == "RETR" => {
+                on.extend_from_slice(b"TOP");
+                on.extend_from_slice(line.get("RETR".len()..end - 2).unwrap_or_default());
+                on.extend_from_slice(ALL_LINES);
+            }
+            Question::Line | Question::Lines => on.extend_from_slice(&line),
         }
         self.waiting.push_back(question);
         Step::Began(word)
@@ -119,6 +131,9 @@ impl Passing {
             b"LIST" => ("LIST", Question::Line),
             b"UIDL" if bare => ("UIDL", Question::Lines),
             b"UIDL" => ("UIDL", Question::Line),
+            b"RETR" if self.only_reads && !self.tops => {
+                ("RETR", own("[SYS/PERM] you may only read this mailbox, and its server has no TOP"))
+            }
             b"RETR" => ("RETR", Question::Lines),
             b"TOP" => ("TOP", Question::Lines),
             b"DELE" if self.only_reads => ("DELE", own("[SYS/PERM] you may only read this mailbox")),
@@ -135,6 +150,11 @@ impl Passing {
     /// Whether everything so far is whole answers.
     pub fn at_boundary(&self) -> bool {
         matches!(self.answer, Answer::Awaited)
+    }
+
+    /// Whether the server owes an answer.
+    pub fn is_owed(&self) -> bool {
+        self.waiting.iter().any(|question| !matches!(question, Question::Own(_)))
     }
 
     /// Whether an answer that is ours to give comes next.
@@ -292,8 +312,11 @@ mod tests {
 
     #[test]
     fn whoever_may_only_read_removes_nothing() {
-        let (on, ..) = sent(&mut passing(true), &[b"dele 1\r\nDELE 2\r\nRSET\r\n"]);
-        assert_eq!(on, "RSET\r\n");
+        let (on, ..) = sent(&mut passing(true), &[b"dele 1\r\nDELE 2\r\nRSET\r\nRETR 1\r\n"]);
+        assert_eq!(on, "RSET\r\n", "RETR marks messages, and this server has no TOP");
+        let mut tops = Passing::new(true, "+OK capa\r\nTOP\r\n.\r\n".into());
+        assert_eq!(sent(&mut tops, &[b"retr 12\r\n"]).0, "TOP 12 2147483647\r\n");
+        assert_eq!(heard(&mut tops, &[b"+OK\r\na\r\n.\r\n"]), "+OK\r\na\r\n.\r\n");
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Login {
     client: Option<String>,
     state: State,
     capabilities: Vec<String>,
+    /// The greeting names XCLIENT: Dovecot tells it there, and only to those it trusts.
+    greets_xclient: bool,
+    spoken: bool,
     heard: usize,
 }
 
@@ -62,7 +65,16 @@ impl Login {
     /// The first of `offers` that the server lists is taken; else `user_pass`, if there is one. `client` is what XCLIENT
     /// says to a server that lists it: `ADDR=192.0.2.1 PORT=4711`.
     pub fn new(offers: Vec<Offer>, user_pass: Option<(String, Secret)>, client: Option<String>) -> Self {
-        Self { offers, user_pass, client, state: State::Greeting, capabilities: Vec::new(), heard: 0 }
+        Self {
+            offers,
+            user_pass,
+            client,
+            state: State::Greeting,
+            capabilities: Vec::new(),
+            greets_xclient: false,
+            spoken: false,
+            heard: 0,
+        }
     }
 
     /// Works on what has come, and writes what is to be sent.
@@ -96,6 +108,7 @@ impl Login {
         match std::mem::replace(&mut self.state, State::Greeting) {
             State::Greeting if bad => Some(Step::No(UpstreamNo::Closing(code_and_text(line).1))),
             State::Greeting => {
+                self.greets_xclient = line.to_ascii_uppercase().starts_with("+OK [XCLIENT]");
                 say(out, &["CAPA"]);
                 self.state = State::Asked;
                 None
@@ -140,7 +153,7 @@ impl Login {
 
     /// Says who asks, where that is wanted and understood.
     fn introduce(&mut self, out: &mut BytesMut) -> Option<Step> {
-        match self.client.take().filter(|_| self.lists("XCLIENT").is_some()) {
+        match self.client.take().filter(|_| self.greets_xclient || self.lists("XCLIENT").is_some()) {
             Some(client) => {
                 say(out, &["XCLIENT ", &client]);
                 self.state = State::Introduced;
@@ -150,7 +163,13 @@ impl Login {
         }
     }
 
+    /// Whether anything was said by which somebody signs in.
+    pub fn has_spoken(&self) -> bool {
+        self.spoken
+    }
+
     fn authenticate(&mut self, out: &mut BytesMut) -> Option<Step> {
+        self.spoken = true;
         let offered = self.lists("SASL").unwrap_or_default().to_ascii_uppercase();
         let has = |mechanism: &str| offered.split(' ').any(|one| one == mechanism);
         if let Some(at) = self.offers.iter().position(|offer| has(offer.mechanism)) {
@@ -196,17 +215,8 @@ impl Login {
 /// What the peer is told that it can do now, as the answer to CAPA: what the server lists, without what is about signing
 /// in and without commands that the relay does not let through.
 pub fn told(capabilities: &[String]) -> String {
-    const WORDS: [&str; 9] = [
-        "TOP",
-        "UIDL",
-        "RESP-CODES",
-        "AUTH-RESP-CODE",
-        "PIPELINING",
-        "LOGIN-DELAY",
-        "EXPIRE",
-        "IMPLEMENTATION",
-        "LANG",
-    ];
+    const WORDS: [&str; 8] =
+        ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "LOGIN-DELAY", "EXPIRE", "IMPLEMENTATION"];
     let mut text = String::from("+OK Capability list follows\r\n");
     for line in capabilities {
         let word = line.split(' ').next().unwrap_or_default();

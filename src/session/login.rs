@@ -93,13 +93,14 @@ impl Dialogue for Dialog {
 
     async fn stay(&mut self, mailbox: Mailbox<relay::Imap>) -> Ending {
         match mailbox {
-            Mailbox::Here(permit) => commands::serve(self, permit).await,
+            Mailbox::Here(permit) => Box::pin(commands::serve(self, permit)).await,
             Mailbox::Upstream(there) => {
                 let input = self.framer.take_rest();
                 // It holds its last input buffer no longer.
                 self.framer = Framer::new(self.link.house.limits.frame.clone());
                 let idle = self.link.house.limits.imap_idle;
-                relay::relay(&mut self.link, *there, input, idle).await
+                // Boxed, so that each kind of session has room for itself alone.
+                Box::pin(relay::relay(&mut self.link, *there, input, idle)).await
             }
         }
     }
@@ -245,7 +246,7 @@ impl Dialog {
                 let talk = |abilities: &Abilities, rights| {
                     relay::Imap::new(abilities.imap(), rights == Rights::Read, limits.clone(), most_bad)
                 };
-                match Box::pin(relay::find(&self.link, &seat, permit, token, talk)).await {
+                match Box::pin(relay::find(&self.link, &seat, permit, token, talk)).await? {
                     Ok(mailbox) => {
                         self.admitted(tag, &owner, &mailbox);
                         return Ok(Some((seat, mailbox)));

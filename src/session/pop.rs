@@ -90,7 +90,7 @@ impl Dialogue for Dialog {
             Opened::Upstream(there) => {
                 let input = std::mem::take(self.talk.buffer());
                 let idle = self.link.house.limits.pop_idle;
-                return relay::relay(&mut self.link, *there, input, idle).await;
+                return Box::pin(relay::relay(&mut self.link, *there, input, idle)).await;
             }
         };
         loop {
@@ -151,7 +151,7 @@ impl Dialog {
         };
         let owner = permit.owner().clone();
         let talk = |abilities: &Abilities, rights| relay::Pop::new(abilities.pop(), rights == Rights::Read);
-        let permit = match Box::pin(relay::find(&self.link, &seat, permit, token, talk)).await {
+        let permit = match Box::pin(relay::find(&self.link, &seat, permit, token, talk)).await? {
             Ok(Mailbox::Here(permit)) => permit,
             Ok(Mailbox::Upstream(there)) => {
                 self.talk.admit(&format!("signed in as {owner}"), &mut self.link.wire.out);

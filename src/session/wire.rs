@@ -147,10 +147,14 @@ impl Wire {
 
     /// Sends everything collected, as far as the peer takes it now. What was sent has left `out`.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.out.has_remaining() {
-            self.pack(true)?;
-        }
-        while self.waiting().has_remaining() {
+        loop {
+            if !self.waiting().has_remaining() {
+                if !self.out.has_remaining() {
+                    break;
+                }
+                // One buffer at a time: a peer that takes nothing holds what was read for it, and not more.
+                self.pack(true)?;
+            }
             let waiting = match &mut self.compressed {
                 Some(compressed) => &mut compressed.packed,
                 None => &mut self.out,
@@ -168,6 +172,11 @@ impl Wire {
     /// Whether there is something that [`Wire::poll_send`] has not sent yet.
     pub(super) fn is_behind(&self) -> bool {
         self.unflushed || self.out.has_remaining() || self.waiting().has_remaining()
+    }
+
+    /// Bytes that the peer has not taken yet.
+    pub(super) fn backlog(&self) -> usize {
+        self.out.len() + self.compressed.as_ref().map_or(0, |compressed| compressed.packed.len())
     }
 
     /// Gives back the room for output that was not used.

@@ -1,12 +1,12 @@
 //! From a permit to a signed-in connection: the servers are tried in their order, and at the first that answers the gateway
 //! signs in for the mailbox owner. Called by `session`, which relays from there.
 
-use std::{fmt::Write as _, io};
+use std::{fmt::Write as _, io, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::debug;
 use zeroize::Zeroize;
@@ -28,6 +28,11 @@ use crate::sasl::{self, Mechanism};
 
 /// Room for one read before the sign-in is over, in bytes.
 const READ_ROOM: usize = 2 * 1024;
+
+/// Room for what is said at once, in bytes: a token of the largest size, in base64 twice.
+const SPOKEN_ROOM: usize = 48 * 1024;
+/// For all servers that are tried for one sign-in together: less than a peer has for its own.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is told of a session, beside its permit.
 pub struct Entrant<'a> {
@@ -75,7 +80,8 @@ impl Abilities {
 impl Upstream {
     /// Signs in for the permit's mailbox at one of its servers; with `pin` only at that host.
     ///
-    /// Another server is tried only where one did not let anybody sign in: a refusal is the answer.
+    /// Another server is tried only while none was told anything by which somebody signs in: after that its answer counts,
+    /// and nobody else is given the same.
     ///
     /// # Errors
     /// Why it did not work with the last server that was tried.
@@ -86,21 +92,22 @@ impl Upstream {
         pin: Option<&str>,
     ) -> Result<Entered, UpstreamError> {
         let (service, owner) = (permit.service(), permit.owner());
+        let deadline = Instant::now() + PATIENCE;
         let mut candidates = self.candidates(service, owner, pin)?.into_iter().peekable();
         while let Some(server) = candidates.next() {
             let outcome = match self.connect(&server, owner, entrant.ends).await {
-                Ok(connected) => Box::pin(self.sign_in(connected, permit, entrant)).await,
-                Err(error) => Err(error),
+                Ok(connected) => Box::pin(self.sign_in(connected, permit, entrant, deadline)).await,
+                Err(error) => Err(Failed { error, spoken: false }),
             };
+            let may_go_on = candidates.peek().is_some() && Instant::now() < deadline;
             match outcome {
-                Err(error) if error.is_of_this_server() && candidates.peek().is_some() => {
+                Err(Failed { error, spoken: false }) if error.is_of_this_server() && may_go_on => {
                     debug!(session = %entrant.session, %error, "the next server is tried");
                 }
-                outcome => return outcome,
+                outcome => return outcome.map_err(|failed| failed.error),
             }
         }
-        let (upstream, service) = (self.name().to_owned(), service);
-        Err(UpstreamError::NoServer { upstream, service })
+        Err(UpstreamError::NoServer { upstream: self.name().to_owned(), service })
     }
 
     async fn sign_in(
@@ -108,10 +115,11 @@ impl Upstream {
         connected: Connected,
         permit: &Permit,
         entrant: &Entrant<'_>,
-    ) -> Result<Entered, UpstreamError> {
+        deadline: Instant,
+    ) -> Result<Entered, Failed> {
         let Connected { mut stream, mut lease } = connected;
         let (upstream, server) = (self.name().to_owned(), lease.server().address().to_string());
-        let limit = self.login_limit();
+        let limit = self.login_limit().min(deadline.saturating_duration_since(Instant::now()));
         let mut talk = Talk::new(self, permit, entrant);
         let error = match timeout(limit, talk.run(&mut stream)).await {
             Ok(Ok(Ok((ahead, abilities)))) => {
@@ -123,11 +131,29 @@ impl Upstream {
             Err(_) => UpstreamError::TimedOut { upstream, server, step: "signing in", limit },
         };
         match &error {
-            UpstreamError::SignIn { no, .. } if !no.is_of_this_server() => lease.succeeded(),
+            // What it says to one user is no failure of the server.
+            UpstreamError::SignIn { no: UpstreamNo::Refused { .. } | UpstreamNo::NotOffered { .. }, .. } => {
+                lease.succeeded();
+            }
             UpstreamError::TimedOut { .. } => lease.failed(UpstreamFailure::Timeout, &error),
             _ => lease.failed(UpstreamFailure::Login, &error),
         }
-        Err(error)
+        Err(Failed { error, spoken: talk.has_spoken() })
+    }
+}
+
+/// Why a server did not let anybody in, and whether it was told anything by which somebody signs in.
+struct Failed {
+    error: UpstreamError,
+    spoken: bool,
+}
+
+/// What is to be sent, wiped however its sending ends: it may be a token, or the master user's password.
+struct Words(BytesMut);
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        self.0.as_mut().zeroize();
     }
 }
 
@@ -161,21 +187,27 @@ impl Talk {
         }
     }
 
+    fn has_spoken(&self) -> bool {
+        match self {
+            Self::Imap(login) => login.has_spoken(),
+            Self::Pop(login) => login.has_spoken(),
+        }
+    }
+
     async fn run(&mut self, stream: &mut Stream) -> io::Result<Answer> {
-        let (mut input, mut out) = (BytesMut::with_capacity(READ_ROOM), BytesMut::new());
+        let mut input = BytesMut::with_capacity(READ_ROOM);
         loop {
-            let answer = self.next(&mut input, &mut out);
+            // Room for a token, so that no copy of it is left behind by growing.
+            let mut out = Words(BytesMut::with_capacity(SPOKEN_ROOM));
+            let answer = self.next(&mut input, &mut out.0);
             if let Some(Err(no)) = answer {
                 return Ok(Err(no));
             }
-            if !out.is_empty() {
-                let sent = stream.write_all(&out).await;
-                // It may be a token, or the master user's password.
-                out.as_mut().zeroize();
-                out.clear();
-                sent?;
+            if !out.0.is_empty() {
+                stream.write_all(&out.0).await?;
                 stream.flush().await?;
             }
+            drop(out);
             if let Some(Ok(abilities)) = answer {
                 return Ok(Ok((input, abilities)));
             }

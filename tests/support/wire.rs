@@ -73,6 +73,12 @@ impl Wire {
         let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
     }
 
+    /// Sends bytes so many times, or until the gate has taken none of them for half a second: whether it came to that.
+    pub fn send_until_stuck(&mut self, bytes: &[u8], times: usize) -> bool {
+        self.stream.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        (0..times).any(|_| self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_err())
+    }
+
     /// The next line without its CRLF, or `None` at the end of the connection.
     pub fn line_or_end(&mut self) -> Option<String> {
         loop {

@@ -36,6 +36,15 @@ fn a_sign_in_by_sasl() {
 }
 
 #[test]
+fn xclient_may_be_told_in_the_greeting() {
+    let mut login = Login::new(vec![offer("PLAIN", "eA==")], None, Some("ADDR=192.0.2.1".into()));
+    let (said, step) =
+        dialog(&mut login, &["+OK [XCLIENT] ready", "+OK", "SASL PLAIN", ".", "+OK Updated", "+OK in"]);
+    assert_eq!(said, ["CAPA", "XCLIENT ADDR=192.0.2.1", "AUTH PLAIN eA=="]);
+    assert!(matches!(step, Step::Done { .. }), "{step:?}");
+}
+
+#[test]
 fn a_long_token_waits_for_its_turn() {
     let token = "t".repeat(300);
     let mut login = Login::new(vec![offer("XOAUTH2", &token)], None, None);

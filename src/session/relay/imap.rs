@@ -11,7 +11,7 @@ use crate::imap::{
     boundary::{Responses, Said},
     command::{Command, Tagged},
     frame,
-    passing::{Commands, Literals, Step},
+    passing::{Commands, Step},
     upstream_login::told,
     write::{self, Code, Status},
 };
@@ -42,7 +42,7 @@ impl Imap {
         most_bad: u32,
     ) -> Self {
         Self {
-            commands: Commands::new(only_reads, Literals::of(capabilities), limits),
+            commands: Commands::new(only_reads, limits),
             responses: Responses::default(),
             answers: BytesMut::new(),
             capabilities: told(capabilities),
@@ -127,8 +127,16 @@ impl Talk for Imap {
         self.responses.at_boundary()
     }
 
-    fn owes(&self) -> bool {
-        !self.answers.is_empty()
+    fn swallows(&self, response: &[u8]) -> bool {
+        response.first() == Some(&b'+') && self.commands.awaits_go_on()
+    }
+
+    fn is_owed(&self) -> bool {
+        self.commands.is_owed()
+    }
+
+    fn owes(&self) -> usize {
+        self.answers.len()
     }
 
     fn answer(&mut self, out: &mut BytesMut) {

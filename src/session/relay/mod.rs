@@ -36,6 +36,10 @@ const BEHIND: usize = 64 * 1024;
 const WIDE: usize = 64 * 1024;
 /// Room for one read from a peer that sends a message, in bytes.
 const PIECE: usize = 32 * 1024;
+/// Answers of ours that may wait for the end of a response before the peer is no longer heard, in bytes.
+const MOST_OWED: usize = 8 * 1024;
+/// How long the server may take to end its response once the session has to end.
+const LAST_RESPONSE: Duration = Duration::from_secs(5);
 /// How long a server may go on after the peer has closed.
 const AFTERMATH: Duration = Duration::from_secs(30);
 
@@ -54,8 +58,14 @@ pub(super) trait Talk: Send {
     /// Whether everything the server said so far is whole responses.
     fn at_boundary(&self) -> bool;
 
-    /// Whether there are answers of ours to be written at the next boundary.
-    fn owes(&self) -> bool;
+    /// Whether the response that begins like this answers us, and the peer is not to see it.
+    fn swallows(&self, response: &[u8]) -> bool;
+
+    /// Whether the server owes an answer.
+    fn is_owed(&self) -> bool;
+
+    /// How much there is of answers of ours that are to be written at the next boundary: bytes, or at least whether there are.
+    fn owes(&self) -> usize;
 
     /// Writes them.
     fn answer(&mut self, out: &mut BytesMut);
@@ -111,7 +121,7 @@ pub(super) async fn find<T>(
     permit: Permit,
     token: Option<Secret>,
     talk: impl FnOnce(&Abilities, Rights) -> T,
-) -> Result<Mailbox<T>, Box<Denial>> {
+) -> Result<Result<Mailbox<T>, Box<Denial>>, Ending> {
     let house = &link.house;
     let (name, pin) = match permit.home() {
         MailHome::Maildir => (EMBEDDED, None),
@@ -119,8 +129,8 @@ pub(super) async fn find<T>(
     };
     let (upstream, token) = match (house.upstreams.find(Some(name)), token) {
         (Ok(Some(upstream)), Some(token)) => (upstream, token),
-        (Ok(_), _) => return Ok(Mailbox::Here(permit)),
-        (Err(error), _) => return Err(Box::new(house.gate.refuse_entry(&link.visitor, &permit, &error))),
+        (Ok(_), _) => return Ok(Ok(Mailbox::Here(permit))),
+        (Err(error), _) => return Ok(Err(Box::new(house.gate.refuse_entry(&link.visitor, &permit, &error)))),
     };
     let peer = link.visitor.peer;
     // A socket without an address of its own is one that is gone.
@@ -129,16 +139,17 @@ pub(super) async fn find<T>(
     let entered = tokio::select! {
         biased;
         // The seat's end is in the audit log with its cause.
-        denial = seat.fell_for() => return Err(Box::new(denial)),
+        denial = seat.fell_for() => return Ok(Err(Box::new(denial))),
+        ending = link.called() => return Err(ending),
         entered = upstream.enter(&permit, &entrant, pin) => entered,
     };
-    match entered {
+    Ok(match entered {
         Ok(entered) => {
             let talk = talk(&entered.abilities, permit.rights());
             Ok(Mailbox::Upstream(Box::new(There { _permit: permit, entered, talk })))
         }
         Err(error) => Err(Box::new(house.gate.refuse_entry(&link.visitor, &permit, &error))),
-    }
+    })
 }
 
 /// Both sides of one session.
@@ -168,10 +179,17 @@ struct Relay<'a, T> {
     /// What ended the server's side.
     server_ended: Option<Ending>,
     compresses: bool,
+    /// The response under way is not for the peer.
+    swallowing: bool,
     /// The session is to end at the next boundary.
     leaving: Option<Ending>,
     /// When something moved last.
     moved_at: Instant,
+    /// Since when the peer takes nothing of what there is for it; the server likewise.
+    peer_stuck: Option<Instant>,
+    server_stuck: Option<Instant>,
+    /// Since when the session is to end.
+    leaving_since: Option<Instant>,
 }
 
 /// Relays until one side, or the gate, ends it. `input` is what the peer said behind its sign-in; `idle` is how long nobody
@@ -204,53 +222,47 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
         passed_on: false,
         server_ended: None,
         compresses: false,
+        swallowing: false,
         leaving: None,
         moved_at: Instant::now(),
+        peer_stuck: None,
+        server_stuck: None,
+        leaving_since: None,
     };
-    let mut was_stuck = false;
     loop {
-        let limit = match (was_stuck, relay.peer_closed) {
-            (true, _) => no_output,
-            (false, true) => AFTERMATH,
-            (false, false) => idle,
-        };
-        let rest = relay.wire.rests_after().unwrap_or(limit).min(limit);
-        let wake = relay.moved_at + rest;
+        let (deadline, ending) = relay.deadline(idle, no_output);
+        let wake = relay.wire.rests_after().map_or(deadline, |rest| deadline.min(relay.moved_at + rest));
         let event = tokio::select! {
             biased;
             ending = &mut called, if relay.leaving.is_none() => {
-                relay.leaving = Some(ending);
+                relay.leave(ending);
                 continue;
             }
-            event = poll_fn(|context| relay.poll(context, was_stuck)) => event,
+            event = poll_fn(|context| relay.poll(context)) => event,
             () = sleep_until(wake) => {
-                let silence = relay.moved_at.elapsed();
-                if silence >= rest {
-                    relay.wire.rest();
-                }
-                if silence < limit {
+                if wake < deadline {
+                    relay.rest();
                     continue;
                 }
-                let gone = || Ending::Gone(io::ErrorKind::TimedOut.into());
-                Event::Over(if was_stuck || relay.peer_closed { gone() } else { Ending::Idle })
+                // Something may have moved since.
+                if relay.deadline(idle, no_output).0 > deadline {
+                    continue;
+                }
+                Event::Over(ending)
             }
         };
-        match event {
-            Event::Stuck(stuck) => (was_stuck, relay.moved_at) = (stuck, Instant::now()),
-            Event::Over(ending) => {
-                if matches!(ending, Ending::Gone(_)) {
-                    // The peer broke off: so do we, and nothing half sent is taken for whole.
-                    let _ = socket2::SockRef::from(relay.server.socket()).set_linger(Some(Duration::ZERO));
-                }
-                return ending;
-            }
+        let Event::Over(ending) = event else { continue };
+        if matches!(ending, Ending::Gone(_)) {
+            // The peer broke off: so do we, and nothing half sent is taken for whole.
+            let _ = socket2::SockRef::from(relay.server.socket()).set_linger(Some(Duration::ZERO));
         }
+        return ending;
     }
 }
 
 enum Event {
-    /// Whether one side does not take what the other sends is different by now.
-    Stuck(bool),
+    /// Who keeps whom waiting is different by now.
+    Stuck,
     Over(Ending),
 }
 
@@ -262,7 +274,37 @@ enum Pass {
 }
 
 impl<T: Talk> Relay<'_, T> {
-    fn poll(&mut self, context: &mut Context<'_>, was_stuck: bool) -> Poll<Event> {
+    /// When the session is over if nothing moves, and why it is then.
+    fn deadline(&self, idle: Duration, no_output: Duration) -> (Instant, Ending) {
+        let late = || io::ErrorKind::TimedOut.into();
+        let silence = match (self.peer_closed, self.talk.is_owed()) {
+            (true, _) => (self.moved_at + AFTERMATH, Ending::Gone(late())),
+            (false, true) => (self.moved_at + idle, Ending::Lost(late())),
+            (false, false) => (self.moved_at + idle, Ending::Idle),
+        };
+        let peer = self.peer_stuck.map(|since| (since + no_output, Ending::Gone(late())));
+        let server = self.server_stuck.map(|since| (since + no_output, Ending::Lost(late())));
+        let leaving = self.leaving_since.map(|since| (since + LAST_RESPONSE, Ending::Lost(late())));
+        let all = [peer, server, leaving].into_iter().flatten();
+        all.fold(silence, |first, other| if other.0 < first.0 { other } else { first })
+    }
+
+    /// The session is to end.
+    fn leave(&mut self, ending: Ending) {
+        self.leaving = Some(ending);
+        self.leaving_since = Some(Instant::now());
+    }
+
+    /// Nothing has moved for a moment: gives back what a silent session does not need.
+    fn rest(&mut self) {
+        self.wire.rest();
+        if self.wire.rests_after().is_some() {
+            // Compression holds on to something: not asked again before something moves.
+            self.moved_at = Instant::now();
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         loop {
             let passes = self.up(context).and_then(|up| Ok((up, self.down(context)?)));
             match passes {
@@ -276,21 +318,31 @@ impl<T: Talk> Relay<'_, T> {
                 *buffer = BytesMut::new();
             }
         }
-        let stuck = !self.on.is_empty() || self.wire.is_behind();
-        if stuck == was_stuck { Poll::Pending } else { Poll::Ready(Event::Stuck(stuck)) }
+        let stuck = (self.wire.is_behind(), !self.on.is_empty());
+        if stuck == (self.peer_stuck.is_some(), self.server_stuck.is_some()) {
+            return Poll::Pending;
+        }
+        let since = |stuck: bool, known: Option<Instant>| stuck.then(|| known.unwrap_or_else(Instant::now));
+        self.peer_stuck = since(stuck.0, self.peer_stuck);
+        self.server_stuck = since(stuck.1, self.server_stuck);
+        Poll::Ready(Event::Stuck)
     }
 
     /// From the peer to the server.
     fn up(&mut self, context: &mut Context<'_>) -> Result<Pass, Ending> {
         let sent = self.send_on(context);
-        if self.leaving.is_some() || self.compresses || self.server_ended.is_some() {
+        if self.leaving.is_some() || self.compresses || self.server_ended.is_some() || self.is_full() {
             return Ok(sent);
         }
         if self.take() == Pass::Moved {
             return Ok(Pass::Moved);
         }
         if self.peer_closed {
-            if !self.passed_on && self.on.is_empty() && pin!(self.server.shutdown()).poll(context).is_ready() {
+            if !self.passed_on
+                && !self.waits
+                && self.on.is_empty()
+                && pin!(self.server.shutdown()).poll(context).is_ready()
+            {
                 self.passed_on = true;
             }
             return Ok(sent);
@@ -322,7 +374,9 @@ impl<T: Talk> Relay<'_, T> {
         while !self.on.is_empty() && self.server_ended.is_none() {
             match pin!(self.server.write_buf(&mut self.on)).poll(context) {
                 Poll::Pending => return pass,
-                Poll::Ready(Ok(count)) if count > 0 => (pass, self.unflushed) = (Pass::Moved, true),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    (pass, self.unflushed, self.server_stuck) = (Pass::Moved, true, None);
+                }
                 Poll::Ready(Ok(_)) => self.server_ended = Some(Ending::Lost(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Err(error)) => self.server_ended = Some(Ending::Lost(error)),
             }
@@ -338,7 +392,7 @@ impl<T: Talk> Relay<'_, T> {
     fn take(&mut self) -> Pass {
         let before = self.on.len();
         let mut pass = Pass::Waits;
-        while self.on.len() < BEHIND {
+        while self.on.len() < BEHIND && !self.is_full() {
             self.waits = false;
             match self.talk.take(&mut self.input, &mut self.on) {
                 Taken::Read => break,
@@ -357,13 +411,18 @@ impl<T: Talk> Relay<'_, T> {
                     return Pass::Moved;
                 }
                 Taken::Leave(ending) => {
-                    self.leaving = Some(ending);
+                    self.leave(ending);
                     return Pass::Moved;
                 }
             }
             pass = Pass::Moved;
         }
         if self.on.len() > before { Pass::Moved } else { pass }
+    }
+
+    /// Whether the peer does not take what it has asked for: then it is asked for no more.
+    fn is_full(&self) -> bool {
+        self.wire.backlog() >= BEHIND || self.talk.owes() >= MOST_OWED
     }
 
     fn note(&self, note: impl FnOnce(&Seat)) {
@@ -387,7 +446,7 @@ impl<T: Talk> Relay<'_, T> {
     fn down(&mut self, context: &mut Context<'_>) -> Result<Pass, Ending> {
         let mut pass = Pass::Waits;
         if self.talk.at_boundary() {
-            if self.talk.owes() {
+            if self.talk.owes() > 0 {
                 self.talk.answer(&mut self.wire.out);
             }
             if let Some(ending) = self.leaving.take() {
@@ -395,12 +454,14 @@ impl<T: Talk> Relay<'_, T> {
             }
         }
         if self.wire.is_behind() {
-            match self.wire.poll_send(context) {
-                Poll::Ready(sent) => {
-                    sent?;
-                    pass = Pass::Moved;
-                }
-                Poll::Pending if self.wire.out.len() >= BEHIND => return Ok(pass),
+            let before = self.wire.backlog();
+            let sent = self.wire.poll_send(context);
+            if self.wire.backlog() < before || sent.is_ready() {
+                (pass, self.peer_stuck) = (Pass::Moved, None);
+            }
+            match sent {
+                Poll::Ready(sent) => sent?,
+                Poll::Pending if self.wire.backlog() >= BEHIND => return Ok(pass),
                 Poll::Pending => {}
             }
         }
@@ -464,13 +525,27 @@ impl<T: Talk> Relay<'_, T> {
     fn follow(&mut self, from: usize) {
         let mut at = from;
         while let Some(rest) = self.wire.out.get(at..).filter(|rest| !rest.is_empty()) {
-            let Some(taken) = self.talk.follow(rest, &self.input) else { break };
+            if self.talk.at_boundary() {
+                self.swallowing = self.talk.swallows(rest);
+            }
+            let taken = self.talk.follow(rest, &self.input);
+            if self.swallowing {
+                let behind = self.wire.out.split_off(taken.map_or(self.wire.out.len(), |taken| at + taken));
+                self.wire.out.truncate(at);
+                self.wire.out.unsplit(behind);
+                if taken.is_some() {
+                    self.swallowing = false;
+                    continue;
+                }
+                break;
+            }
+            let Some(taken) = taken else { break };
             at += taken;
             if self.leaving.is_some() {
                 self.wire.out.truncate(at);
                 break;
             }
-            if self.talk.owes() {
+            if self.talk.owes() > 0 {
                 let behind = self.wire.out.split_off(at);
                 self.talk.answer(&mut self.wire.out);
                 at = self.wire.out.len();

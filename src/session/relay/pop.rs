@@ -45,8 +45,16 @@ impl Talk for Pop {
         self.passing.at_boundary()
     }
 
-    fn owes(&self) -> bool {
-        self.passing.owes()
+    fn swallows(&self, _response: &[u8]) -> bool {
+        false
+    }
+
+    fn is_owed(&self) -> bool {
+        self.passing.is_owed()
+    }
+
+    fn owes(&self) -> usize {
+        usize::from(self.passing.owes())
     }
 
     fn answer(&mut self, out: &mut BytesMut) {
@@ -54,6 +62,6 @@ impl Talk for Pop {
     }
 
     fn is_over(&self) -> bool {
-        self.over
+        self.over && !self.passing.is_owed()
     }
 }

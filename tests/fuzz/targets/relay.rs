@@ -2,7 +2,7 @@
 //! never carries out a command that leaves the sign-in, nor one that writes where only reading is allowed; and the relay
 //! never waits for an answer that does not come. In the other direction: where responses end does not depend on the cut.
 //!
-//! Input: six bytes of choices (who, and which literals the server takes; its answers to literals; four lengths of
+//! Input: six bytes of choices (who, and how the server reads; its answers to literals; four lengths of
 //! pieces), then the dialog.
 
 use bytes::BytesMut;
@@ -10,23 +10,21 @@ use portcullis::{
     imap::{
         boundary::{Responses, Said},
         frame::Limits,
-        passing::{Commands, Literals, Step},
+        passing::{Commands, Step},
     },
     pop3::{Passing, PassingStep},
 };
 
 pub fn run(data: &[u8]) {
     let Some((&[choices, answers, ref sizes @ ..], dialog)) = data.split_first_chunk::<6>() else { return };
-    let capabilities = ["", "LITERAL-", "LITERAL+", "LITERAL+ BINARY"][usize::from(choices >> 1 & 3)];
-    imap(choices & 1 == 1, capabilities, answers, &super::cut(dialog, sizes));
+    imap(choices & 1 == 1, choices & 2 == 2, answers, &super::cut(dialog, sizes));
     responses(dialog, sizes);
     pop3(choices & 1 == 1, dialog, sizes);
 }
 
-fn imap(only_reads: bool, capabilities: &str, answers: u8, pieces: &[&[u8]]) {
-    let literals = Literals::of(capabilities);
-    let mut commands = Commands::new(only_reads, literals, Limits::default());
-    let mut server = Server { literals, only_reads, answers, ..Server::default() };
+fn imap(only_reads: bool, skips: bool, answers: u8, pieces: &[&[u8]]) {
+    let mut commands = Commands::new(only_reads, Limits::default());
+    let mut server = Server { skips, only_reads, answers, ..Server::default() };
     let (mut input, mut on) = (BytesMut::new(), BytesMut::new());
     for piece in pieces {
         input.extend_from_slice(piece);
@@ -38,7 +36,7 @@ fn imap(only_reads: bool, capabilities: &str, answers: u8, pieces: &[&[u8]]) {
                 match &said {
                     None => commands.heard(Said::GoOn, &input),
                     Some(tag) => commands.heard(Said::Done(tag), &input),
-                };
+                }
             }
             match step {
                 Step::Read => break,
@@ -70,7 +68,8 @@ fn over(step: &Step) -> bool {
 /// A server that takes a bare LF for the end of a line, as Dovecot does, and is strict about nothing else.
 #[derive(Default)]
 struct Server {
-    literals: Literals,
+    /// It makes nothing of arguments that some commands do not have, and does not see a literal among them.
+    skips: bool,
     only_reads: bool,
     answers: u8,
     bytes: Vec<u8>,
@@ -106,21 +105,23 @@ impl Server {
             return self.done();
         }
         self.command.extend_from_slice(line);
-        if let Some((size, waits, binary)) = announced(line) {
+        if let Some((size, waits)) = announced(line) {
+            let verb = self.command.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+            let skipped =
+                self.skips && [&b"NOOP"[..], b"IDLE", b"LOGOUT"].iter().any(|one| verb.eq_ignore_ascii_case(one));
+            if waits && skipped && verb.eq_ignore_ascii_case(b"IDLE") {
+                panic!("IDLE with arguments goes on");
+            }
             if waits {
                 self.answers = self.answers.rotate_right(1);
-                if self.answers & 1 == 1 {
+                if self.answers & 1 == 1 && !skipped {
                     self.literal = size;
                     return self.said.push(None);
                 }
                 return self.done();
             }
-            let taken = self.literals.unasked.is_some_and(|most| size as u64 <= most);
-            if taken && (self.literals.binary || !binary) {
-                self.literal = size;
-                return;
-            }
-            return self.done();
+            // Whether it is skipped with its line differs from server to server.
+            panic!("a literal that does not wait goes on: {:?}", String::from_utf8_lossy(line));
         }
         let words = String::from_utf8_lossy(&self.command).to_ascii_uppercase();
         let mut words = words.split(' ').skip(1);
@@ -149,16 +150,16 @@ impl Server {
     }
 }
 
-/// Size, whether the peer waits, whether it is `~{`; read as leniently as some server might.
-fn announced(line: &[u8]) -> Option<(usize, bool, bool)> {
+/// Size, and whether the peer waits; read as leniently as some server might.
+fn announced(line: &[u8]) -> Option<(usize, bool)> {
     let text = String::from_utf8_lossy(line).into_owned();
     let inner = text.trim_end().strip_suffix('}')?;
-    let (before, number) = inner.rsplit_once('{')?;
+    let (_, number) = inner.rsplit_once('{')?;
     let (number, waits) = match number.trim().strip_suffix('+') {
         Some(number) => (number, false),
         None => (number.trim(), true),
     };
-    Some((number.trim().parse().ok()?, waits, before.ends_with('~')))
+    Some((number.trim().parse().ok()?, waits))
 }
 
 fn responses(bytes: &[u8], sizes: &[u8]) {
