@@ -230,7 +230,7 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
         leaving_since: None,
     };
     loop {
-        let (deadline, ending) = relay.deadline(idle, no_output);
+        let (deadline, _) = relay.deadline(idle, no_output);
         let wake = relay.wire.rests_after().map_or(deadline, |rest| deadline.min(relay.moved_at + rest));
         let event = tokio::select! {
             biased;
@@ -245,10 +245,10 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
                     continue;
                 }
                 // Something may have moved since.
-                if relay.deadline(idle, no_output).0 > deadline {
-                    continue;
+                match relay.deadline(idle, no_output) {
+                    (later, _) if later > deadline => continue,
+                    (_, ending) => Event::Over(ending),
                 }
-                Event::Over(ending)
             }
         };
         let Event::Over(ending) = event else { continue };
