@@ -3,9 +3,11 @@
 //! protocol is followed by the cores ([`crate::imap::passing`], [`crate::imap::boundary`], [`crate::pop3::Passing`]), so
 //! that the session ends between two responses, and no command gets past the gate. Called by `login` and `pop`.
 
+mod find;
 mod imap;
 mod pop;
 
+pub(super) use find::{Mailbox, There, find, token};
 pub(super) use imap::Imap;
 pub(super) use pop::Pop;
 
@@ -23,12 +25,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Ending, House, link::Link, wire::Wire};
-use crate::gate::{Denial, Seat};
-use crate::model::{MailHome, Secret};
-use crate::policy::{Permit, Rights};
-use crate::sasl::Bearer;
-use crate::upstream::{Abilities, EMBEDDED, Ends, Entered, Entrant, Lease, Stream};
+use super::{Ending, link::Link, wire::Wire};
+use crate::gate::Seat;
+use crate::upstream::{Entered, Lease, Stream};
 
 /// What one side may be behind before the other is no longer read, in bytes.
 const BEHIND: usize = 64 * 1024;
@@ -90,66 +89,6 @@ pub(super) enum Taken {
     Compress,
     /// The session has to end; what there is to be said before is among the answers.
     Leave(Ending),
-}
-
-/// A mailbox that somebody has signed in to.
-pub(super) enum Mailbox<T> {
-    /// In the embedded store.
-    Here(Permit),
-    /// Behind an upstream, where somebody is signed in by now.
-    Upstream(Box<There<T>>),
-}
-
-/// A mailbox behind an upstream.
-pub(super) struct There<T> {
-    /// Held for as long as the connection: no mail without a verdict.
-    _permit: Permit,
-    entered: Entered,
-    pub(super) talk: T,
-}
-
-/// The token, where an upstream might be passed it on.
-pub(super) fn token(house: &House, bearer: &Bearer) -> Option<Secret> {
-    house.upstreams.names().next().is_some().then(|| bearer.token.clone())
-}
-
-/// Finds the mailbox that a permit is for: in the embedded store, or by signing in at the upstream that has it, for as long
-/// as the session keeps the right to its seat. `talk` is given what the server there can do.
-pub(super) async fn find<T>(
-    link: &Link,
-    seat: &Seat,
-    permit: Permit,
-    token: Option<Secret>,
-    talk: impl FnOnce(&Abilities, Rights) -> T,
-) -> Result<Result<Mailbox<T>, Box<Denial>>, Ending> {
-    let house = &link.house;
-    let (name, pin) = match permit.home() {
-        MailHome::Maildir => (EMBEDDED, None),
-        MailHome::Upstream { name, server } => (name.as_str(), server.as_deref()),
-    };
-    let (upstream, token) = match (house.upstreams.find(Some(name)), token) {
-        (Ok(Some(upstream)), Some(token)) => (upstream, token),
-        (Ok(_), _) => return Ok(Ok(Mailbox::Here(permit))),
-        (Err(error), _) => return Ok(Err(Box::new(house.gate.refuse_entry(&link.visitor, &permit, &error)))),
-    };
-    let peer = link.visitor.peer;
-    // A socket without an address of its own is one that is gone.
-    let ours = link.wire.local_addr().unwrap_or(peer);
-    let entrant = Entrant { token: &token, ends: Ends { peer, ours }, session: link.visitor.session };
-    let entered = tokio::select! {
-        biased;
-        // The seat's end is in the audit log with its cause.
-        denial = seat.fell_for() => return Ok(Err(Box::new(denial))),
-        ending = link.called() => return Err(ending),
-        entered = upstream.enter(&permit, &entrant, pin) => entered,
-    };
-    Ok(match entered {
-        Ok(entered) => {
-            let talk = talk(&entered.abilities, permit.rights());
-            Ok(Mailbox::Upstream(Box::new(There { _permit: permit, entered, talk })))
-        }
-        Err(error) => Err(Box::new(house.gate.refuse_entry(&link.visitor, &permit, &error))),
-    })
 }
 
 /// Both sides of one session.
