@@ -107,6 +107,14 @@ impl Account {
         books.sum
     }
 
+    /// What folders said does not hold any more. Limits stay, and so does what deliveries under way will add.
+    fn begin_anew(&self) {
+        let mut books = lock(&self.0);
+        books.folders = None;
+        books.counted = None;
+        books.sum = Usage::default();
+    }
+
     /// Whether counting again is worth it: not if it was done just now.
     pub(super) fn may_count(&self) -> bool {
         lock(&self.0).counted.is_none_or(|at| at.elapsed() > COUNT_EVERY)
@@ -190,6 +198,13 @@ impl Accounts {
         if let Some(account) = account {
             account.report(&spot.dir, now);
         }
+    }
+
+    /// Forgets what is in use: another process may change it from now on.
+    pub(super) fn forget(&self) {
+        self.kept.invalidate_all();
+        // Some may be held by whoever was signed in, or by the cache for a moment yet.
+        lock(&self.all).values().filter_map(Weak::upgrade).for_each(|account| account.begin_anew());
     }
 
     /// Forgets owners nobody has to do with.

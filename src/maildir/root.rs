@@ -233,6 +233,7 @@ impl Mail {
         lock(&self.shared.kept).clear();
         *lock(&self.shared.validity) = None;
         self.shared.homes.invalidate_all();
+        self.shared.accounts.forget();
     }
 
     async fn note_folders(&self) {

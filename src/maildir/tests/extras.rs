@@ -87,6 +87,26 @@ async fn a_quota_holds_for_as_long_as_the_session_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quota_counts_what_another_process_took_in_while_the_store_was_closed() {
+    let world = World::new().await;
+    let store = world.store.as_ref().unwrap();
+    store.limit(&UserId::parse("ann@example.com").unwrap(), Quota { bytes: Some(1000), messages: None });
+    world.append("Sent", &[b'x'; 400], Flags::NONE, &[]).await;
+    store.close().await;
+    {
+        let (other, mail) = open(world.dir.path(), None).await;
+        let mut appending = mail.append("Archive").await.unwrap();
+        appending.write(&[b'x'; 500]).await.unwrap();
+        appending.finish(Flags::NONE, &[], None).await.unwrap();
+        other.close().await;
+    }
+    let mut appending = world.mail.append("Sent").await.unwrap();
+    appending.write(&[b'x'; 200]).await.unwrap();
+    assert_eq!(appending.finish(Flags::NONE, &[], None).await, Err(MailError::OverQuota));
+    assert_eq!(world.mail.usage().await.unwrap().1, Usage { bytes: 900, messages: 2 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_known_size_has_its_room_from_its_beginning_to_its_delivery() {
     let world = World::new().await;
     let ann = UserId::parse("ann@example.com").unwrap();
