@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use tokio::time::timeout;
 use tracing::info;
 
 use crate::model::Secret;
@@ -21,6 +22,8 @@ pub const BOOTSTRAP: &str = "bootstrap-secret";
 const LINK: &str = "bootstrap-link";
 /// How long the secret is good; a restart makes a fresh one.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// How long the database may take, which has just answered: a process whose place is taken serves nobody meanwhile.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// While nobody administers yet, makes a fresh secret and writes it down; otherwise removes what was written before.
 ///
@@ -39,7 +42,9 @@ pub(super) async fn prepare(
             return Err(error).with_context(|| format!("{}: cannot be removed", old.display()));
         }
     }
-    let Some(secret) = store.make_bootstrap(LIFETIME, SystemTime::now().into()).await? else { return Ok(None) };
+    let made = timeout(ANSWER, store.make_bootstrap(LIFETIME, SystemTime::now().into())).await;
+    let made = made.with_context(|| format!("the database did not answer within {} s", ANSWER.as_secs()))?;
+    let Some(secret) = made? else { return Ok(None) };
     write(&file, &secret)?;
     let Some(console) = console else {
         info!(file = %file.display(), "nobody administers yet: exchange this file's secret by `portcullis bootstrap` within 15 minutes; a start makes a fresh one");

@@ -5,15 +5,17 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
+    signal::unix::Signal,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Server, systemd::Manager};
+use super::{Server, doors::Doors, systemd::Manager};
 use crate::admin::{self, Control};
 use crate::gate;
+use crate::maildir::Mail;
 use crate::notify;
 use crate::session::Drain;
 
@@ -35,26 +37,29 @@ impl Server {
         self.doors.open(self.workers.handles(), &self.drain)?;
         self.manager.ready();
         if let Some(succession) = self.succession.take() {
-            succession.serves().await;
+            succession.serves(self.relay_drain).await;
         }
 
         let handed_over = loop {
             let entrances = self.doors.entrances();
             let heir = tokio::select! {
-                _ = self.terminate.recv() => {
-                    info!("SIGTERM: telling every session");
-                    break false;
-                }
-                _ = self.interrupt.recv() => {
-                    info!("SIGINT: telling every session");
-                    break false;
-                }
+                () = told_to_stop(&mut self.terminate, &mut self.interrupt) => break false,
                 ended = lost(&mut tasks, &mut serving) => return self.fail(&ended).await,
-                heir = self.charge.heir(&entrances) => heir,
+                heir = self.charge.heir(&entrances, self.watchdog) => heir,
             };
             info!("another process takes over: telling every session that is not relayed");
-            self.rest().await;
-            if heir.succeeds(&mut self.charge).await {
+            let handing_over = async {
+                rest(&mut self.doors, &self.drain, self.drain_limit, &self.mail).await;
+                heir.succeeds(&mut self.charge).await
+            };
+            let succeeded = tokio::select! {
+                // Whoever is told to stop does not begin again.
+                () = told_to_stop(&mut self.terminate, &mut self.interrupt) => break false,
+                succeeded = handing_over => succeeded,
+            };
+            if let Some(relay_drain) = succeeded {
+                // Whoever shortened it for the new process means what is relayed now.
+                self.relay_drain = self.relay_drain.min(relay_drain);
                 break true;
             }
             warn!("the process that was to take over is gone: serving again");
@@ -68,12 +73,14 @@ impl Server {
             while serving.join_next().await.is_some() {}
             tokio::select! {
                 () = relay_on(&self.drain, self.relay_drain) => {}
-                _ = self.terminate.recv() => info!("SIGTERM: telling every session"),
-                _ = self.interrupt.recv() => info!("SIGINT: telling every session"),
+                () = told_to_stop(&mut self.terminate, &mut self.interrupt) => {}
                 ended = lost(&mut tasks, &mut serving) => return self.fail(&ended).await,
             }
         } else {
-            self.manager.stopping();
+            if self.charge.is_held() {
+                // Otherwise another process may already be the service.
+                self.manager.stopping();
+            }
             self.doors.shut().await;
             self.doors.leave();
         }
@@ -117,23 +124,31 @@ impl Server {
         tasks
     }
 
-    /// Accepts nothing, ends all sessions that are not relayed, and lets go of the mail store.
-    async fn rest(&mut self) {
-        self.doors.shut().await;
-        self.drain.end_local();
-        if timeout(self.drain_limit, self.drain.local_ended()).await.is_err() {
-            // Each of them locks what it writes against other processes.
-            warn!(left = self.drain.local(), "sessions did not end in time");
-        }
-        self.doors.last_requests().await;
-        self.mail.close().await;
-    }
-
     /// No task ends by itself; without one of them the gate would not keep its promises.
     async fn fail(mut self, ended: &str) -> anyhow::Result<()> {
         self.doors.shut().await;
         self.drain.end_all();
         anyhow::bail!("a task of the gateway ended unexpectedly: {ended}")
+    }
+}
+
+/// Accepts nothing, ends all sessions that are not relayed, and lets go of the mail store. Cancel-safe.
+async fn rest(doors: &mut Doors, drain: &Drain, limit: Duration, mail: &Mail) {
+    doors.shut().await;
+    drain.end_local();
+    if timeout(limit, drain.local_ended()).await.is_err() {
+        // Each of them locks what it writes against other processes.
+        warn!(left = drain.local(), "sessions did not end in time");
+    }
+    doors.last_requests().await;
+    mail.close().await;
+}
+
+/// Resolves when this process has to end. Cancel-safe.
+async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: telling every session"),
+        _ = interrupt.recv() => info!("SIGINT: telling every session"),
     }
 }
 
@@ -163,9 +178,10 @@ async fn sweep(control: Arc<Control>, stop: CancellationToken) {
     }
 }
 
-/// Tells the service manager that all is well, each time that every thread has had its turn.
+/// Tells the service manager that all is well, each time that every thread has had its turn. At once for the first time: the
+/// process before this one may have done so a while ago.
 async fn watchdog(manager: Arc<Manager>, threads: Vec<Handle>, every: Duration, stop: CancellationToken) {
-    while stop.run_until_cancelled(sleep(every)).await.is_some() {
+    loop {
         for thread in &threads {
             let turn = thread.spawn(async {});
             if !matches!(stop.run_until_cancelled(turn).await, Some(Ok(()))) {
@@ -173,6 +189,9 @@ async fn watchdog(manager: Arc<Manager>, threads: Vec<Handle>, every: Duration, 
             }
         }
         manager.is_well();
+        if stop.run_until_cancelled(sleep(every)).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -99,8 +99,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads and builds everything; binds last, so that a wrong file never takes a port. The process whose place is taken
-    /// gives up nothing before everything else is done.
+    /// Reads and builds everything. Whoever starts alone is in charge, and has its ports, before it touches the database; a
+    /// wrong file takes no port. The process whose place is taken gives up nothing before everything else is done.
     pub async fn start(config: &Config, start: Start) -> anyhow::Result<Self> {
         // From here on these signals are ours: one that comes during the start is answered as soon as it is over.
         let mut terminate = signal(SignalKind::terminate())?;
@@ -109,13 +109,15 @@ impl Server {
         let environment = systemd::Environment::read();
         let manager = Arc::new(systemd::Manager::find());
         let mut given = environment.sockets()?;
+        let mut watchdog = environment.watchdog();
         let mut succession = None;
         if start == Start::TakingOver {
-            let (asked, handed) = handover::Succession::ask(&config.data_dir).await?;
+            let (asked, offered) = handover::Succession::ask(&config.data_dir).await?;
             succession = Some(asked);
             let is_new = |one: &sockets::Entrance| given.iter().all(|own| own.name != one.name);
-            let handed: Vec<_> = handed.into_iter().filter(is_new).collect();
+            let handed: Vec<_> = offered.entrances.into_iter().filter(is_new).collect();
             given.extend(handed);
+            watchdog = watchdog.or(offered.watchdog);
         }
         let seen = reload::look(config).await;
         let resolver = Resolver::new(reload::certificates(config)?);
@@ -132,6 +134,13 @@ impl Server {
         if let Some(warning) = settings.warning() {
             warn!("{warning}");
         }
+        let charge = match start {
+            // A second process must not touch the database of the first.
+            Start::Alone => Some(handover::Charge::take(&config.data_dir).await?),
+            Start::TakingOver => None,
+        };
+        let workers = workers::Workers::start().context("cannot start the threads that sessions run on")?;
+        let entrances = sockets::entrances(&config.listen, given, workers.handles().len())?;
         let store = Store::open(&settings).await?;
         let gate = Gate::new(Arc::clone(&store), Arc::clone(&issuers), config.gate_limits());
         let upstreams = Upstreams::new(&upstreams, &config.mail_default, gate.metrics())?;
@@ -145,7 +154,6 @@ impl Server {
             hangup,
             manager: Arc::clone(&manager),
         };
-        reload.apply_policy().await?;
         let mail = Mail::new(config.maildir_settings())?;
         let house = Arc::new(House {
             gate: Arc::clone(&gate),
@@ -155,9 +163,6 @@ impl Server {
         });
         let lobby = Lobby::new(config.lobby_limits());
         let courtesies = accept::courtesies();
-        let workers = workers::Workers::start().context("cannot start the threads that sessions run on")?;
-
-        let entrances = sockets::entrances(&config.listen, given, workers.handles().len())?;
         let bound: Vec<Bound> =
             entrances.iter().map(|entrance| Bound { name: entrance.name, address: entrance.address }).collect();
         let mut settings = config.admin_settings();
@@ -195,12 +200,15 @@ impl Server {
             };
             doors.push((entrance, doors::Behind::Mail(Arc::new(door))));
         }
-        let charge = match &mut succession {
-            None => handover::Charge::take(&config.data_dir).await?,
-            Some(succession) => {
+        // The last thing that others notice and that can fail for a reason of ours: the process that serves is under it too.
+        reload.apply_policy().await?;
+        let charge = match (charge, &mut succession) {
+            (Some(charge), _) => charge,
+            (None, None) => handover::Charge::take(&config.data_dir).await?,
+            (None, Some(succession)) => {
                 info!("everything is ready; waiting for the process that serves to end its sessions");
                 tokio::select! {
-                    taken = succession.take_charge(&config.data_dir) => taken?,
+                    taken = succession.take_charge() => taken?,
                     _ = terminate.recv() => anyhow::bail!("SIGTERM before the other process had handed over; it serves on"),
                     _ = interrupt.recv() => anyhow::bail!("SIGINT before the other process had handed over; it serves on"),
                 }
@@ -217,7 +225,7 @@ impl Server {
             bound,
             doors: doors::Doors::new(doors),
             charge,
-            watchdog: environment.watchdog(succession.is_some()),
+            watchdog,
             succession,
             manager,
             control,

@@ -76,13 +76,13 @@ impl Environment {
         Ok(names)
     }
 
-    /// How often the manager wants to hear that all is well; none if it does not ask. `heir`: this process takes another
-    /// one's place, and what was asked of that one is now asked of this.
-    pub(super) fn watchdog(&self, heir: bool) -> Option<Duration> {
+    /// How often the manager wants to hear from this process that all is well; none if it does not ask. Of one that takes
+    /// another one's place it never asks: that one hands its duty over.
+    pub(super) fn watchdog(&self) -> Option<Duration> {
         let us = self.watchdog_us.as_ref()?.parse().ok().filter(|us| *us > 0)?;
         let of_other = self.watchdog_pid.as_ref().is_some_and(|pid| *pid != process::id().to_string());
         // In half the time, as the manual says.
-        (heir || !of_other).then(|| Duration::from_micros(us) / 2)
+        (!of_other).then(|| Duration::from_micros(us) / 2)
     }
 
     /// The sockets that were passed, one entrance for each.
@@ -207,16 +207,15 @@ mod tests {
             ..Environment::default()
         };
         let own = Some(process::id().to_string());
-        for (environment, heir, expected) in [
-            (asked("3000000", own), false, Some(1_500)),
-            (asked("3000000", None), false, Some(1_500)),
-            (asked("3000000", Some("1".to_owned())), false, None),
-            (asked("3000000", Some("1".to_owned())), true, Some(1_500)),
-            (asked("0", None), false, None),
-            (asked("soon", None), false, None),
-            (Environment::default(), true, None),
+        for (environment, expected) in [
+            (asked("3000000", own), Some(1_500)),
+            (asked("3000000", None), Some(1_500)),
+            (asked("3000000", Some("1".to_owned())), None),
+            (asked("0", None), None),
+            (asked("soon", None), None),
+            (Environment::default(), None),
         ] {
-            assert_eq!(environment.watchdog(heir), expected.map(Duration::from_millis), "{environment:?}");
+            assert_eq!(environment.watchdog(), expected.map(Duration::from_millis), "{environment:?}");
         }
     }
 
