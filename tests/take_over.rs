@@ -61,6 +61,17 @@ fn healthy(gate: &Gate) -> bool {
     answer.starts_with("HTTP/1.1 200")
 }
 
+/// What the policy in the database says of Ann, who may do all by [`POLICY`].
+fn ann_may_come_in(gate: &Gate) -> bool {
+    gate.portcullis(&["explain", "--user", ANN, "--app", APP, "--service", "imap"]).status.success()
+}
+
+/// A file beside the gate's, of a policy that keeps everybody out.
+fn shut_policy(gate: &Gate) {
+    let shut = POLICY.replace("imap = \"any\"", "imap = \"off\"");
+    fs::write(gate.dir().join("shut.toml"), shut).unwrap();
+}
+
 /// Where the process that serves can be asked.
 fn socket(gate: &Gate) -> PathBuf {
     let entries = fs::read_dir(gate.dir().join("data")).unwrap().map(|entry| entry.unwrap().path());
@@ -221,6 +232,14 @@ fn a_process_that_cannot_serve_leaves_the_old_one_untouched() {
         assert!(output.stdout.is_empty(), "{name}");
         session.ok("NOOP");
     }
+    // What is wrong is found before the new policy is in force.
+    shut_policy(&gate);
+    let shut = of("policy.toml", "shut.toml");
+    fs::write(&other, shut.replace("pop3s = [", &format!("pop3s = [\"{taken}\", "))).unwrap();
+    let output = take_over(&other);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is the port taken"));
+    assert!(ann_may_come_in(&gate));
     gate.imap(ANN, APP).ok("LOGOUT");
     assert!(!gate.log().contains("another process takes over"), "{}", gate.log());
 }
@@ -248,11 +267,15 @@ fn a_second_start_on_one_folder_is_refused() {
     let gate = gate("", vec![]);
     let mut session = gate.imap(ANN, APP);
     // The ports are the system's choice here, so that these are free: the folder is not.
+    shut_policy(&gate);
+    let other = gate.dir().join("other.toml");
+    fs::write(&other, fs::read_to_string(gate.config()).unwrap().replace("policy.toml", "shut.toml")).unwrap();
     let mut command = support::program();
-    let output = command.args(["serve", "--config"]).arg(gate.config()).output().unwrap();
+    let output = command.args(["serve", "--config"]).arg(&other).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("another process serves from there; stop it first"), "{error}");
+    assert!(ann_may_come_in(&gate), "its policy is in force");
     session.ok("NOOP");
 }
 
@@ -264,7 +287,7 @@ impl Heir {
         let stream = UnixStream::connect(socket(gate)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut heir = Self(BufReader::new(stream));
-        heir.say("take-over 1");
+        heir.say("take-over 2");
         heir.hear("that is all");
         heir
     }
@@ -334,6 +357,49 @@ fn a_new_process_that_is_killed_while_the_old_one_ends_its_sessions_changes_noth
     assert!(healthy(&gate));
 }
 
+#[test]
+fn sigterm_is_heard_while_another_process_is_about_to_take_over() {
+    let line = [&[b'x'; 76][..], b"\r\n"].concat();
+    for (name, limits) in [("sessions end", "drain_s = 4\n"), ("the other one begins", "")] {
+        let mut gate = gate(limits, vec![]);
+        gate.deliver(ANN, &[message("large"), line.repeat(400_000)].concat());
+        let mut stuck = gate.imap(ANN, APP);
+        stuck.ok("SELECT INBOX");
+        let mut heir = Heir::ask(&gate);
+        if limits.is_empty() {
+            heir.say("give up");
+            heir.hear("yours");
+        } else {
+            // Whoever takes nothing keeps the old process at this point.
+            stuck.send("FETCH 1 BODY[]");
+            heir.say("give up");
+            gate.wait_for_log("another process takes over");
+        }
+        gate.signal("TERM");
+        assert_eq!(gate.wait(Duration::from_secs(10)).code(), Some(0), "{name}: {}", gate.log());
+        assert!(!gate.log().contains("serving again"), "{name}: {}", gate.log());
+        gate.crash_and_restart();
+        gate.imap(ANN, APP).ok("LOGOUT");
+    }
+}
+
+#[test]
+fn a_new_process_that_dawdles_with_the_lock_is_waited_for_and_its_end_gives_everything_back() {
+    let gate = gate("", vec![]);
+    let mut heir = Heir::ask(&gate);
+    heir.say("give up");
+    heir.hear("yours");
+    let lock = fs::File::open(socket(&gate).with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    drop(heir);
+    // Longer than the old process looks at the lock at a time.
+    gate.wait_for_log("another process holds the lock, and nobody serves here");
+    assert!(!gate.log().contains("serving again"));
+    drop(lock);
+    gate.wait_for_log("the process that was to take over is gone: serving again");
+    gate.imap(ANN, APP).ok("LOGOUT");
+}
+
 /// A place where the gate says how it is.
 struct Manager {
     hears: UnixDatagram,
@@ -391,6 +457,10 @@ fn the_service_manager_is_told_of_each_turn() {
     while hear.recv_timeout(PATIENCE).unwrap() != "ready" {}
     assert_eq!(manager.next(), ready(new.pid()));
     assert_eq!(gate.wait(Duration::from_secs(10)).code(), Some(0));
+    // The manager goes on waiting for beats, and told only the old one how often.
+    for _ in 0..12 {
+        assert_eq!(manager.any(), "WATCHDOG=1");
+    }
     new.signal("TERM");
     assert_eq!(manager.next(), "STOPPING=1");
     assert_eq!(end(new), Some(0));

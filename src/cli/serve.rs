@@ -16,13 +16,14 @@ use crate::serve::{self, Start};
 /// policy file and the files of upstreams again (so does saving them); SIGTERM tells every session and stops.
 ///
 /// With --take-over a new process takes the place of the one that serves DATA_DIR, and no connection is refused meanwhile. The old
-/// one tells its sessions to connect again and ends; only sessions that are relayed to another server go on in it, until they end or
-/// limits.relay_drain_s is over. If the new process cannot serve, the old one goes on. systemd may pass the listening sockets instead,
-/// named imaps, pop3s and http (FileDescriptorName=); they replace the addresses of listen.* of that name.
+/// one tells its sessions to connect again and ends; only sessions that are relayed to another server go on in it, by its config and
+/// the policy in force, until they end or limits.relay_drain_s is over (the shorter one of both processes). If the new process
+/// cannot serve, the old one goes on; database tables that the new one brought up to date stay so. systemd may pass the listening
+/// sockets instead, named imaps, pop3s and http (FileDescriptorName=); they replace the addresses of listen.* of that name.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes: 0 stopped by SIGTERM or SIGINT, or another process has taken over; 2 a config, policy, certificate, key, \
-database, mail folder or address is wrong, and nothing was changed.
+database, mail folder or address is wrong, and no policy was applied.
 
 Examples:
     portcullis serve --config config/portcullis.toml
