@@ -134,11 +134,13 @@ struct Relay<'a, T> {
 /// Relays until one side, or the gate, ends it. `input` is what the peer said behind its sign-in; `idle` is how long nobody
 /// may say anything.
 pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: BytesMut, idle: Duration) -> Ending {
-    let There { _permit, entered, talk } = there;
+    // What a session holds while it waits counts: its seat stands for the permit from here on, and the talk knows what the
+    // server can do.
+    let There { permit, entered: Entered { stream, lease, ahead, abilities }, talk } = there;
+    drop((permit, abilities));
     link.begins_to_relay();
     let mut called = pin!(link.called());
     let no_output = link.house.limits.no_output;
-    let Entered { stream, lease, ahead, .. } = entered;
     let Link { wire, seat, visitor, .. } = link;
     if let Some(seat) = seat {
         seat.note_server(&format!("{} of upstream {}", lease.server().address(), lease.server().upstream()));
