@@ -93,6 +93,7 @@ fn where_mail_is_and_what_may_be_done_and_used_up_is_set_inherited_and_dropped()
         (json!({ "mail": "a b" }), "letters, digits"),
         (json!({ "sessions_per_user": 0 }), "from 1 on"),
         (json!({ "bytes_per_day": "much" }), "much"),
+        (json!({ "bytes_per_day": 0 }), "from 1 on"),
     ] {
         let refused = change(set);
         assert_eq!(refused.problem(), "bad-request");

@@ -55,7 +55,14 @@ impl Ceiling {
 
     /// Reads a limit of the bytes of a day, as [`Ceiling::parse_storage`] reads one of storage.
     pub fn parse_bytes_per_day(text: &str) -> Result<Self, BadName> {
-        Self::parse_storage(text).map_err(|bad| BadName { kind: "limit of bytes per day", ..bad })
+        const PROBLEM: &str = "is no limit: write bytes from 1 on, as 500M or 5G, or none";
+        // As with sessions: none at all is the service off.
+        let parsed = Self::parse_storage(text).ok().filter(|limit| *limit != Self::At(0));
+        parsed.ok_or_else(|| BadName {
+            kind: "limit of bytes per day",
+            text: text.chars().take(100).collect(),
+            problem: PROBLEM,
+        })
     }
 
     fn parse_count(text: &str, kind: &'static str, problem: &'static str) -> Result<Self, BadName> {

@@ -78,6 +78,8 @@ pub(super) struct Traffic {
     merging: tokio::sync::Mutex<()>,
     /// Other nodes should hear of it soon.
     urgent: AtomicBool,
+    /// It was logged that there is no room for more users.
+    told_full: AtomicBool,
 }
 
 impl Traffic {
@@ -95,11 +97,25 @@ impl Store {
         let spent = match users.entry(user.clone()) {
             Entry::Occupied(spent) => spent.into_mut(),
             Entry::Vacant(free) if room => free.insert(Spent::default()),
-            Entry::Vacant(_) => return bytes,
+            Entry::Vacant(_) => {
+                drop(users);
+                self.tell_full();
+                return bytes;
+            }
         };
         spent.turn_to(day_of(now));
         spent.unsaved = spent.unsaved.saturating_add(bytes);
         spent.sum()
+    }
+
+    fn tell_full(&self) {
+        if !self.traffic.told_full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                users = USERS,
+                "the bytes of the day are counted for no more users on this node: bytes_per_day does not hold for those \
+                 who come in now; spread users over more nodes, or limit fewer of them"
+            );
+        }
     }
 
     /// What a user has exchanged today, as far as it is known; none where the database was not asked yet.
@@ -162,6 +178,9 @@ impl Store {
         let mut users = self.traffic.users();
         let many = users.len() > USERS / 2;
         users.retain(|user, spent| is_in(user) || (spent.day == day && !(many && spent.is_saved())));
+        if users.len() <= USERS / 2 {
+            self.traffic.told_full.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Adds to the table what was noted so far; without SQL if nothing was.
@@ -313,12 +332,15 @@ mod tests {
     async fn however_many_users_there_are_so_many_days_are_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&Settings::in_dir(dir.path())).await.unwrap();
+        let told = || store.traffic.told_full.load(Ordering::Relaxed);
         for number in 0..USERS + 10 {
+            assert_eq!(told(), number > USERS, "logged with the first for whom there is no room");
             store.note_traffic(&user(&format!("u{number}@x")), 0, NOON);
         }
         assert_eq!(store.traffic.users().len(), USERS);
         store.note_traffic(&user("u0@x"), 1, NOON);
         store.tidy_traffic(NOON, |user| user.as_str() == "u1@x");
         assert_eq!(store.traffic.users().len(), 2, "who is in, and whose bytes wait");
+        assert!(!told(), "and again, should it fill up again");
     }
 }

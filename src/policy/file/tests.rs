@@ -128,8 +128,10 @@ fn where_mail_is_and_what_is_allowed_there_is_read_and_what_is_no_such_thing_is_
         ),
         (
             "bytes_per_day = \"2 GB\"",
-            "2:17: limit of bytes per day \"2 GB\": is no limit: write bytes, as 500M or 5G, or none",
+            "2:17: limit of bytes per day \"2 GB\": is no limit: write bytes from 1 on, as 500M or 5G, or none",
         ),
+        ("bytes_per_day = \"0K\"", "2:17: limit of bytes per day \"0K\": is no limit: write bytes from 1 on"),
+        ("bytes_per_day = 0", "2:17: limit of bytes per day \"0\": is no limit: write bytes from 1 on"),
     ] {
         let error = parse(&format!("[unit.\"/\"]\n{lines}\n")).unwrap_err().to_string();
         assert!(error.contains(said), "{error}\nexpected {said}");
