@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{
-    APP, Gate, Setup,
+    APP, DOVECOT, Gate, Setup,
     api::{Answer, Api},
     wire::{Imap, xoauth2},
 };
@@ -17,7 +17,7 @@ use support::{
 fn gate() -> (Gate, Api) {
     let gate = Gate::with(Setup {
         listen: "imaps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned(),
-        more: "[http]\nrequests_per_minute = 100000\n".to_owned(),
+        more: format!("[http]\nrequests_per_minute = 100000\n{DOVECOT}"),
         ..Setup::default()
     });
     let first = Api::first(&gate);
@@ -164,6 +164,80 @@ fn where_mail_is_is_the_whole_organisations_to_say_and_a_subtrees_admin_hears_so
     ok(&first.if_match("*").patch(&format!("/api/v1/users/{BEA}"), &json!({ "mail": "dovecot" })));
     let seen = ok(&sales.if_match("*").patch(&format!("/api/v1/users/{BEA}"), &json!({ "suspended": true })));
     assert_eq!(seen["mail"], "dovecot", "what they change besides leaves it as it is");
+}
+
+/// It would move somebody's mail, and is not made.
+fn moves_mail(way: &str, answer: &Answer) {
+    assert_eq!((answer.status, answer.problem()), (StatusCode::FORBIDDEN, "forbidden".to_owned()), "{way}");
+    assert!(answer.text.contains("would have its mail elsewhere (mail)"), "{way}: {}", answer.text);
+}
+
+#[test]
+fn no_move_and_no_making_anew_brings_mail_elsewhere_where_that_is_not_the_admins_to_say() {
+    let (gate, first) = gate();
+    let sales = sales(&gate, &first);
+    bea_and_cy(&gate, &sales);
+    for (unit, mail) in [("/Sales/There", "dovecot"), ("/Sales/Else", "maildir"), ("/Sales/There/Else", "maildir")]
+    {
+        ok(&first.post("/api/v1/units", &json!({ "path": unit, "set": { "mail": mail } })));
+    }
+    ok(&sales.post("/api/v1/units", &json!({ "path": "/Sales/There/Below" })));
+    ok(&sales.post("/api/v1/mailboxes", &json!({ "address": "desk@example.com", "set": { "unit": "/Sales" } })));
+    let scim_user =
+        json!({ "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "dee@example.com" });
+    let dee = ok(&scim(&sales, Method::POST, "/scim/v2/Users", scim_user));
+    let dee = format!("/scim/v2/Users/{}", dee["id"].as_str().unwrap());
+    let patch = |api: &Api, path: &str, body: Value| api.if_match("*").patch(path, &body);
+    let bea = format!("/api/v1/users/{BEA}");
+
+    // Another unit, and mail is elsewhere there.
+    let to = |unit: &str| json!({ "unit": unit });
+    let preview = format!("{bea}?preview=true");
+    moves_mail("user", &patch(&sales, &bea, to("/Sales/There")));
+    moves_mail("preview", &patch(&sales, &preview, to("/Sales/There/Below")));
+    moves_mail("user, to where it is said again", &patch(&sales, &bea, to("/Sales/Else")));
+    moves_mail("mailbox", &patch(&sales, "/api/v1/mailboxes/desk@example.com", to("/Sales/There")));
+    let path = |path: &str| json!({ "path": path });
+    moves_mail("unit", &patch(&sales, "/api/v1/units/%2FSales%2FField", path("/Sales/There/Field")));
+    moves_mail("unit, out", &patch(&sales, "/api/v1/units/%2FSales%2FThere%2FBelow", path("/Sales/Below")));
+    let listed = import(&sales, &format!("address,unit\n{BEA},/Sales/There\n"));
+    assert_eq!(listed.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", listed.text);
+    assert!(listed.text.contains("would have its mail elsewhere (mail)"), "{}", listed.text);
+    // Where it stays where it is nothing is in the way.
+    ok(&patch(&sales, &bea, to("/Sales/Field")));
+    ok(&patch(&sales, "/api/v1/mailboxes/desk@example.com", to("/Sales/Field")));
+    ok(&patch(&sales, "/api/v1/units/%2FSales%2FThere%2FElse", path("/Sales/Own")));
+    ok(&sales.post("/api/v1/users", &json!({ "address": "new@example.com", "set": { "unit": "/Sales/There" } })));
+    ok(&patch(&sales, "/api/v1/users/new@example.com", to("/Sales/There/Below")));
+
+    // What is gone and made again.
+    for address in [format!("users/{BEA}"), "mailboxes/desk@example.com".to_owned()] {
+        ok(&sales.if_match("*").delete(&format!("/api/v1/{address}")));
+        let (kind, address) = address.split_once('/').unwrap();
+        let anew = |unit: &str| {
+            sales.post(&format!("/api/v1/{kind}"), &json!({ "address": address, "set": { "unit": unit } }))
+        };
+        moves_mail(kind, &anew("/Sales/There"));
+        ok(&anew("/Sales"));
+    }
+    moves_mail("a unit that says it", &sales.if_match("*").delete("/api/v1/units/%2FSales%2FOwn"));
+    ok(&patch(&first, &bea, json!({ "mail": "dovecot/mail2.internal" })));
+    moves_mail("who is kept at one server", &sales.if_match("*").delete(&bea));
+    ok(&patch(&first, "/api/v1/users/dee@example.com", json!({ "mail": "dovecot" })));
+    moves_mail_in_scim(&scim(&sales, Method::DELETE, &dee, Value::Null));
+    let rename = json!({ "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": [{ "op": "replace", "path": "userName", "value": "dot@example.com" }] });
+    moves_mail_in_scim(&scim(&sales, Method::PATCH, &dee, rename));
+    // Whose mail is said of themselves has it there in every unit; and who reaches all may do all of this.
+    ok(&patch(&sales, &bea, to("/Sales/There")));
+    ok(&patch(&first, "/api/v1/units/%2FSales%2FField", path("/Sales/There/Field")));
+    ok(&first.if_match("*").delete(&bea));
+    ok(&first.if_match("*").delete("/api/v1/units/%2FSales%2FOwn"));
+}
+
+fn moves_mail_in_scim(answer: &Answer) {
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text);
+    assert!(answer.text.contains("would have its mail elsewhere (mail)"), "{}", answer.text);
 }
 
 #[test]

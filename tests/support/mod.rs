@@ -79,6 +79,16 @@ name = "Test Mail"
 name = "Other Mail"
 "#;
 
+/// An upstream for policy to name, of which nobody asks anything.
+pub const DOVECOT: &str = r#"
+[[upstream]]
+name = "dovecot"
+imap = ["mail1.internal:993", "mail2.internal:993"]
+ca_file = "ca.pem"
+login = { by = "token" }
+health_s = 0
+"#;
+
 /// How a [`Gate`] is to be set up; every field has a default that admits `ann` with [`Gate::token`].
 pub struct Setup {
     /// Text of `policy.toml`.

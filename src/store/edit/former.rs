@@ -89,10 +89,11 @@ pub(in crate::store) async fn leave_unit(c: &mut AnyConnection, unit: &UnitPath)
 }
 
 impl Work<'_> {
-    /// Takes an address into use, unless the mail that is under it is not for whoever asks to open.
+    /// Takes an address into use in the unit `to`, unless the mail that is under it is not for whoever asks to open, or to
+    /// have elsewhere.
     pub(super) async fn take_address(
         &mut self,
-        (id, place): (&UserId, &Place),
+        (id, place, to): (&UserId, &Place, Option<&UnitPath>),
         former: Option<&Former>,
         (kind, take_over): (Kind, bool),
     ) -> Done {
@@ -107,6 +108,9 @@ impl Work<'_> {
             }
             if opens_a_users && take_over {
                 return refused("would open the mail of a former user");
+            }
+            if let (Some(from), Some(to)) = (unit, to) {
+                self.keeps_home(place, from, to).await?;
             }
         }
         if opens_a_users && !take_over {

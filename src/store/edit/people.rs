@@ -50,6 +50,7 @@ impl Work<'_> {
             Action::Make(patch) => (patch, "user.made"),
             Action::Change(patch) => (patch, "user.changed"),
             Action::Remove => {
+                self.may_forget_home(&place, before.as_ref().and_then(|user| user.mail.as_ref()))?;
                 let unit = before.as_ref().map(|user| &user.unit);
                 self.leave_everything(id).await?;
                 self.end_role(id).await?;
@@ -71,7 +72,10 @@ impl Work<'_> {
             let remedy = "name the one unit the user is in";
             return Err(EditError::wrong(place, "the user is in no unit", remedy).into());
         };
-        self.take_address((id, &place), former.as_ref(), (Kind::User, false)).await?;
+        if let Some(user) = before.as_ref().filter(|user| user.mail.is_none()) {
+            self.keeps_home(&place, &user.unit, &unit).await?;
+        }
+        self.take_address((id, &place, Some(&unit)), former.as_ref(), (Kind::User, false)).await?;
         let (suspended, settings, mail) =
             before.map_or((false, Settings::default(), None), |user| (user.suspended, user.settings, user.mail));
         let settings = patched(&place, &settings, &patch.imap, &patch.pop)?;
@@ -199,7 +203,8 @@ impl Work<'_> {
                 return Err(EditError::wrong(place, "it is a user's own address", remedy).into());
             }
             let former = former::among(self.tx, &[id]).await?.remove(id);
-            self.take_address((id, &place), former.as_ref(), (Kind::Mailbox, patch.take_over)).await?;
+            let unit = patch.unit.as_ref().and_then(Option::as_ref);
+            self.take_address((id, &place, unit), former.as_ref(), (Kind::Mailbox, patch.take_over)).await?;
         }
         let mut row = before.unwrap_or(MailboxRow { name: None, unit: None });
         if let Some(name) = &patch.name {
@@ -209,6 +214,9 @@ impl Work<'_> {
         if let Some(unit) = &patch.unit {
             if let Some(unit) = unit {
                 self.known_unit(&place, unit).await?;
+            }
+            if let (Some(from), Some(to)) = (&row.unit, unit) {
+                self.keeps_home(&place, from, to).await?;
             }
             row.unit.clone_from(unit);
         }

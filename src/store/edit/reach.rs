@@ -1,6 +1,6 @@
 //! How far a change of a subtree's admin may reach: they touch what is in the subtree, and move nothing out of it or into it.
 //! Asked in the change's own transaction, of the rows as they are then: what others changed while it waited for its turn
-//! counts. Called by `work` and `provision`.
+//! counts. Called by `work` and `provision`; `people`, `units` and `former` ask whether mail stays where it is.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,8 @@ use super::{
     Action, Directive, EditError, MailboxPatch, UnitPatch, UserPatch, find,
     work::{Done, Work},
 };
-use crate::model::{Place, UnitPath, UserId};
-use crate::store::{Role, roles};
+use crate::model::{MailHome, Place, UnitPath, UserId};
+use crate::store::{Role, roles, rows};
 
 impl Work<'_> {
     /// Whether the change is within the actor's reach. What is outside does not exist.
@@ -94,6 +94,48 @@ impl Work<'_> {
         }
         let named = patch.members.iter().flatten().chain(&patch.add).map(|(user, _)| user);
         self.reaches_users(named, top).await
+    }
+
+    /// Whether the mail of what is at `place` stays where it is when it goes from one unit to another: a word on that in
+    /// either of them, or above, is the whole organisation's, also where it only says what the configuration says.
+    pub(super) async fn keeps_home(&mut self, place: &Place, from: &UnitPath, to: &UnitPath) -> Done {
+        let Some(top) = self.within().filter(|_| from != to) else { return Ok(()) };
+        if self.home_in(from).await? == self.home_in(to).await? {
+            return Ok(());
+        }
+        Err(servers(place.clone(), top).into())
+    }
+
+    /// Whether what says itself where mail is may go: what is made in its place would not say it.
+    pub(super) fn may_forget_home(&self, place: &Place, home: Option<&MailHome>) -> Result<(), EditError> {
+        match self.within().filter(|_| home.is_some()) {
+            Some(top) => Err(servers(place.clone(), top)),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the mail of a unit is, as far as its row and those above it say.
+    async fn home_in(&mut self, unit: &UnitPath) -> Done<Option<MailHome>> {
+        if let Some(known) = self.homes.get(unit) {
+            return Ok(known.clone());
+        }
+        let mut line = vec![unit.clone()];
+        while let Some(above) = line.last().and_then(UnitPath::parent) {
+            line.push(above);
+        }
+        let sql = "SELECT path, mail FROM units WHERE mail IS NOT NULL AND path IN ";
+        let found = rows::some(self.tx, sql, line.iter().map(UnitPath::as_str)).await?;
+        let mut nearest: Option<(String, MailHome)> = None;
+        for row in &found {
+            let path: String = row.try_get(0)?;
+            // All of them are one above the other.
+            if nearest.as_ref().is_none_or(|(other, _)| other.len() < path.len()) {
+                nearest = Some((path, MailHome::parse(row.try_get(1)?)?));
+            }
+        }
+        let home = nearest.map(|(_, home)| home);
+        self.homes.insert(unit.clone(), home.clone());
+        Ok(home)
     }
 
     async fn reaches_users<'u>(&mut self, ids: impl IntoIterator<Item = &'u UserId>, top: &UnitPath) -> Done {

@@ -29,6 +29,7 @@ impl Work<'_> {
             Action::Make(patch) => (patch, "unit.made"),
             Action::Change(patch) => (patch, "unit.changed"),
             Action::Remove => {
+                self.may_forget_home(&place, before.as_ref().and_then(|unit| unit.mail.as_ref()))?;
                 self.unit_is_empty(path).await?;
                 put::remove(self.tx, "DELETE FROM units WHERE path = $1", &[path.as_str()]).await?;
                 former::leave_unit(self.tx, path).await?;
@@ -137,6 +138,9 @@ impl Work<'_> {
             return Err(EditError::Exists { place: Place::Unit(to.clone()) }.into());
         }
         self.known_unit(&Place::Unit(to.clone()), &above).await?;
+        if found.value.mail.is_none() {
+            self.keeps_home(&place, from, &above).await?;
+        }
         self.nothing_of_the_file(from).await?;
         let apps = self.apps_that_name(from).await?;
         if let Some(app) = apps.iter().find(|app| app.managed_by == put::FILE) {

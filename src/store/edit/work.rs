@@ -1,14 +1,14 @@
 //! Carrying out a list of wishes in an open transaction: the checks that all kinds of rows share. Called by `Store::change`
 //! and `Store::preview`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::AnyConnection;
 
 use super::{
     Action, Actor, Directive, EditError, MOST_CHANGES, SettingPatch, Wish, find, put, put::Mark, read::Stored,
 };
-use crate::model::{ClientId, Place, Service, UnitPath, UnixTime, UserId};
+use crate::model::{ClientId, MailHome, Place, Service, UnitPath, UnixTime, UserId};
 use crate::policy::{Access, Setting, Settings};
 use crate::store::{
     AuditEvent, Role, apply,
@@ -53,6 +53,8 @@ pub(super) struct Work<'w> {
     events: Vec<AuditEvent>,
     /// Units that are known to be there; asked for once, because a list may name one very often.
     units: BTreeSet<UnitPath>,
+    /// Where the mail of units is, asked for once too.
+    pub(super) homes: HashMap<UnitPath, Option<MailHome>>,
 }
 
 impl<'w> Work<'w> {
@@ -69,7 +71,8 @@ impl<'w> Work<'w> {
         let (version, _) = numbers.map_err(|error| write.failed(error))?;
         let mark = Mark { managed_by: put::ADMIN, version };
         let (tx, touched) = (&mut *write.tx, &mut write.touched);
-        Ok((Self { tx, touched, mark, actor, now, events: Vec::new(), units: BTreeSet::new() }, version))
+        let (units, homes) = (BTreeSet::new(), HashMap::new());
+        Ok((Self { tx, touched, mark, actor, now, events: Vec::new(), units, homes }, version))
     }
 
     /// The audit rows of what was done.
@@ -125,6 +128,7 @@ impl<'w> Work<'w> {
         self.reaches(&wish.directive).await?;
         if matches!(wish.directive, Directive::Unit(..) | Directive::MoveUnit { .. }) {
             self.units.clear();
+            self.homes.clear();
         }
         match &wish.directive {
             Directive::Unit(path, action) => self.unit(path, action, wish.expect).await,
