@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{ANN, APP, Gate, OTHER_APP, Setup, api::Api, token};
+use support::{ANN, APP, DOVECOT, Gate, OTHER_APP, Setup, api::Api, token};
 
 const LISTEN: &str = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n";
 const BEA: &str = "bea@example.com";
@@ -16,7 +16,7 @@ const BEA: &str = "bea@example.com";
 fn gate() -> (Gate, Api) {
     let gate = Gate::with(Setup {
         listen: LISTEN.to_owned(),
-        more: "[http]\nscope = [\"portcullis\"]\n".to_owned(),
+        more: format!("[http]\nscope = [\"portcullis\"]\n{DOVECOT}"),
         ..Setup::default()
     });
     let first = Api::first(&gate);
@@ -91,6 +91,11 @@ fn where_mail_is_and_what_may_be_done_and_used_up_is_set_inherited_and_dropped()
     for (set, word) in [
         (json!({ "mail": "Maildir" }), "the embedded store"),
         (json!({ "mail": "a b" }), "letters, digits"),
+        (
+            json!({ "mail": "dovcot" }),
+            "is none of [[upstream]] in the config: write \\\"maildir\\\" or \\\"dovecot\\\"",
+        ),
+        (json!({ "mail": "dovecot/mail9.internal" }), "the upstream dovecot has no server mail9.internal"),
         (json!({ "sessions_per_user": 0 }), "from 1 on"),
         (json!({ "bytes_per_day": "much" }), "much"),
         (json!({ "bytes_per_day": 0 }), "from 1 on"),
@@ -100,6 +105,15 @@ fn where_mail_is_and_what_may_be_done_and_used_up_is_set_inherited_and_dropped()
         assert!(refused.text.contains(word), "{}", refused.text);
     }
     let bea = format!("/api/v1/users/{BEA}");
+    let bulk = json!({ "kind": "user", "name": BEA, "action": "change", "set": { "mail": "dovcot" } });
+    for refused in [
+        first.if_match("*").patch(&bea, &json!({ "mail": "dovcot" })),
+        first.if_match("*").patch(&format!("{bea}?preview=true"), &json!({ "mail": "dovcot" })),
+        first.post("/api/v1/changes", &json!({ "changes": [bulk] })),
+    ] {
+        assert_eq!(refused.problem(), "bad-request");
+        assert!(refused.text.contains("bea@example.com") && refused.text.contains("dovcot"), "{}", refused.text);
+    }
     assert_eq!(ok(&first.get(&bea))["effective_mail"], "dovecot/mail1.internal");
     let user = ok(&first.if_match("*").patch(&bea, &json!({ "mail": "maildir" })));
     assert_eq!((&user["mail"], &user["effective_mail"]), (&json!("maildir"), &json!("maildir")));

@@ -16,7 +16,9 @@ use std::{
 
 use serde_json::json;
 use support::{
-    ANN, APP, Gate, OTHER_APP, POLICY, Setup, token,
+    ANN, APP, DOVECOT, Gate, OTHER_APP, POLICY, Setup,
+    api::Api,
+    token,
     wire::{Imap, xoauth2},
 };
 
@@ -453,6 +455,67 @@ fn a_wrong_policy_saved_while_running_changes_nothing() {
     // The next one that is right is applied.
     gate.set_policy(&POLICY.replace("imap = \"any\"", "imap = \"off\""));
     assert!(session.bye().0.starts_with("[CONTACTADMIN] IMAP access is disabled for your domain."));
+}
+
+#[test]
+fn mail_at_an_upstream_that_the_config_does_not_have_is_told_before_anybody_is_cut_off() {
+    let gate = stopped();
+    let config = fs::read_to_string(gate.config()).unwrap();
+    let serve = || {
+        let output = portcullis(&["serve", "--config", gate.config().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        err(&output)
+    };
+    fs::write(gate.config(), format!("{config}{DOVECOT}")).unwrap();
+    edit(gate.dir(), "policy.toml", "[unit.\"/Off\"]", "[unit.\"/Off\"]\nmail = \"dovcot\"");
+    edit(gate.dir(), "policy.toml", "unit = \"/Listed\"", "unit = \"/Listed\"\nmail = \"dovecot/mail9\"");
+    let output = check(&gate);
+    assert_eq!(output.status.code(), Some(2));
+    for text in [err(&output), serve()] {
+        for said in [
+            "policy.toml:7:8: mail = \"dovcot\" is none of [[upstream]] in the config: write \"maildir\" or \"dovecot\", or",
+            "policy.toml:23:8: mail = \"dovecot/mail9\": the upstream dovecot has no server mail9 in the config: write \"dovecot\",",
+        ] {
+            assert!(text.contains(said), "{text}\nexpected {said}");
+        }
+    }
+    let policy = gate.dir().join("policy.toml");
+    let apply = portcullis(&[
+        "policy",
+        "apply",
+        "--config",
+        gate.config().to_str().unwrap(),
+        policy.to_str().unwrap(),
+        "--yes",
+    ]);
+    assert!(err(&apply).contains("policy.toml:7:8: mail = \"dovcot\""), "{}", err(&apply));
+    edit(gate.dir(), "policy.toml", "dovcot", "dovecot");
+    edit(gate.dir(), "policy.toml", "dovecot/mail9", "dovecot/MAIL2.internal");
+    assert_eq!(check(&gate).status.code(), Some(0), "{}", err(&check(&gate)));
+}
+
+#[test]
+fn an_upstream_that_is_taken_out_while_the_database_names_it_is_warned_of() {
+    let mut gate = Gate::with(Setup {
+        listen: "imaps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned(),
+        more: DOVECOT.to_owned(),
+        ..Setup::default()
+    });
+    let first = Api::first(&gate);
+    for unit in ["/Sales", "/Works"] {
+        let made =
+            first.post("/api/v1/units", &json!({ "path": unit, "set": { "mail": "dovecot/mail1.internal" } }));
+        assert!(made.status.is_success(), "{}", made.text);
+    }
+    assert!(!out(&check(&gate)).contains("dovecot/mail1.internal"), "{}", out(&check(&gate)));
+    edit(gate.dir(), "portcullis.toml", "\"mail1.internal:993\", ", "");
+    let said = "unit \"/Sales\" and 1 more: mail = \"dovecot/mail1.internal\": the upstream dovecot has no server \
+                mail1.internal in the config: write \"dovecot\" or \"dovecot/mail2.internal\"";
+    let output = check(&gate);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains(&format!("warning: {said}")), "{}", out(&output));
+    gate.crash_and_restart();
+    gate.wait_for_log(said);
 }
 
 #[test]

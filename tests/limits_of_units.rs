@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{
-    ANN, APP, Gate, OTHER_APP, POLICY, Setup,
+    ANN, APP, DOVECOT, Gate, OTHER_APP, POLICY, Setup,
     wire::{Imap, Pop, xoauth2},
 };
 
@@ -24,7 +24,7 @@ fn policy(says: &str) -> String {
 }
 
 fn gate(says: &str) -> Gate {
-    Gate::with(Setup { policy: policy(says), ..Setup::default() })
+    Gate::with(Setup { policy: policy(says), more: DOVECOT.to_owned(), ..Setup::default() })
 }
 
 /// The answer to a sign-in by IMAP.
@@ -129,6 +129,11 @@ fn a_mailbox_that_moves_ends_its_sessions_and_no_others() {
     // The same place, now said: nothing moves.
     gate.set_policy(&policy("mail = \"maildir\""));
     gate.set_policy(&policy("mail = \"maildir\"\nsessions_per_user = 9"));
+    assert!(falls.wire.is_silent_for(Duration::from_millis(800)));
+    // A place that there is not moves nobody anywhere.
+    gate.set_policy(&policy("mail = \"dovcot\""));
+    gate.wait_for_log("mail = \"dovcot\" is none of [[upstream]] in the config: write \"maildir\" or \"dovecot\"");
+    assert!(gate.log().contains("policy not applied, nothing changed: "), "{}", gate.log());
     assert!(falls.wire.is_silent_for(Duration::from_millis(800)));
     let saved = Instant::now();
     gate.set_policy(&policy("mail = \"dovecot/mail2.internal\""));

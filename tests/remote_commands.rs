@@ -7,7 +7,7 @@ mod support;
 use std::{fs, process::Output};
 
 use serde_json::{Value, json};
-use support::{ANN, APP, Gate, OTHER_APP, Setup, api::Api, token, wire::Imap};
+use support::{ANN, APP, DOVECOT, Gate, OTHER_APP, Setup, api::Api, token, wire::Imap};
 
 const LISTEN: &str = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n";
 const BEA: &str = "bea@example.com";
@@ -15,7 +15,7 @@ const BEA: &str = "bea@example.com";
 fn gate() -> (Gate, Api) {
     let gate = Gate::with(Setup {
         listen: LISTEN.to_owned(),
-        more: "[http]\nscope = [\"portcullis\"]\n".to_owned(),
+        more: format!("[http]\nscope = [\"portcullis\"]\n{DOVECOT}"),
         ..Setup::default()
     });
     let first = Api::first(&gate);
@@ -86,8 +86,11 @@ fn units_are_made_changed_moved_and_removed() {
     let shown = json(&first, &["units", "show", "/Sales"]);
     assert_eq!((&shown["mail"], &shown["read_only"]), (&json!("dovecot"), &json!(true)));
     assert_eq!((&shown["sessions_per_user"], &shown["bytes_per_day"]), (&json!(3), &json!(2_u64 << 30)));
-    says(&first, &["users", "add", "sal@example.com", "--unit", "/Sales", "--mail", "dovecot/mail2"]);
-    assert_eq!(json(&first, &["users", "show", "sal@example.com"])["mail"], "dovecot/mail2");
+    says(&first, &["users", "add", "sal@example.com", "--unit", "/Sales", "--mail", "dovecot/mail2.internal"]);
+    assert_eq!(json(&first, &["users", "show", "sal@example.com"])["mail"], "dovecot/mail2.internal");
+    let (code, said) = fails(&first, &["users", "set", "sal@example.com", "--mail", "dovecot/mail3.internal"]);
+    let known = "write \"dovecot\", \"dovecot/mail1.internal\" or \"dovecot/mail2.internal\"";
+    assert!(code == Some(1) && said.contains(known), "{said}");
     says(&first, &["users", "set", "sal@example.com", "--mail", "inherit"]);
     assert_eq!(json(&first, &["users", "show", "sal@example.com"])["effective_mail"], "dovecot");
     let terms = ["--mail", "inherit", "--read-only", "inherit", "--sessions-per-user", "inherit"];

@@ -45,13 +45,15 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::gate::{Gate, Lobby};
 use crate::issuer::Issuers;
 use crate::store::{Lifetime, Store};
-use crate::upstream::Upstreams;
+use crate::upstream::{Homes, Upstreams};
 
 /// What the operator says about the HTTP listeners: `[http]`, `hostname` and the limits.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Names a request's `Host` may have; this machine's own are added on loopback.
     pub hosts: Vec<String>,
+    /// Where mail may be.
+    pub homes: Homes,
     /// Scopes of which an access token needs one; none: access tokens are not taken.
     pub scope: Vec<String>,
     /// Largest body, in bytes.

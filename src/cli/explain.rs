@@ -187,7 +187,7 @@ async fn decision(config: &Config, question: &Question, who: Option<&Identity>) 
         }
         (false, Some(file)) => {
             eprintln!("portcullis: there is no database yet; this is what {} says", file.display());
-            explain(&serve::policy_document(file)?.to_directory())
+            explain(&serve::policy_document(file, &config.homes())?.to_directory())
         }
         (false, None) => bail!(
             "{}: there is no database yet, so nobody can tell; `portcullis serve` makes it at its first start",

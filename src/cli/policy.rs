@@ -149,7 +149,7 @@ impl Export {
 impl PlanArguments {
     async fn run(&self) -> anyhow::Result<ExitCode> {
         let config = self.config.read()?;
-        let document = serve::policy_document(&self.file)?;
+        let document = serve::policy_document(&self.file, &config.homes())?;
         let name = self.file.display().to_string();
         let store = open(&config).await?;
         let plan = Shown::new(&store, &document, &name).await?;
@@ -176,7 +176,7 @@ impl PlanArguments {
 impl Apply {
     async fn run(&self) -> anyhow::Result<ExitCode> {
         let config = self.config.read()?;
-        let document = serve::policy_document(&self.file)?;
+        let document = serve::policy_document(&self.file, &config.homes())?;
         let name = self.file.display().to_string();
         self.warn_of_another(&config);
         let store = open(&config).await?;

@@ -17,6 +17,7 @@ use crate::model::{MailHome, Secret};
 use crate::pop3;
 use crate::session;
 use crate::store;
+use crate::upstream::Homes;
 
 /// A file with a secret that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,12 @@ impl Config {
         }
     }
 
+    /// The homes of mail that policy may name.
+    pub fn homes(&self) -> Homes {
+        let one = |own: &super::Upstream| (own.name.clone(), own.imap.iter().chain(&own.pop3).cloned().collect());
+        Homes::new(self.upstreams.iter().map(one))
+    }
+
     /// For `Mail::new`: the mail is in `DATA_DIR/mail`.
     pub fn maildir_settings(&self) -> maildir::Settings {
         maildir::Settings {
@@ -124,6 +131,7 @@ impl Config {
         let count = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         admin::Settings {
             hosts: self.web_hosts(),
+            homes: self.homes(),
             scope: self.http.scope.clone(),
             body_bytes: size(limits.body_bytes),
             request_limit: Duration::from_secs(limits.request_s),

@@ -13,10 +13,10 @@ use crate::config::{Config, Issuer};
 use crate::issuer::Issuers;
 use crate::metrics::Metrics;
 use crate::notify::Channels;
-use crate::store::{Examined, examine};
+use crate::store::{Examined, NamedHome, examine};
 use crate::tls::PairWarning;
 use crate::token::SigningKey;
-use crate::upstream::{self, Upstreams};
+use crate::upstream::{self, Homes, Upstreams};
 
 /// Reads config, certificates, keys, policy, database and mail folder; a line for each thing found in order. The error
 /// tells everything that is wrong.
@@ -38,11 +38,16 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     note(issuers(config));
     config.issuers.iter().for_each(|issuer| note(private_key(issuer)));
     if let Some(file) = &config.policy_file {
-        note(policy_document(file).map(|_| Some(format!("{}: policy is in order", file.display()))));
+        let read = policy_document(file, &config.homes());
+        note(read.map(|_| Some(format!("{}: policy is in order", file.display()))));
     }
     note(notices(config));
     note(servers(config));
-    note(database(config).await);
+    let mut homes = Vec::new();
+    note(database(config).await.map(|(line, named)| {
+        homes = named;
+        Some(line)
+    }));
     note(folders(config).map(|()| None));
     if !wrong.is_empty() {
         bail!(wrong.join("\n"));
@@ -50,6 +55,9 @@ pub async fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     found.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
     found.extend(certificates_shown(config));
     found.extend(config.store_settings().warning().map(|warning| format!("warning: {warning}")));
+    // What the file keeps will be as the file says, which was looked at.
+    homes.retain(|named| !(named.of_file && config.policy_file.is_some()));
+    found.extend(no_such_homes(&homes, &config.homes()).map(|warning| format!("warning: {warning}")));
     found.extend(config.setup.warnings().into_iter().map(|warning| format!("warning: {warning}")));
     Ok(found)
 }
@@ -96,14 +104,24 @@ fn certificates_shown(config: &Config) -> Vec<String> {
     upstreams(config).unwrap_or_default().into_iter().filter_map(warning).collect()
 }
 
-async fn database(config: &Config) -> anyhow::Result<Option<String>> {
-    Ok(Some(match examine(&config.store_settings()).await? {
-        Examined::Missing { path } => format!("{path}: no database yet; the first start makes it"),
-        Examined::Ready { path, older: false } => format!("{path}: database is in order"),
-        Examined::Ready { path, older: true } => {
-            format!("{path}: database is in order; the next start brings its tables up to date")
+/// A line about the database, and the homes of mail that it names.
+async fn database(config: &Config) -> anyhow::Result<(String, Vec<NamedHome>)> {
+    Ok(match examine(&config.store_settings()).await? {
+        Examined::Missing { path } => (format!("{path}: no database yet; the first start makes it"), Vec::new()),
+        Examined::Ready { path, older: false, homes } => (format!("{path}: database is in order"), homes),
+        Examined::Ready { path, older: true, homes } => {
+            (format!("{path}: database is in order; the next start brings its tables up to date"), homes)
         }
-    }))
+    })
+}
+
+/// A warning for each of these homes that the config does not have: whoever's mail is there is let in nowhere.
+pub(super) fn no_such_homes(named: &[NamedHome], homes: &Homes) -> impl Iterator<Item = String> {
+    named.iter().filter_map(|NamedHome { home, place, others, .. }| {
+        let wrong = homes.check(home).err()?;
+        let others = if *others == 0 { String::new() } else { format!(" and {others} more") };
+        Some(format!("{place}{others}: {wrong}; until then nobody comes in whose mail is there"))
+    })
 }
 
 /// Whether data and mail can be kept where the config says; asked before anything is made there.

@@ -128,7 +128,7 @@ impl Server {
         let upstreams = reload::upstreams(config)?;
         if let Some(file) = &config.policy_file {
             // Read before anything is made: a policy that is wrong changes nothing, not even an empty data_dir.
-            reload::policy_document(file)?;
+            reload::policy_document(file, &config.homes())?;
         }
         let settings = config.store_settings();
         if let Some(warning) = settings.warning() {
@@ -202,6 +202,7 @@ impl Server {
         }
         // The last thing that others notice and that can fail for a reason of ours: the process that serves is under it too.
         reload.apply_policy().await?;
+        reload.tell_unknown_homes().await?;
         let charge = match (charge, &mut succession) {
             (Some(charge), _) => charge,
             (None, None) => handover::Charge::take(&config.data_dir).await?,

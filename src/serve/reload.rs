@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-use super::{in_one_line, systemd::Manager};
+use super::{check::no_such_homes, in_one_line, systemd::Manager};
 use crate::config::Config;
 use crate::issuer::Issuers;
-use crate::model::Blame;
+use crate::model::{Blame, MailHome};
 use crate::policy;
 use crate::store::{self, Store, StoreError};
 use crate::tls::{Certificates, Resolver};
-use crate::upstream::{self, Upstreams};
+use crate::upstream::{self, Homes, Upstreams};
 
 /// An editor writes a file in several steps; what comes within this time is one change.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -56,10 +56,19 @@ impl Reload {
         let Some(file) = self.config.policy_file.clone() else { return Ok(()) };
         let name = file.display().to_string();
         // A file of a million users takes seconds: not on a thread that sessions wait for.
-        let document = tokio::task::spawn_blocking(move || policy_document(&file)).await??;
+        let homes = self.config.homes();
+        let document = tokio::task::spawn_blocking(move || policy_document(&file, &homes)).await??;
         let applied = self.store.apply(&document, &name).await?;
         let store::Applied { number, added, changed, removed, .. } = applied;
         info!(file = name, number, added, changed, removed, "policy applied");
+        Ok(())
+    }
+
+    /// Logs the homes of mail that the database names and the config does not have, as where an upstream was taken out of it.
+    pub(super) async fn tell_unknown_homes(&self) -> anyhow::Result<()> {
+        for warning in no_such_homes(&self.store.named_homes().await?, &self.config.homes()) {
+            warn!("{warning}");
+        }
         Ok(())
     }
 
@@ -245,8 +254,8 @@ pub(super) fn upstreams(config: &Config) -> anyhow::Result<Vec<upstream::Setting
     config.upstream_settings().map_err(|errors| anyhow::anyhow!(lines(&errors)))
 }
 
-/// Reads and parses the policy file.
-pub fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
+/// Reads and parses the policy file, which may name these homes of mail.
+pub fn policy_document(file: &Path, homes: &Homes) -> anyhow::Result<policy::file::Document> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("{name}: cannot read the policy file; correct policy.file in the config"))?;
@@ -256,7 +265,8 @@ pub fn policy_document(file: &Path) -> anyhow::Result<policy::file::Document> {
             "{name}: the policy file is empty: write at least [unit.\"/\"], or take policy.file out of the config"
         );
     }
-    policy::file::parse(&text).map_err(|error| anyhow::anyhow!(error.in_file(name)))
+    let wrong_home = |home: &MailHome| homes.check(home).err().map(|error| (error.what, error.remedy));
+    policy::file::parse_for(&text, &wrong_home).map_err(|error| anyhow::anyhow!(error.in_file(name)))
 }
 
 /// Several errors as one text, a line each.

@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::Access;
 use sqlx::{AnyConnection, Connection, Row};
 
-use super::{Location, Settings, StoreError, open, schema};
+use super::{Location, NamedHome, Settings, StoreError, named_homes, open, schema};
 
 /// What `database.url` leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Examined {
         path: Location,
         /// Whether a start will bring its tables up to date.
         older: bool,
+        /// The homes of mail that it names; none where its tables are older.
+        homes: Vec<NamedHome>,
     },
 }
 
@@ -71,9 +73,10 @@ async fn file(settings: &Settings, location: Location, path: &Path) -> Result<Ex
         return Err(StoreError::Damaged { path: location, what: verdict });
     }
     let older = older(&mut connection, &location).await?;
+    let homes = homes(&mut connection, &location, older).await?;
     let closed = connection.close().await;
     closed.map_err(|error| StoreError::sql("opening it", &location, error))?;
-    Ok(Examined::Ready { path: location, older })
+    Ok(Examined::Ready { path: location, older, homes })
 }
 
 async fn server(settings: &Settings, location: Location) -> Result<Examined, StoreError> {
@@ -90,13 +93,18 @@ async fn server(settings: &Settings, location: Location) -> Result<Examined, Sto
     let what: String = row.try_get(0).map_err(reading)?;
     let is_ours = tables.iter().any(|name| name == "portcullis");
     let older = is_ours && older(&mut connection, &location).await?;
+    let homes = homes(&mut connection, &location, !is_ours || older).await?;
     let closed = connection.close().await;
     closed.map_err(|error| StoreError::sql("opening it", &location, error))?;
     // Only a start that makes tables needs the right to make them.
     if what.contains("standby") || (!what.is_empty() && (!is_ours || older)) {
         return Err(StoreError::NotWritable { doing: "looking at it", path: location, what });
     }
-    Ok(if is_ours { Examined::Ready { path: location, older } } else { Examined::Missing { path: location } })
+    Ok(if is_ours {
+        Examined::Ready { path: location, older, homes }
+    } else {
+        Examined::Missing { path: location }
+    })
 }
 
 /// Whether there is a database, without making one. One that is somebody else's counts as one: opening it tells.
@@ -129,6 +137,19 @@ fn writable(folder: &Path) -> io::Result<()> {
         return Err(ErrorKind::NotADirectory.into());
     }
     Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// The homes of mail that it names; tables that are older may not have the column.
+async fn homes(
+    connection: &mut AnyConnection,
+    location: &Location,
+    older: bool,
+) -> Result<Vec<NamedHome>, StoreError> {
+    if older {
+        return Ok(Vec::new());
+    }
+    let named = named_homes::named(connection).await;
+    named.map_err(|error| error.at("reading where mail is", location))
 }
 
 /// Whether the tables are older than ours.

@@ -32,6 +32,7 @@ mod holders;
 mod legacy;
 mod listen;
 mod location;
+mod named_homes;
 mod nodes;
 mod open;
 mod outbox;
@@ -78,6 +79,7 @@ pub use examine::{Examined, examine};
 pub use grant_list::{GrantFilter, GrantRow, GrantsChanged};
 pub use legacy::{LegacyFilter, LegacySignIn, PasswordTry};
 pub use location::Location;
+pub use named_homes::NamedHome;
 pub use nodes::{Answer, Node, NodeId, Request, RequestKind};
 pub use outbox::{
     Attempt, Deed, Delivery, Lease, Lost, MOST_NOTICES, Notice, NoticeBody, NoticeFilter, NoticeId, NoticeKind,

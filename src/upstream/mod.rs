@@ -10,6 +10,7 @@ mod connect;
 mod entry;
 mod error;
 mod health;
+mod homes;
 mod proxy_header;
 mod servers;
 mod settings;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use entry::{Abilities, Entered, Entrant};
 pub use error::UpstreamError;
+pub use homes::{Homes, NoSuchHome};
 pub use proxy_header::{Ends, proxy_header};
 pub use servers::{Connected, Lease, Server, Standing};
 pub use settings::{Address, ClientAddress, Form, LoginBy, Settings, Trust};

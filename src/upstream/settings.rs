@@ -98,6 +98,12 @@ impl Address {
         self.port
     }
 
+    /// Whether policy means this server by `host`: names compare without case, an IPv6 address may stand in brackets.
+    pub fn is_at(&self, host: &str) -> bool {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        self.host.eq_ignore_ascii_case(host)
+    }
+
     /// Whether it can be nothing but this machine. A name that the system resolves to loopback addresses may resolve to
     /// others tomorrow, so that only `localhost` counts (RFC 6761 section 6.3).
     pub fn is_loopback(&self) -> bool {

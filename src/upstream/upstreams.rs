@@ -186,12 +186,7 @@ impl Upstream {
         if servers.is_empty() {
             return Err(UpstreamError::NoServer { upstream: upstream(), service });
         }
-        let pinned = |server: &&Arc<Server>| {
-            pin.is_none_or(|host| {
-                let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-                server.address().host().eq_ignore_ascii_case(host)
-            })
-        };
+        let pinned = |server: &&Arc<Server>| pin.is_none_or(|host| server.address().is_at(host));
         let mut order: Vec<_> = servers.iter().filter(pinned).collect();
         if order.len() > 1 {
             order.sort_by_cached_key(|server| rank(server.address(), owner));

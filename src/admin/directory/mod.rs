@@ -32,8 +32,8 @@ use super::{
     page::{Page, PageQuery, cursor},
     problem::{Problem, ProblemKind},
 };
-use crate::model::UserId;
-use crate::store::{self, Directive, EditError, Wish};
+use crate::model::{Place, UserId};
+use crate::store::{self, Action, Directive, EditError, UnitPatch, UserPatch, Wish};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Control>> {
     OpenApiRouter::new()
@@ -134,6 +134,10 @@ impl Control {
     /// Makes or tries changes, all or none; the store looks whether each is within the actor's reach.
     async fn carry_out(&self, actor: &Actor, wishes: Vec<Wish>, how: &How) -> Result<Outcome, Problem> {
         actor.may_write(Area::Directory)?;
+        // Who may say nothing of where mail is hears that first, from the store.
+        if actor.sees_all() {
+            wishes.iter().try_for_each(|wish| self.has_home(&wish.directive))?;
+        }
         let why = reason(how.reason.as_deref())?;
         let who = actor.in_store(why);
         if how.preview {
@@ -150,6 +154,25 @@ impl Control {
             self.store.change(&wishes, who).await?;
         }
         Ok(Outcome::Made)
+    }
+
+    /// Whether there is the home of mail that a change names, if it names one.
+    fn has_home(&self, directive: &Directive) -> Result<(), Problem> {
+        let (place, home) = match directive {
+            Directive::Unit(
+                path,
+                Action::Make(UnitPatch { mail: Some(Some(home)), .. })
+                | Action::Change(UnitPatch { mail: Some(Some(home)), .. }),
+            ) => (Place::Unit(path.clone()), home),
+            Directive::User(
+                user,
+                Action::Make(UserPatch { mail: Some(Some(home)), .. })
+                | Action::Change(UserPatch { mail: Some(Some(home)), .. }),
+            ) => (Place::User(user.clone()), home),
+            _ => return Ok(()),
+        };
+        let checked = self.settings.homes.check(home);
+        checked.map_err(|error| Problem::new(ProblemKind::BadRequest, format!("{place}: {error}")))
     }
 
     async fn one(

@@ -98,9 +98,19 @@ pub struct FileUser {
 }
 
 /// Reads a policy file's text. The error holds every mistake found, up to [`FileError::MOST`].
+///
+/// Whether there is such an upstream as it names is not looked at: [`parse_for`] does.
 pub fn parse(text: &str) -> Result<Document, FileError> {
-    sections::read(text)
+    sections::read(text, &|_| None)
 }
+
+/// The same where it is known which homes of mail there are: `wrong_home` says what is wrong with one, and the remedy.
+pub fn parse_for(text: &str, wrong_home: WrongHome<'_>) -> Result<Document, FileError> {
+    sections::read(text, wrong_home)
+}
+
+/// What is wrong with a home of mail, and the remedy; none for one that there is.
+pub type WrongHome<'w> = &'w dyn Fn(&MailHome) -> Option<(String, String)>;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use toml::{
     value::{Datetime, Offset},
 };
 
-use super::{Problem, problem::Text};
+use super::{Problem, WrongHome, problem::Text};
 use crate::model::{BadName, ClientId, MailHome, UnixTime};
 use crate::policy::{Access, Ceiling, LimitSettings, QuotaSettings, Setting, Settings};
 
@@ -18,6 +18,7 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 pub(super) struct Reader<'t> {
     pub(super) text: Text<'t>,
     pub(super) problems: Vec<Problem>,
+    pub(super) wrong_home: WrongHome<'t>,
 }
 
 impl<'t> Reader<'t> {
@@ -155,7 +156,11 @@ impl<'t> Reader<'t> {
     pub(super) fn mail(&mut self, table: &DeTable<'t>) -> Option<MailHome> {
         let value = table.get("mail")?;
         let text = self.string(value, "mail")?;
-        MailHome::parse(text).map_err(|bad| self.bad_name::<()>(value.span(), &bad)).ok()
+        let home = MailHome::parse(text).map_err(|bad| self.bad_name::<()>(value.span(), &bad)).ok()?;
+        match (self.wrong_home)(&home) {
+            Some((what, remedy)) => self.wrong(value.span(), what, remedy),
+            None => Some(home),
+        }
     }
 
     /// `"off"`, `"any"`, a list of client IDs, or `{ apps = .., until = .. }`.

@@ -8,7 +8,7 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Document, FileError, FileGroup, FileUser,
+    Document, FileError, FileGroup, FileUser, WrongHome,
     problem::Text,
     read::{Reader, Value},
 };
@@ -17,13 +17,13 @@ use crate::policy::{App, Mailbox, Trust, Unit};
 
 const SECTIONS: [&str; 5] = ["unit", "group", "user", "mailbox", "app"];
 
-pub(super) fn read(text: &str) -> Result<Document, FileError> {
+pub(super) fn read(text: &str, wrong_home: WrongHome<'_>) -> Result<Document, FileError> {
     let table = DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
         let remedy = "mend the TOML; names with @, / or . are quoted: [user.\"ann@example.com\"]";
         FileError::new(vec![Text::new(text).problem(span, error.message(), remedy)])
     })?;
-    let mut sections = Sections::new(text);
+    let mut sections = Sections::new(text, wrong_home);
     sections.read(table.get_ref());
     if sections.reader.problems.is_empty() {
         return Ok(sections.document);
@@ -39,10 +39,10 @@ struct Sections<'t> {
 }
 
 impl<'t> Sections<'t> {
-    fn new(text: &'t str) -> Self {
+    fn new(text: &'t str, wrong_home: WrongHome<'t>) -> Self {
         let units = BTreeSet::from([UnitPath::root()]);
         Self {
-            reader: Reader { text: Text::new(text), problems: Vec::new() },
+            reader: Reader { text: Text::new(text), problems: Vec::new(), wrong_home },
             document: Document::default(),
             units,
         }
