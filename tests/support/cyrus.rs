@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Write,
     net::TcpStream,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -68,6 +68,8 @@ impl Cyrus {
         command.arg("-C").arg(dir.path().join("imapd.conf")).arg("-M").arg(dir.path().join("cyrus.conf"));
         command.arg("-p").arg(dir.path().join("pid")).env("LD_LIBRARY_PATH", library_path(&root));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        // It ends by a signal to its whole process group, in which a Dovecot of another test would be.
+        command.process_group(0);
         let mut cyrus = Self { dir, master: command.spawn().unwrap() };
         let deadline = Instant::now() + Duration::from_secs(30);
         while [imaps, pop3s].iter().any(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()) {
