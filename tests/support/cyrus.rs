@@ -42,7 +42,7 @@ impl Cyrus {
         let dir = tempfile::Builder::new().prefix("portcullis-cyrus-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         gate.certify("cyrus", &["localhost"]);
-        for name in ["cyrus.pem", "cyrus.key"] {
+        for name in ["cyrus.pem", "cyrus.key", "ca.pem"] {
             fs::copy(gate.dir().join(name), dir.path().join(name)).unwrap();
         }
         for name in ["conf", "spool", "sock", "proc"] {
@@ -123,7 +123,7 @@ proxyservers: @MASTER@
 sasl_pwcheck_method: auxprop
 sasl_auxprop_plugin: sasldb
 sasl_sasldb_path: @DIR@/sasldb2
-sasl_mech_list: PLAIN
+sasl_mech_list: PLAIN EXTERNAL
 allowplaintext: yes
 virtdomains: userid
 defaultdomain: internal
@@ -133,6 +133,7 @@ autocreate_quota: 0
 autocreate_post: yes
 tls_server_cert: @DIR@/cyrus.pem
 tls_server_key: @DIR@/cyrus.key
+tls_client_ca_file: @DIR@/ca.pem
 idlesocket: @DIR@/sock/idle
 notifysocket: @DIR@/sock/notify
 lmtpsocket: @DIR@/sock/lmtp

@@ -103,6 +103,8 @@ pub struct Setup {
     pub listen: String,
     /// More certificates beside `server.pem`, each with its key: the files' stem, and the names in it.
     pub certificates: Vec<(&'static str, Vec<&'static str>)>,
+    /// A certificate `gate.pem` with `gate.key`, by which the gate shows others that it has this name.
+    pub client_certificate: Option<&'static str>,
     /// Lines of `[database]`.
     pub database: String,
     /// More variables for the gate's environment.
@@ -118,9 +120,19 @@ impl Default for Setup {
             more: String::new(),
             listen: "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\n".to_owned(),
             certificates: Vec::new(),
+            client_certificate: None,
             database: database(postgres::wished().as_deref().unwrap_or("sqlite:portcullis.db")),
             environment: Vec::new(),
         }
+    }
+}
+
+impl Setup {
+    /// All mail is behind one upstream, `there`, at these addresses; `more` are lines of its table, `login` among them.
+    pub fn behind(imap: &str, pop3: &str, more: &str) -> Self {
+        let table = format!("[[upstream]]\nname = \"there\"\nimap = [{imap}]\npop3 = [{pop3}]\n{more}\n");
+        let more = format!("[mail]\ndefault = \"there\"\n{table}");
+        Self { more, ..Self::default() }
     }
 }
 
@@ -223,6 +235,9 @@ impl Gate {
         authority.certify(dir.path(), "server", &["localhost", "127.0.0.1"]);
         for (stem, names) in &setup.certificates {
             authority.certify(dir.path(), stem, names);
+        }
+        if let Some(name) = setup.client_certificate {
+            authority.sign(dir.path(), "gate", &[name], ExtendedKeyUsagePurpose::ClientAuth);
         }
         let key = SigningKey::new("test-key-1");
         fs::write(dir.path().join("jwks.json"), token::jwks(&[&key])).unwrap();
@@ -568,12 +583,16 @@ impl Authority {
 
     /// Writes `STEM.pem` for these names, and `STEM.key`.
     fn certify(&self, dir: &Path, stem: &str, names: &[&str]) {
+        self.sign(dir, stem, names, ExtendedKeyUsagePurpose::ServerAuth);
+    }
+
+    fn sign(&self, dir: &Path, stem: &str, names: &[&str], purpose: ExtendedKeyUsagePurpose) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut server = CertificateParams::new(names.clone()).unwrap();
         server.distinguished_name.push(DnType::CommonName, names[0].clone());
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        server.extended_key_usages = vec![purpose];
         server.use_authority_key_identifier_extension = true;
         let certificate = server.signed_by(&key, &self.issuer).unwrap();
         replace(&dir.join(format!("{stem}.pem")), certificate.pem().as_bytes());

@@ -3,13 +3,14 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::CertificateDer};
+use socket2::{Domain, Socket, Type};
 
 use super::Gate;
 
@@ -27,6 +28,15 @@ impl Wire {
     pub fn connect(gate: &Gate, port: u16) -> Self {
         let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
         Self::over(tcp, Self::trusting(gate, rustls::DEFAULT_VERSIONS), "localhost").unwrap()
+    }
+
+    /// The same from another address of this machine: `127.0.0.2`.
+    pub fn connect_from(gate: &Gate, source: &str, port: u16) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let source: IpAddr = source.parse().unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+        Self::over(socket.into(), Self::trusting(gate, rustls::DEFAULT_VERSIONS), "localhost").unwrap()
     }
 
     /// Settings of a client that trusts the gate's authority alone.
