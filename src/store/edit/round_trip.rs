@@ -56,14 +56,14 @@ fn directive() -> impl Strategy<Value = Directive> {
         let home = prop::sample::select(vec!["maildir", "dovecot", "dovecot/mail1.internal"]);
         prop::option::of(prop::option::of(home.prop_map(|text| MailHome::parse(text).unwrap())))
     };
-    let sessions = || {
+    let from_one = || {
         let limit =
             prop_oneof![Just(None), Just(Some(Ceiling::Unlimited)), (1..9_u64).prop_map(|n| Some(Ceiling::At(n)))];
         prop::option::of(limit)
     };
     let read_only = || any::<Option<Option<bool>>>();
     let quotas = (limit(), limit());
-    let units = (setting(), setting(), quotas, home(), read_only(), (sessions(), limit())).prop_map(
+    let units = (setting(), setting(), quotas, home(), read_only(), (from_one(), from_one())).prop_map(
         |(imap, pop, (storage_quota, message_quota), mail, read_only, (sessions_per_user, bytes_per_day))| {
             UnitPatch { imap, pop, storage_quota, message_quota, mail, read_only, sessions_per_user, bytes_per_day }
         },
