@@ -22,6 +22,7 @@ use support::{
     wire::{Imap, Pop, Wire, xoauth2},
 };
 
+const LISA: &str = "lisa@example.com";
 /// The password of the master user.
 const MASTER: &str = "open-sesame";
 /// What a `login` by it looks like.
@@ -293,5 +294,25 @@ fn a_server_that_reads_proxy_headers_learns_where_the_peer_is() {
     for service in ["imap", "pop3"] {
         let line = logged(&dovecot, &[&format!("{service}-login: Info: Login: user=<{ANN}>")]);
         assert!(line.contains(&format!("rip={ELSEWHERE}, lip=127.0.0.1,")), "{line}");
+    }
+}
+
+#[test]
+fn a_user_who_has_all_sessions_that_dovecot_gives_takes_nobody_elses() {
+    let ports = ports();
+    let gate = gate_before(ports, &format!("ca_file = \"ca.pem\"\n{BY_MASTER}"));
+    let more = format!("{WITH_MASTER}mail_max_userip_connections = 2\n");
+    let Some(_dovecot) = Dovecot::start_at(&gate, ports, &more) else { return };
+    let _held = [gate.imap(ANN, APP), gate.imap(ANN, APP)];
+    let _pops = [gate.pop(ANN, APP), gate.pop(ANN, APP)];
+    for _ in 0..4 {
+        let blob = xoauth2(ANN, &gate.token(ANN, APP));
+        let imap = Imap::connect(&gate).command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status;
+        let pop = Pop::connect(&gate).authenticate("XOAUTH2", &blob);
+        assert!(imap.starts_with("NO [INUSE] Your mailbox is in use, or has too many sessions"), "{imap}");
+        assert!(pop.starts_with("-ERR [IN-USE] Your mailbox is in use, or has too many sessions"), "{pop}");
+    }
+    for session in [gate.imap(LISA, APP).command("NOOP").status, gate.pop(LISA, APP).command("NOOP")] {
+        assert!(session.contains("OK"), "{session}");
     }
 }

@@ -12,6 +12,7 @@ pub mod browser;
 pub mod cyrus;
 pub mod deflate;
 pub mod dovecot;
+pub mod fake;
 pub mod mail;
 pub mod postgres;
 pub mod program;

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -87,6 +87,18 @@ impl Wire {
     pub fn send_until_stuck(&mut self, bytes: &[u8], times: usize) -> bool {
         self.stream.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         (0..times).any(|_| self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_err())
+    }
+
+    /// Says that nothing more comes, and goes on listening.
+    pub fn close_half(&mut self) {
+        self.stream.conn.send_close_notify();
+        let _ = self.stream.flush();
+        self.stream.sock.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Breaks off: the other side reads an error, not an end.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream.sock).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// The next line without its CRLF, or `None` at the end of the connection.
