@@ -383,11 +383,15 @@ fn bystander_among_floods(stage: &Stage) -> impl FnOnce() + use<> {
 #[test]
 fn a_server_that_takes_nothing_is_given_up_and_the_peer_is_told() {
     let stage = Stage::set("output_stall_s = 2\nappend_bytes = 104857600\n");
-    stage.imap.plays(|it| {
+    let (given_up, hear_that) = std::sync::mpsc::channel();
+    let (tell, hear) = std::sync::mpsc::channel();
+    let hear_that = std::sync::Mutex::new(hear_that);
+    stage.imap.plays(move |it| {
         it.lets_in()?;
         it.line()?;
         it.say("+ go\r\n")?;
-        thread::sleep(Duration::from_secs(15));
+        let _ = hear_that.lock().unwrap().recv_timeout(Duration::from_secs(15));
+        let _ = tell.send(it.bytes(64 << 20).map(drop).map_err(|error| error.kind()));
         Ok(())
     });
     let before = stage.gate.memory().0;
@@ -401,6 +405,9 @@ fn a_server_that_takes_nothing_is_given_up_and_the_peer_is_told() {
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     let told = stage.endings(1);
     assert!(told[0].starts_with("upstream gone: "), "{told:?}");
+    // When it listens again it finds the message broken off, not ended.
+    given_up.send(()).unwrap();
+    assert_eq!(hear.recv_timeout(Duration::from_secs(10)).unwrap(), Err(io::ErrorKind::ConnectionReset));
     let after = stage.gate.memory().0;
     assert!(after - before < LITTLE, "{} KiB more", after - before);
 }

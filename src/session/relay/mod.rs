@@ -193,8 +193,8 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
             }
         };
         let Event::Over(ending) = event else { continue };
-        if matches!(ending, Ending::Gone(_)) {
-            // The peer broke off: so do we, and nothing half sent is taken for whole.
+        if matches!(ending, Ending::Gone(_)) || !relay.on.is_empty() {
+            // The peer broke off, or the server does not listen: so do we, and nothing half sent is taken for whole.
             let _ = socket2::SockRef::from(relay.server.socket()).set_linger(Some(Duration::ZERO));
         }
         return ending;
