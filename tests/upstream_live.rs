@@ -198,7 +198,7 @@ fn a_server_that_dies_under_load_takes_nobody_along_but_its_own_and_gets_them_ba
     assert_eq!(of_first.len() + of_second.len(), users.len(), "each has one server");
     assert!(!of_first.is_empty() && !of_second.is_empty());
 
-    // Everybody signs in again and again, and one server dies.
+    // Everybody signs in again and again, two at a time, and one server dies.
     let (over, refused, dead) = (AtomicBool::new(false), Mutex::new(Vec::new()), Mutex::new(Some(first)));
     thread::scope(|scope| {
         for half in users.chunks(8) {
@@ -219,7 +219,13 @@ fn a_server_that_dies_under_load_takes_nobody_along_but_its_own_and_gets_them_ba
         thread::sleep(Duration::from_millis(500));
         over.store(true, Ordering::Relaxed);
     });
-    assert_eq!(refused.into_inner().unwrap(), [""; 0], "nobody was refused");
+    // Nobody was refused but whoever had said to the first one, at that moment, by what they sign in.
+    let refused = refused.into_inner().unwrap();
+    let caught = |told: &String| {
+        let (user, status) = told.split_once(": ").unwrap();
+        of_first.contains(user) && status.starts_with("NO [UNAVAILABLE] ")
+    };
+    assert!(refused.len() <= 2 && refused.iter().all(caught), "{refused:?}");
     let mut left = Vec::new();
     for (user, (mut imap, tag)) in open.drain(..) {
         if of_first.contains(&user) {
