@@ -127,9 +127,10 @@ fn a_large_message_goes_in_and_out_compressed_without_memory_of_its_size() {
 }
 
 #[test]
-fn an_idle_session_holds_little_more_for_being_compressed() {
+fn an_idle_session_holds_no_compressor() {
     const SESSIONS: u64 = 60;
-    const MOST_KIB: u64 = 32;
+    /// A compressor that stays would add some 180; some 20 are seen without, and pages make that uncertain.
+    const MOST_KIB: u64 = 80;
     /// At once: memory that was given back stays with the process, and is not counted again.
     const BATCH: usize = 10;
     let gate = Gate::with(Setup {
@@ -138,35 +139,25 @@ fn an_idle_session_holds_little_more_for_being_compressed() {
     });
     gate.imap(ANN, APP).append("INBOX", "", &message_of(20_000));
     let commands = ["SELECT INBOX", "FETCH 1:* (UID FLAGS ENVELOPE BODY.PEEK[])", "NOOP"];
-    let open = |held: &mut Vec<Deflated>| {
-        for count in 0..SESSIONS as usize {
-            let mut session = compressed(&gate);
-            for command in commands {
-                session.send(&format!("x {command}"));
-                session.until("x");
-            }
-            held.push(session);
-            if count % BATCH == BATCH - 1 {
-                // Until they have given back what they can.
-                std::thread::sleep(Duration::from_millis(900));
-            }
+    let mut held = Vec::new();
+    let mut before = 0;
+    for count in 0..2 * SESSIONS as usize {
+        if count == SESSIONS as usize {
+            before = gate.memory().1;
         }
-    };
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    open(&mut first);
-    let before = gate.memory().1;
-    open(&mut second);
-    let with = gate.memory().1.saturating_sub(before) / SESSIONS;
-
-    let before = gate.memory().1;
-    let mut plain = Vec::new();
-    for _ in 0..SESSIONS {
-        let mut imap = gate.imap(ANN, APP);
-        commands.iter().for_each(|command| drop(imap.ok(command)));
-        plain.push(imap);
+        let mut session = compressed(&gate);
+        for command in commands {
+            session.send(&format!("x {command}"));
+            session.until("x");
+        }
+        held.push(session);
+        if count % BATCH == BATCH - 1 {
+            // Until they have given back what they can.
+            std::thread::sleep(Duration::from_millis(900));
+        }
     }
-    let without = gate.memory().1.saturating_sub(before) / SESSIONS;
-    assert!(with < without + MOST_KIB, "{with} KiB a session with compression, {without} KiB without");
+    let each = gate.memory().1.saturating_sub(before) / SESSIONS;
+    assert!(each < MOST_KIB, "{each} KiB a session");
 }
 
 #[test]
