@@ -42,7 +42,7 @@ scopes = ["mail"]
     );
     let listen = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n".to_owned();
     let certificates = vec![("mail", vec![HOST]), ("web", vec![WEB, AUTOCONFIG])];
-    Gate::with(Setup { listen, issuer: Some(issuer), more, certificates, ..Setup::default() })
+    Gate::with_mail(Setup { listen, issuer: Some(issuer), more, certificates, ..Setup::default() })
 }
 
 fn thunderbird(gate: &Gate) -> Thunderbird {

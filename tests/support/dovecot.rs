@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -51,8 +52,7 @@ impl Dovecot {
         gate.certify("dovecot", &["localhost"]);
         let mut config = format!("{CONFIG}{more}");
         if geteuid().is_root() {
-            let mail = Command::new("chown").arg("mail:mail").arg(dir.path().join("mail")).status().unwrap();
-            assert!(mail.success());
+            hand_over(&dir.path().join("mail"));
             config.push_str("mail_uid = mail\nmail_gid = mail\n");
         } else {
             config.push_str(&WITHOUT_ROOT.replace("@USER@", &id("-un")).replace("@GROUP@", &id("-gn")));
@@ -123,10 +123,67 @@ fn id(what: &str) -> String {
     String::from_utf8(Command::new("id").arg(what).output().unwrap().stdout).unwrap().trim().to_owned()
 }
 
-/// Dovecot cannot take any port and say which.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Gives a folder, and all in it, to the user as whom Dovecot reads and writes mail.
+pub fn hand_over(folder: &Path) {
+    if geteuid().is_root() {
+        let mail = Command::new("chown").args(["-R", "mail:mail"]).arg(folder).status().unwrap();
+        assert!(mail.success());
+    }
 }
+
+/// Dovecot cannot take any port and say which. This one is below those that the system gives to whoever asks for any, so
+/// that nobody gets it before Dovecot does.
+pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u32> = 12_000..32_000;
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // Processes begin in places of their own.
+    let begin = std::process::id().wrapping_mul(40_503);
+    loop {
+        let number = begin.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32;
+        let port = u16::try_from(PORTS.start + number).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A mailbox like the one of the embedded store: `/` between the names of folders, the same folders in the beginning. A
+/// master user lets the gate in.
+pub const AS_MAILBOX: &str = "
+passdb {
+  driver = static
+  master = yes
+  args = password=@PASSWORD@
+}
+mail_max_userip_connections = 100
+protocol imap {
+  mail_plugins = zlib imap_zlib
+}
+namespace inbox {
+  inbox = yes
+  separator = /
+  mailbox Archive {
+    auto = subscribe
+    special_use = \\Archive
+  }
+  mailbox Drafts {
+    auto = subscribe
+    special_use = \\Drafts
+  }
+  mailbox Junk {
+    auto = subscribe
+    special_use = \\Junk
+  }
+  mailbox Sent {
+    auto = subscribe
+    special_use = \\Sent
+  }
+  mailbox Trash {
+    auto = subscribe
+    special_use = \\Trash
+  }
+}
+";
 
 const CONFIG: &str = "
 base_dir = @DIR@/run

@@ -32,6 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dovecot::Dovecot;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -216,12 +217,33 @@ pub struct Gate {
     environment: Vec<(&'static str, &'static str)>,
     authority: Authority,
     dir: tempfile::TempDir,
+    /// The server that has the mail, where it is not in the embedded store.
+    dovecot: Option<Dovecot>,
 }
 
 impl Gate {
-    /// Starts the gate with [`POLICY`] and waits until it says `ready`.
+    /// Starts the gate with [`POLICY`] and waits until it says `ready`; mail is where [`Gate::with_mail`] has it.
     pub fn start() -> Self {
-        Self::with(Setup::default())
+        Self::with_mail(Setup::default())
+    }
+
+    /// As [`Gate::with`], for a test that says nothing of where mail is: with `PORTCULLIS_TEST_MAIL=dovecot` the gate stands in
+    /// front of a Dovecot of its own, which has all of it.
+    pub fn with_mail(setup: Setup) -> Self {
+        match std::env::var("PORTCULLIS_TEST_MAIL").as_deref() {
+            Ok("dovecot") => {}
+            Ok("maildir") | Err(_) => return Self::with(setup),
+            Ok(other) => panic!("PORTCULLIS_TEST_MAIL={other}: write dovecot or maildir"),
+        }
+        let ports = (dovecot::free_port(), dovecot::free_port());
+        let [imap, pop3] = [ports.0, ports.1].map(|port| format!("\"localhost:{port}\""));
+        let login = "{ by = \"master\", user = \"gate\", secret_env = \"MASTER\" }";
+        let table = Setup::behind(&imap, &pop3, &format!("ca_file = \"ca.pem\"\nlogin = {login}\n")).more;
+        let more = format!("{}\n{table}", setup.more);
+        let mut gate = Self::with(Setup { more, environment: vec![("MASTER", dovecot::PASSWORD)], ..setup });
+        let dovecot = Dovecot::start_at(&gate, ports, dovecot::AS_MAILBOX).expect("Dovecot is not on this machine");
+        gate.dovecot = Some(dovecot);
+        gate
     }
 
     /// Starts the gate as `setup` says and waits until it says `ready`.
@@ -249,7 +271,17 @@ impl Gate {
         let port =
             |name: &str| listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
         let (imaps, pop3s) = (port("imaps"), port("pop3s"));
-        Self { imaps, pop3s, key, listening, process, environment: setup.environment, authority, dir }
+        Self {
+            imaps,
+            pop3s,
+            key,
+            listening,
+            process,
+            environment: setup.environment,
+            authority,
+            dir,
+            dovecot: None,
+        }
     }
 
     /// Starts a second process that takes the place of the first one, and gives the first.
@@ -321,7 +353,7 @@ impl Gate {
     /// Kills the gate as a power cut would, and starts it again on the same directory.
     pub fn crash_and_restart(&mut self) {
         self.process.kill();
-        (self.process, self.listening) = launch(program(), self.dir.path(), &[], &[]);
+        (self.process, self.listening) = launch(program(), self.dir.path(), &[], &self.environment);
         let port =
             |name: &str| self.listening.iter().find(|(service, _)| service == name).map_or(0, |(_, at)| at.port());
         (self.imaps, self.pop3s) = (port("imaps"), port("pop3s"));
@@ -406,6 +438,9 @@ impl Gate {
 
     /// The Maildir of `user` (`name@domain`).
     pub fn maildir(&self, user: &str) -> PathBuf {
+        if let Some(dovecot) = &self.dovecot {
+            return dovecot.maildir(user);
+        }
         let (local, domain) = user.split_once('@').unwrap();
         self.dir().join("data/mail").join(domain).join(local)
     }
@@ -416,6 +451,9 @@ impl Gate {
         let root = self.maildir(user);
         for part in ["cur", "new", "tmp"] {
             fs::create_dir_all(root.join(part)).unwrap();
+        }
+        if self.dovecot.is_some() {
+            dovecot::hand_over(&root);
         }
         let name = mail::unique_name();
         fs::write(root.join("tmp").join(&name), mail::with_lf(wire)).unwrap();
