@@ -158,8 +158,10 @@ impl Trial {
                 Edit::Group(name, _) => drop(edited.groups.insert(name.clone())),
                 Edit::App(id, _) => drop(edited.apps.insert(id.clone())),
                 Edit::User(id, _) => {
-                    after.adopt(before, id);
-                    edited.users.insert(id.clone());
+                    // Once: an earlier edit may have taken the user away.
+                    if edited.users.insert(id.clone()) {
+                        after.adopt(before, id);
+                    }
                 }
                 Edit::Mailbox(id, _) => drop(edited.mailboxes.insert(id.clone())),
                 Edit::Grant(..) | Edit::Cutoff(..) => continue,

@@ -160,6 +160,14 @@ fn a_preview_counts_people_by_app_name_and_says_why() {
 }
 
 #[test]
+fn a_user_who_is_taken_away_twice_is_gone_once() {
+    let before = with_grants();
+    let gone = Edit::User(user("bob"), None);
+    let preview = Trial::new(&before, vec![gone.clone(), gone]).preview(&before, &[], NOW);
+    assert_eq!((preview.loses.user_count, preview.gains.user_count), (1, 0));
+}
+
+#[test]
 fn nothing_changed_means_nobody_notices() {
     assert!(preview(BEFORE).is_empty());
 }
