@@ -100,7 +100,8 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let rows: Vec<Row> = rows.into_iter().chain(idle).chain([Row::Noop]).collect();
     let rows: Vec<Row> = rows.into_iter().filter(|row| row.is_wanted(&arguments.only)).collect();
     ensure!(!rows.is_empty(), "no row has such a name");
-    let sides = [Side::Portcullis, Side::PortcullisTls, Side::Nginx, Side::Dovecot, Side::Haproxy];
+    let sides =
+        [Side::Portcullis, Side::PortcullisTls, Side::Nginx, Side::Dovecot, Side::DovecotEach, Side::Haproxy];
     let sides: Vec<Side> = sides.into_iter().filter(|side| wanted(*side, arguments)).collect();
 
     let most = rows.iter().map(|row| if let Row::Idle(sessions) = row { *sessions } else { 1 }).max();
@@ -114,7 +115,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let mut samples = Samples::new(rows.clone(), sides);
     for round in 1..=arguments.rounds {
         for row in &rows {
-            for server in &mut servers {
+            for server in servers.iter_mut().filter(|server| row.suits(server.side())) {
                 server.start()?;
                 let cost = play(*row, server, arguments);
                 let cost = cost.with_context(|| {

@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{
-    ANN, APP, DOVECOT, Gate, OTHER_APP, POLICY, Setup,
+    ANN, APP, DOVECOT, Gate, OTHER_APP, POLICY, Setup, until,
     wire::{Imap, Pop, xoauth2},
 };
 
@@ -44,14 +44,6 @@ fn idle(gate: &Gate, user: &str, app: &str) -> Imap {
     imap.ok("SELECT INBOX");
     imap.idle();
     imap
-}
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !so() {
-        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn explained(gate: &Gate, user: &str, app: &str) -> String {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use support::{
     ANN, APP, Gate, OTHER_APP, POLICY, Setup, database,
     postgres::{self, Server},
+    until,
     wire::{Imap, xoauth2},
 };
 
@@ -38,14 +39,6 @@ fn nodes(url: &str, count: usize) -> Vec<Gate> {
         until("the key of the first node is known", || sign_in(other, first, ANN, APP).starts_with("OK"));
     }
     nodes
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// The tagged reply to a sign-in at `gate` with a token of `issuer`.

@@ -186,6 +186,47 @@ fn a_server_that_lets_nobody_in_is_told_of_truly_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_server_that_hangs_in_sign_ins_costs_few_people_their_time_though_it_greets() {
+    let fake = Fake::start(Speaks::Imap);
+    let to_fake = TO_FAKE.replace("health_s = 0", "health_s = 1");
+    let setup = Setup::behind(&format!("\"{}\"", fake.at), "", &to_fake);
+    let gate = Gate::with(Setup { environment: vec![("MASTER", "open-sesame")], ..setup });
+    // Looks at it and people who sign in are served alike.
+    fake.plays(|it| it.hears_who().and_then(|_| it.waits()));
+    let sign_in = || {
+        let blob = xoauth2(ANN, &gate.token(ANN, APP));
+        Imap::connect(&gate).command(&format!("AUTHENTICATE XOAUTH2 {blob}")).status
+    };
+    for _ in 0..3 {
+        assert!(sign_in().starts_with("NO [UNAVAILABLE] "));
+        // Long enough for a look.
+        thread::sleep(Duration::from_millis(1200));
+    }
+    gate.wait_for_log("server is passed over until it does well again");
+    let until = Instant::now() + Duration::from_secs(6);
+    let (mut at_once, mut late) = (0, 0);
+    while Instant::now() < until {
+        let began = Instant::now();
+        assert!(sign_in().starts_with("NO [UNAVAILABLE] "));
+        if began.elapsed() < Duration::from_millis(700) {
+            at_once += 1
+        } else {
+            late += 1
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(late <= 3 && at_once > late, "{late} waited, {at_once} did not");
+    assert!(!gate.log().contains("server is used again"), "{}", gate.log());
+    fake.obliges();
+    let until = Instant::now() + Duration::from_secs(20);
+    while !sign_in().contains("OK") {
+        assert!(Instant::now() < until, "nobody is let in again");
+        thread::sleep(Duration::from_millis(100));
+    }
+    gate.wait_for_log("server is used again");
+}
+
+#[test]
 fn a_mailbox_that_is_in_use_there_is_in_use_here() {
     let stage = Stage::set("");
     stage.plays(|it| {

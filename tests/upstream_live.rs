@@ -21,6 +21,7 @@ use support::{
     api::Api,
     dovecot::{Dovecot, free_port},
     fake::{Fake, Served, Speaks},
+    until,
     wire::{Imap, xoauth2},
 };
 
@@ -62,14 +63,6 @@ fn goes_on((mut imap, tag): (Imap, String)) {
     imap.wire.send("DONE");
     assert!(imap.finish(&tag).status.starts_with("OK"));
     imap.ok("NOOP");
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 // ---- a change, an admin, the end of the gate ----

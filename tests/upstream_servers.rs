@@ -10,11 +10,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     process::Command,
     thread,
-    time::{Duration, Instant},
 };
 
 use reqwest::StatusCode;
-use support::{Gate, Setup, api::Api, dovecot::Dovecot};
+use support::{Gate, Setup, api::Api, dovecot::Dovecot, until};
 
 const LISTEN: &str = "imaps = [\"127.0.0.1:0\"]\npop3s = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\n";
 
@@ -38,14 +37,6 @@ fn greets(listener: TcpListener, times: usize) -> thread::JoinHandle<()> {
 
 fn listen(at: SocketAddr) -> TcpListener {
     TcpListener::bind(at).unwrap_or_else(|error| panic!("{at}: {error}"))
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < deadline, "never {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -24,8 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Kind {
     /// `mail {}` of nginx.
     Nginx,
-    /// Dovecot's login processes with `proxy=y`.
+    /// Dovecot's login processes with `proxy=y`, each for many connections.
     Dovecot,
+    /// The same with a process for each connection.
+    DovecotEach,
     /// `mode tcp`.
     Haproxy,
 }
@@ -36,7 +38,7 @@ impl Kind {
     /// # Errors
     /// It is not installed, and what to install is said.
     pub fn version(self) -> anyhow::Result<String> {
-        let argument = if self == Self::Dovecot { "--version" } else { "-v" };
+        let argument = if matches!(self, Self::Dovecot | Self::DovecotEach) { "--version" } else { "-v" };
         let said = Command::new(self.program()?).arg(argument).output()?;
         // nginx says it on the standard error output.
         let text = [said.stdout, said.stderr].concat();
@@ -46,7 +48,7 @@ impl Kind {
     fn program(self) -> anyhow::Result<PathBuf> {
         let (name, packages, also) = match self {
             Self::Nginx => ("nginx", "nginx libnginx-mod-mail", Some(NGINX_MODULE)),
-            Self::Dovecot => ("dovecot", "dovecot-imapd", None),
+            Self::Dovecot | Self::DovecotEach => ("dovecot", "dovecot-imapd", None),
             Self::Haproxy => ("haproxy", "haproxy", None),
         };
         let found = ["/usr/sbin", "/usr/local/sbin"].map(|folder| Path::new(folder).join(name));
@@ -73,8 +75,11 @@ impl Kind {
         let text = match self {
             Self::Nginx => NGINX.to_owned(),
             Self::Haproxy => HAPROXY.to_owned(),
-            Self::Dovecot if geteuid().is_root() => DOVECOT.to_owned(),
-            Self::Dovecot => format!("{DOVECOT}{DOVECOT_WITHOUT_ROOT}"),
+            Self::Dovecot | Self::DovecotEach => {
+                let many = if self == Self::Dovecot { DOVECOT_FOR_MANY } else { "" };
+                let without = if geteuid().is_root() { "" } else { DOVECOT_WITHOUT_ROOT };
+                format!("{DOVECOT}{many}{without}")
+            }
         };
         let values = [
             ("@DIR@", dir.path().display().to_string()),
@@ -90,7 +95,7 @@ impl Kind {
         let mut command = Command::new(self.program()?);
         match self {
             Self::Nginx => command.arg("-p").arg(dir.path()).arg("-e").arg(dir.path().join("log")).arg("-c"),
-            Self::Dovecot => command.arg("-F").arg("-c"),
+            Self::Dovecot | Self::DovecotEach => command.arg("-F").arg("-c"),
             Self::Haproxy => command.arg("-db").arg("-f"),
         };
         command.arg(file).stdin(Stdio::null()).stdout(Stdio::null());
@@ -184,10 +189,6 @@ passdb {
   args = nopassword=y proxy=y host=127.0.0.1 port=@UPSTREAM@
 }
 service imap-login {
-  service_count = 0
-  process_min_avail = 2
-  client_limit = 10000
-  vsz_limit = 0
   inet_listener imap {
     port = 0
   }
@@ -195,6 +196,16 @@ service imap-login {
     port = @PORT@
     ssl = yes
   }
+}
+";
+
+/// What its manual says for servers that are busy.
+const DOVECOT_FOR_MANY: &str = "
+service imap-login {
+  service_count = 0
+  process_min_avail = 2
+  client_limit = 10000
+  vsz_limit = 0
 }
 ";
 

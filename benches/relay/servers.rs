@@ -28,8 +28,10 @@ pub enum Side {
     PortcullisTls,
     /// nginx's mail proxy.
     Nginx,
-    /// Dovecot as proxy.
+    /// Dovecot as proxy, with login processes that serve many connections each.
     Dovecot,
+    /// Dovecot as proxy, with a login process for each connection, as it is where nobody has said otherwise.
+    DovecotEach,
     /// haproxy that ends TLS.
     Haproxy,
 }
@@ -42,6 +44,7 @@ impl Side {
             Self::PortcullisTls => "Portcullis, TLS upstream",
             Self::Nginx => "nginx",
             Self::Dovecot => "Dovecot",
+            Self::DovecotEach => "Dovecot by default",
             Self::Haproxy => "haproxy",
         }
     }
@@ -104,6 +107,7 @@ impl Server {
             }
             Side::Nginx => Host::Peer(Kind::Nginx),
             Side::Dovecot => Host::Peer(Kind::Dovecot),
+            Side::DovecotEach => Host::Peer(Kind::DovecotEach),
             Side::Haproxy => Host::Peer(Kind::Haproxy),
         };
         Ok(Self { side, stand: Rc::clone(stand), host, running: None })

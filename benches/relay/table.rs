@@ -43,6 +43,11 @@ impl Row {
         only.is_empty() || only.iter().any(|name| own == *name || own.starts_with(&format!("{name}-")))
     }
 
+    /// Whether this server is measured: Dovecot with a process for each connection is here for what a login costs there.
+    pub fn suits(self, side: Side) -> bool {
+        side != Side::DovecotEach || self == Self::Login
+    }
+
     fn what(self) -> &'static str {
         match self {
             Self::Login => "server CPU of a login: TLS handshake, sign-in, LOGOUT",

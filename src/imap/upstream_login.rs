@@ -86,6 +86,11 @@ impl Login {
         Self { offers, id, state: State::Greeting, capabilities: None, heard: 0 }
     }
 
+    /// Whether the server has greeted as such a server does.
+    pub fn was_greeted(&self) -> bool {
+        !matches!(self.state, State::Greeting)
+    }
+
     /// Whether anything was said by which somebody signs in.
     pub fn has_spoken(&self) -> bool {
         matches!(self.state, State::Authenticating { .. } | State::AskedAgain)
@@ -117,7 +122,7 @@ impl Login {
 
     fn hear(&mut self, line: Line, out: &mut BytesMut) -> Option<Step> {
         match (&mut self.state, line) {
-            (_, Line::Bye(text)) => Some(Step::No(UpstreamNo::Closing(text))),
+            (_, Line::Bye(text)) => Some(Step::No(UpstreamNo::closing(&text))),
             (State::Greeting, Line::Preauth) => Some(no("PREAUTH: it asks nobody to sign in")),
             (State::Greeting, Line::Status { word, rest }) if word == "OK" => {
                 self.capabilities = capability_code(&rest);
@@ -144,8 +149,7 @@ impl Login {
             }
             (State::Authenticating { .. }, Line::Tagged { tag, word, rest }) if tag == AUTHENTICATE => {
                 if word != "OK" {
-                    let (code, text) = code_and_text(&rest);
-                    return Some(Step::No(UpstreamNo::Refused { code, text }));
+                    return Some(Step::No(UpstreamNo::refused(&rest)));
                 }
                 match capability_code(&rest) {
                     Some(list) => Some(Step::Done { capabilities: list }),
@@ -207,7 +211,7 @@ impl Line {
         }
         Some(match word.as_str() {
             "OK" | "NO" | "BAD" => Self::Status { word, rest },
-            "BYE" => Self::Bye(code_and_text(&rest).1),
+            "BYE" => Self::Bye(rest),
             "PREAUTH" => Self::Preauth,
             "CAPABILITY" => Self::Capability(plain_words(&rest)),
             _ => Self::Other,
@@ -248,14 +252,6 @@ fn capability_code(rest: &str) -> Option<String> {
     let inner = rest.strip_prefix('[')?.split_once(']')?.0;
     let (word, list) = inner.split_once(' ')?;
     word.eq_ignore_ascii_case("CAPABILITY").then(|| plain_words(list))
-}
-
-/// `[CODE ..] text` in two.
-fn code_and_text(rest: &str) -> (Option<String>, String) {
-    let found = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let (code, text) =
-        found.map_or((None, rest), |(code, text)| (code.split(' ').next().map(str::to_ascii_uppercase), text));
-    (code, UpstreamNo::shown(text))
 }
 
 /// Words of printable ASCII that may stand in a list of capabilities, separated by single spaces.

@@ -42,6 +42,23 @@ impl UpstreamNo {
     /// Longest text of another server that a log or an error repeats, in characters.
     const SHOWN: usize = 200;
 
+    /// What a server that says no has to say behind that: `[CODE ..] text`, the code and its text both optional.
+    pub fn refused(said: &str) -> Self {
+        let (code, text) = Self::code_and_text(said);
+        Self::Refused { code: code.and_then(|code| code.split(' ').next()).map(str::to_ascii_uppercase), text }
+    }
+
+    /// Likewise for one that says goodbye.
+    pub fn closing(said: &str) -> Self {
+        Self::Closing(Self::code_and_text(said).1)
+    }
+
+    fn code_and_text(said: &str) -> (Option<&str>, String) {
+        let found = said.strip_prefix('[').and_then(|said| said.split_once(']'));
+        let (code, text) = found.map_or((None, said), |(code, text)| (Some(code), text));
+        (code, Self::shown(text))
+    }
+
     /// What another server said, fit for a log: printable ASCII, cut.
     pub fn shown(text: &str) -> String {
         let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };

@@ -38,6 +38,7 @@ pub struct Login {
     capabilities: Vec<String>,
     /// The greeting names XCLIENT: Dovecot tells it there, and only to those it trusts.
     greets_xclient: bool,
+    greeted: bool,
     spoken: bool,
     heard: usize,
 }
@@ -72,9 +73,20 @@ impl Login {
             state: State::Greeting,
             capabilities: Vec::new(),
             greets_xclient: false,
+            greeted: false,
             spoken: false,
             heard: 0,
         }
+    }
+
+    /// Whether the server has greeted as such a server does.
+    pub fn was_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// Whether anything was said by which somebody signs in.
+    pub fn has_spoken(&self) -> bool {
+        self.spoken
     }
 
     /// Works on what has come, and writes what is to be sent.
@@ -106,9 +118,10 @@ impl Login {
             return Some(no(if greeting { "no POP3 greeting" } else { "an answer that is neither +OK nor -ERR" }));
         }
         match std::mem::replace(&mut self.state, State::Greeting) {
-            State::Greeting if bad => Some(Step::No(UpstreamNo::Closing(code_and_text(line).1))),
+            State::Greeting if bad => Some(Step::No(UpstreamNo::closing(reason(line)))),
             State::Greeting => {
                 self.greets_xclient = line.to_ascii_uppercase().starts_with("+OK [XCLIENT]");
+                self.greeted = true;
                 say(out, &["CAPA"]);
                 self.state = State::Asked;
                 None
@@ -145,8 +158,7 @@ impl Login {
             }
             State::Passed if good => self.done(),
             State::Authenticating { .. } | State::Named(_) | State::Passed => {
-                let (code, text) = code_and_text(line);
-                Some(Step::No(UpstreamNo::Refused { code, text }))
+                Some(Step::No(UpstreamNo::refused(reason(line))))
             }
         }
     }
@@ -161,11 +173,6 @@ impl Login {
             }
             None => self.authenticate(out),
         }
-    }
-
-    /// Whether anything was said by which somebody signs in.
-    pub fn has_spoken(&self) -> bool {
-        self.spoken
     }
 
     fn authenticate(&mut self, out: &mut BytesMut) -> Option<Step> {
@@ -241,12 +248,9 @@ fn say(out: &mut BytesMut, parts: &[&str]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// `-ERR [CODE] text` in two.
-fn code_and_text(line: &str) -> (Option<String>, String) {
-    let rest = line.strip_prefix("-ERR").unwrap_or(line).trim_start();
-    let found = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let (code, text) = found.map_or((None, rest), |(code, text)| (Some(code.to_ascii_uppercase()), text));
-    (code, UpstreamNo::shown(text))
+/// What stands behind `-ERR`.
+fn reason(line: &str) -> &str {
+    line.strip_prefix("-ERR").unwrap_or(line).trim_start()
 }
 
 #[cfg(test)]

@@ -12,6 +12,15 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How far somebody comes with a server. One who comes no further than the greeting cannot tell whether people can sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// A connection, TLS, the greeting.
+    Greeting,
+    /// The sign-in after that.
+    SignIn,
+}
+
 /// One server's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Breaker {
@@ -19,6 +28,8 @@ pub(super) enum Breaker {
     Closed {
         /// Failures since the last success.
         failures: u32,
+        /// The furthest stage at which one of them was: only who comes that far can have a success.
+        stage: Stage,
     },
     /// It is left alone until a moment; then one may try.
     Open {
@@ -26,6 +37,8 @@ pub(super) enum Breaker {
         pause: Duration,
         /// Somebody is trying.
         trial: bool,
+        /// The furthest stage at which it failed: only who comes that far may try.
+        stage: Stage,
     },
 }
 
@@ -34,8 +47,8 @@ pub(super) enum Breaker {
 pub(super) enum Way {
     /// Like everybody.
     Free,
-    /// Alone, to see whether it is well again.
-    Trial,
+    /// Alone, to see whether it is well again: for those who come as far as this.
+    Trial(Stage),
     /// Not now.
     Shut,
 }
@@ -53,7 +66,7 @@ pub(super) enum Turn {
 
 impl Breaker {
     pub(super) const fn new() -> Self {
-        Self::Closed { failures: 0 }
+        Self::Closed { failures: 0, stage: Stage::Greeting }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -64,42 +77,50 @@ impl Breaker {
     pub(super) fn way(&self, now: Instant) -> Way {
         match self {
             Self::Closed { .. } => Way::Free,
-            Self::Open { until, trial: false, .. } if *until <= now => Way::Trial,
+            Self::Open { until, trial: false, stage, .. } if *until <= now => Way::Trial(*stage),
             Self::Open { .. } => Way::Shut,
         }
     }
 
-    /// As [`Breaker::way`], and takes the trial for the caller, who has to end it with a success, a failure or
-    /// [`Breaker::abandoned`].
-    pub(super) fn enter(&mut self, now: Instant) -> Way {
+    /// As [`Breaker::way`] for a caller who comes as far as `stage`, and takes the trial for them; they have to end it with a
+    /// success, a failure or [`Breaker::abandoned`].
+    pub(super) fn enter(&mut self, stage: Stage, now: Instant) -> Way {
         let way = self.way(now);
-        if let (Way::Trial, Self::Open { trial, .. }) = (way, self) {
+        if let (Way::Trial(needed), Self::Open { trial, .. }) = (way, self) {
+            if stage < needed {
+                return Way::Shut;
+            }
             *trial = true;
         }
         way
     }
 
-    /// The server did what it is for.
-    pub(super) fn succeeded(&mut self) -> Turn {
+    /// The server did well up to this stage: nothing is held against it, if it never failed further on.
+    pub(super) fn succeeded(&mut self, upto: Stage) -> Turn {
         let was_open = self.is_open();
+        let (Self::Closed { stage, .. } | Self::Open { stage, .. }) = self;
+        if upto < *stage {
+            return Turn::None;
+        }
         *self = Self::new();
         if was_open { Turn::Closed } else { Turn::None }
     }
 
-    /// The server failed somebody; `tried` if that was its trial.
-    pub(super) fn failed(&mut self, tried: bool, now: Instant) -> Turn {
-        match self {
-            Self::Closed { failures } if *failures + 1 < FAILURES => {
-                *failures += 1;
+    /// The server failed somebody at this stage; `tried` if that was its trial.
+    pub(super) fn failed(&mut self, at: Stage, tried: bool, now: Instant) -> Turn {
+        match *self {
+            Self::Closed { failures, stage } if failures + 1 < FAILURES => {
+                *self = Self::Closed { failures: failures + 1, stage: stage.max(at) };
                 Turn::None
             }
-            Self::Closed { .. } => {
-                *self = Self::Open { until: now + FIRST_PAUSE, pause: FIRST_PAUSE, trial: false };
+            Self::Closed { stage, .. } => {
+                let stage = stage.max(at);
+                *self = Self::Open { until: now + FIRST_PAUSE, pause: FIRST_PAUSE, trial: false, stage };
                 Turn::Opened
             }
-            Self::Open { pause, .. } if tried => {
-                let pause = (*pause * 2).min(LONGEST_PAUSE);
-                *self = Self::Open { until: now + pause, pause, trial: false };
+            Self::Open { pause, stage, .. } if tried => {
+                let pause = (pause * 2).min(LONGEST_PAUSE);
+                *self = Self::Open { until: now + pause, pause, trial: false, stage: stage.max(at) };
                 Turn::None
             }
             // Somebody who was on the way when it opened: that is known already.
@@ -124,58 +145,97 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn three_failures_in_a_row_open_it_and_the_pauses_grow_to_a_minute() {
         let mut breaker = Breaker::new();
-        assert_eq!(breaker.failed(false, Instant::now()), Turn::None);
-        assert_eq!(breaker.failed(false, Instant::now()), Turn::None);
-        assert_eq!(breaker.succeeded(), Turn::None, "a success in between starts the count anew");
+        assert_eq!(breaker.failed(Stage::Greeting, false, Instant::now()), Turn::None);
+        assert_eq!(breaker.failed(Stage::Greeting, false, Instant::now()), Turn::None);
+        assert_eq!(breaker.succeeded(Stage::SignIn), Turn::None, "a success in between starts the count anew");
         for turn in [Turn::None, Turn::None, Turn::Opened] {
-            assert_eq!(breaker.failed(false, Instant::now()), turn);
+            assert_eq!(breaker.failed(Stage::Greeting, false, Instant::now()), turn);
         }
         for pause_s in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             tokio::time::advance(Duration::from_millis(pause_s * 1000 - 1)).await;
-            assert_eq!(breaker.enter(Instant::now()), Way::Shut, "just before {pause_s} s are over");
+            assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Shut, "just before {pause_s} s are over");
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert_eq!(breaker.enter(Instant::now()), Way::Trial, "after {pause_s} s");
-            assert_eq!(breaker.enter(Instant::now()), Way::Shut, "one tries, not two");
-            assert_eq!(breaker.failed(false, Instant::now()), Turn::None, "a straggler changes nothing");
-            assert_eq!(breaker.enter(Instant::now()), Way::Shut);
-            assert_eq!(breaker.failed(true, Instant::now()), Turn::None);
+            assert_eq!(
+                breaker.enter(Stage::SignIn, Instant::now()),
+                Way::Trial(Stage::Greeting),
+                "after {pause_s} s"
+            );
+            assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Shut, "one tries, not two");
+            assert_eq!(
+                breaker.failed(Stage::Greeting, false, Instant::now()),
+                Turn::None,
+                "a straggler changes nothing"
+            );
+            assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Shut);
+            assert_eq!(breaker.failed(Stage::Greeting, true, Instant::now()), Turn::None);
         }
         tokio::time::advance(LONGEST_PAUSE).await;
-        assert_eq!(breaker.enter(Instant::now()), Way::Trial);
-        breaker.abandoned();
-        assert_eq!(breaker.enter(Instant::now()), Way::Trial, "a trial that was given up is free for the next");
-        assert_eq!(breaker.succeeded(), Turn::Closed);
-        assert_eq!(breaker.enter(Instant::now()), Way::Free);
+        for why in ["after the longest pause", "one that was given up is free for the next"] {
+            assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Trial(Stage::Greeting), "{why}");
+            breaker.abandoned();
+        }
+        assert_eq!(breaker.succeeded(Stage::SignIn), Turn::Closed);
+        assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Free);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_greeting_says_nothing_of_sign_ins() {
+        let mut breaker = Breaker::new();
+        for turn in [Turn::None, Turn::None, Turn::Opened] {
+            assert_eq!(breaker.succeeded(Stage::Greeting), Turn::None);
+            assert_eq!(breaker.failed(Stage::SignIn, false, Instant::now()), turn);
+        }
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert_eq!(
+            breaker.enter(Stage::Greeting, Instant::now()),
+            Way::Shut,
+            "no trial for who sees the greeting alone"
+        );
+        assert_eq!(breaker.succeeded(Stage::Greeting), Turn::None);
+        assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Trial(Stage::SignIn));
+        assert_eq!(breaker.failed(Stage::Greeting, true, Instant::now()), Turn::None);
+        tokio::time::advance(LONGEST_PAUSE).await;
+        assert_eq!(
+            breaker.enter(Stage::SignIn, Instant::now()),
+            Way::Trial(Stage::SignIn),
+            "that is not forgotten"
+        );
+        assert_eq!(breaker.succeeded(Stage::SignIn), Turn::Closed);
+        assert_eq!(breaker, Breaker::new());
     }
 
     proptest! {
         #[test]
-        fn there_is_never_more_than_one_trial_and_always_a_way_back(steps in proptest::collection::vec(0u8..6, 0..200)) {
+        fn there_is_never_more_than_one_trial_and_always_a_way_back(
+            steps in proptest::collection::vec((0u8..6, any::<bool>()), 0..200),
+        ) {
             let (mut breaker, mut now, mut trying) = (Breaker::new(), Instant::now(), false);
-            for step in steps {
+            for (step, far) in steps {
+                let stage = if far { Stage::SignIn } else { Stage::Greeting };
                 match step {
                     0 => now += FIRST_PAUSE,
-                    1 => match breaker.enter(now) {
-                        Way::Trial => {
+                    1 => match breaker.enter(stage, now) {
+                        Way::Trial(needed) => {
                             prop_assert!(!trying, "two trials at once");
+                            prop_assert!(stage >= needed);
                             trying = true;
                         }
                         Way::Free => prop_assert!(!breaker.is_open()),
                         Way::Shut => prop_assert!(breaker.is_open()),
                     },
                     2 => {
-                        breaker.failed(trying, now);
+                        breaker.failed(stage, trying, now);
                         trying = false;
                     }
                     3 => {
-                        breaker.failed(false, now);
+                        breaker.failed(stage, false, now);
                     }
                     4 if trying => {
                         breaker.abandoned();
                         trying = false;
                     }
                     5 if trying => {
-                        prop_assert_eq!(breaker.succeeded(), Turn::Closed);
+                        prop_assert_eq!(breaker.succeeded(Stage::SignIn), Turn::Closed);
                         trying = false;
                     }
                     _ => {}

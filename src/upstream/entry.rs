@@ -12,6 +12,7 @@ use tracing::debug;
 use zeroize::Zeroize;
 
 use super::{
+    breaker::Stage,
     error::UpstreamError,
     proxy_header::Ends,
     servers::{Connected, Lease},
@@ -130,13 +131,14 @@ impl Upstream {
             Ok(Err(source)) => UpstreamError::Broken { upstream, server, source },
             Err(_) => UpstreamError::TimedOut { upstream, server, step: "signing in", limit },
         };
+        let at = if talk.was_greeted() { Stage::SignIn } else { Stage::Greeting };
         match &error {
             // What it says to one user is no failure of the server.
             UpstreamError::SignIn { no: UpstreamNo::Refused { .. } | UpstreamNo::NotOffered { .. }, .. } => {
                 lease.succeeded();
             }
-            UpstreamError::TimedOut { .. } => lease.failed(UpstreamFailure::Timeout, &error),
-            _ => lease.failed(UpstreamFailure::Login, &error),
+            UpstreamError::TimedOut { .. } => lease.failed(at, UpstreamFailure::Timeout, &error),
+            _ => lease.failed(at, UpstreamFailure::Login, &error),
         }
         Err(Failed { error, spoken: talk.has_spoken() })
     }
@@ -191,6 +193,13 @@ impl Talk {
         match self {
             Self::Imap(login) => login.has_spoken(),
             Self::Pop(login) => login.has_spoken(),
+        }
+    }
+
+    fn was_greeted(&self) -> bool {
+        match self {
+            Self::Imap(login) => login.was_greeted(),
+            Self::Pop(login) => login.was_greeted(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A look at a server from time to time: it takes a connection, TLS is in order, and it greets. So a server that is down is
-//! passed over before somebody has to wait for it, and one that is back is used again. Run by `upstreams`.
+//! passed over before somebody has to wait for it, and one that is back is used again; whether people can sign in there is
+//! for them to find out. Run by `upstreams`.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -9,7 +10,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Stream, breaker::Way, connect, error::UpstreamError, servers::Server};
+use super::{
+    Stream,
+    breaker::{Stage, Way},
+    connect,
+    error::UpstreamError,
+    servers::Server,
+};
 use crate::metrics::UpstreamFailure;
 use crate::model::Service;
 
@@ -35,15 +42,15 @@ pub(super) async fn watch(server: Arc<Server>, every: Duration, stop: Cancellati
 /// Whether the server does well; what it fails with is noted.
 async fn look(server: &Server) -> bool {
     // A server that is left alone is looked at all the same; when its time for a trial has come, this is the trial.
-    let tried = server.enter() == Way::Trial;
+    let tried = matches!(server.enter(Stage::Greeting), Way::Trial(_));
     match greeted(server).await {
         Ok(stream) => {
-            server.succeeded();
+            server.succeeded(Stage::Greeting);
             leave(stream, server.service()).await;
             true
         }
         Err(error) => {
-            server.failed(tried, error.failure().unwrap_or(UpstreamFailure::Greeting), &error);
+            server.failed(Stage::Greeting, tried, error.failure().unwrap_or(UpstreamFailure::Greeting), &error);
             false
         }
     }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     Stream,
-    breaker::{Breaker, Turn, Way},
+    breaker::{Breaker, Stage, Turn, Way},
     choice::Sticky,
     error::UpstreamError,
     settings::{Address, Settings, Trust},
@@ -155,19 +155,19 @@ impl Server {
         }
         self.figures.open.inc();
         let mut lease = Lease { server: Arc::clone(self), kept: None, trial: false };
-        match self.enter() {
+        match self.enter(Stage::SignIn) {
             Way::Shut => {
                 let (upstream, server) = names();
                 return Err(UpstreamError::Resting { upstream, server, cause: self.cause() });
             }
-            way => lease.trial = way == Way::Trial,
+            way => lease.trial = matches!(way, Way::Trial(_)),
         }
         Ok(lease)
     }
 
-    /// Takes the trial, where there is one to take.
-    pub(super) fn enter(&self) -> Way {
-        self.state().breaker.enter(Instant::now())
+    /// Takes the trial, where there is one to take for somebody who comes as far as this.
+    pub(super) fn enter(&self, stage: Stage) -> Way {
+        self.state().breaker.enter(stage, Instant::now())
     }
 
     /// The trial ended without a word.
@@ -175,24 +175,27 @@ impl Server {
         self.state().breaker.abandoned();
     }
 
-    /// It did what it is for.
-    pub(super) fn succeeded(&self) {
+    /// It did well up to this stage.
+    pub(super) fn succeeded(&self, upto: Stage) {
         let mut state = self.state();
-        state.cause = None;
-        if state.breaker.succeeded() == Turn::Closed {
+        let turn = state.breaker.succeeded(upto);
+        if state.breaker == Breaker::new() {
+            state.cause = None;
+        }
+        if turn == Turn::Closed {
             self.figures.up.set(1);
             drop(state);
             info!(upstream = %self.upstream, service = %self.service, server = %self.address, "server is used again");
         }
     }
 
-    /// It failed somebody; `tried` if that was its trial.
-    pub(super) fn failed(&self, tried: bool, failure: UpstreamFailure, cause: &dyn fmt::Display) {
+    /// It failed somebody at this stage; `tried` if that was its trial.
+    pub(super) fn failed(&self, at: Stage, tried: bool, failure: UpstreamFailure, cause: &dyn fmt::Display) {
         self.figures.failed(failure);
         let cause: Arc<str> = cause.to_string().into();
         let mut state = self.state();
         state.cause = Some(Arc::clone(&cause));
-        if state.breaker.failed(tried, Instant::now()) == Turn::Opened {
+        if state.breaker.failed(at, tried, Instant::now()) == Turn::Opened {
             self.figures.up.set(0);
             drop(state);
             let (upstream, service, server) = (&self.upstream, self.service, &self.address);
@@ -239,14 +242,14 @@ impl Lease {
     /// The server greeted and answered a sign-in, be it with yes or no: it does what it is for.
     pub fn succeeded(&mut self) {
         self.trial = false;
-        self.server.succeeded();
+        self.server.succeeded(Stage::SignIn);
     }
 
     /// The server failed: the connection broke, it was silent for too long, or it made no sense. A sign-in that it refuses is
     /// no failure. `cause` is for the log and holds no secret.
-    pub fn failed(&mut self, failure: UpstreamFailure, cause: &dyn fmt::Display) {
+    pub(super) fn failed(&mut self, at: Stage, failure: UpstreamFailure, cause: &dyn fmt::Display) {
         let tried = std::mem::take(&mut self.trial);
-        self.server.failed(tried, failure, cause);
+        self.server.failed(at, tried, failure, cause);
     }
 
     /// From now on the owner's sessions come here.

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{breaker::Stage, *};
 use crate::metrics::{Metrics, UpstreamFailure};
 use crate::model::{Blame, Secret, Service, UserId};
 use crate::tls::{self, Pair};
@@ -146,7 +146,7 @@ fn server(upstream: &Upstream, host: &str) -> Arc<Server> {
 fn fail(server: &Arc<Server>, times: usize) {
     for _ in 0..times {
         let mut lease = server.lease().map_err(|error| error.to_string()).unwrap_or_else(|error| panic!("{error}"));
-        lease.failed(UpstreamFailure::Greeting, &"it said nothing");
+        lease.failed(Stage::Greeting, UpstreamFailure::Greeting, &"it said nothing");
     }
 }
 
@@ -368,14 +368,14 @@ async fn an_owner_stays_where_sessions_are_and_goes_on_where_that_server_is_down
     assert_eq!(order(&upstream), [second, third]);
     let mut lease = server(&upstream, second).lease().map_err(|error| error.to_string()).unwrap();
     lease.keep(&upstream.sticky, &ann());
-    upstream.servers_for(Service::Imap).iter().for_each(|server| server.succeeded());
+    upstream.servers_for(Service::Imap).iter().for_each(|server| server.succeeded(Stage::SignIn));
     assert_eq!(order(&upstream), [second, first, third], "where the session is");
     let bob = UserId::parse("bob@example.com").unwrap();
     let others = upstream.candidates(Service::Imap, &bob, None).unwrap();
     assert_eq!((others.len(), upstream.sticky.len()), (3, 1), "another's session moves nobody");
     fail(&server(&upstream, second), 3);
     assert_eq!(order(&upstream), [first, third], "a server that is down keeps nobody");
-    upstream.servers_for(Service::Imap).iter().for_each(|server| server.succeeded());
+    upstream.servers_for(Service::Imap).iter().for_each(|server| server.succeeded(Stage::SignIn));
     drop(lease);
     assert_eq!((order(&upstream), upstream.sticky.len()), (usual.clone(), 0), "nothing is kept of who has left");
     assert_eq!(hosts(&upstream.candidates(Service::Imap, &ann(), Some("B")).unwrap()), ["b"], "a pin is that host");
@@ -420,6 +420,39 @@ async fn a_server_that_failed_is_tried_again_by_one_after_a_pause() {
         let down = upstream.candidates(Service::Imap, &ann(), None).map(|_| ()).unwrap_err();
         assert_eq!(down.to_string(), "upstream dovecot has no IMAP server that answers: it said nothing");
     }
+}
+
+#[tokio::test]
+async fn a_server_where_nobody_can_sign_in_is_not_used_again_because_it_greets() {
+    let (listener, there) = listen().await;
+    let (_say, says) = watch::channel("* OK ready\r\n");
+    tokio::spawn(greeter(listener, says));
+    let own = Settings { health: Some(Duration::from_millis(5)), ..settings(&[there]) };
+    let metrics = Metrics::new();
+    let upstreams = Upstreams::new(&[own], "dovecot", &metrics).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&upstreams).run(stop.clone()));
+    let upstream = Arc::clone(upstreams.find(None).unwrap().unwrap());
+    let only = server(&upstream, "127.0.0.1");
+    for _ in 0..3 {
+        only.lease().map_err(|error| error.to_string()).unwrap().failed(
+            Stage::SignIn,
+            UpstreamFailure::Timeout,
+            &"late",
+        );
+        // Some looks, all of them good.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let standing = upstreams.report().remove(0);
+    assert_eq!((standing.up, standing.cause.as_deref()), (false, Some("late")));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!upstreams.report().remove(0).up, "a look is no sign-in");
+    let mut trial = server(&upstream, "127.0.0.1").lease().map_err(|error| error.to_string()).unwrap();
+    trial.succeeded();
+    let standing = upstreams.report().remove(0);
+    assert_eq!((standing.up, standing.cause), (true, None));
+    stop.cancel();
+    timeout(PATIENCE, running).await.unwrap().unwrap();
 }
 
 /// A server whose greeting is whatever `says` holds.

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    breaker::Way,
+    breaker::{Stage, Way},
     choice::{Sticky, rank},
     connect,
     error::UpstreamError,
@@ -203,8 +203,8 @@ impl Upstream {
             match server.way() {
                 Way::Shut => {}
                 // Where somebody looks at the servers anyway, people are not sent to one that is likely down.
-                Way::Trial if self.health.is_some() => due.push(Arc::clone(server)),
-                Way::Trial | Way::Free => candidates.push(Arc::clone(server)),
+                Way::Trial(Stage::Greeting) if self.health.is_some() => due.push(Arc::clone(server)),
+                Way::Trial(_) | Way::Free => candidates.push(Arc::clone(server)),
             }
         }
         candidates.append(&mut due);
@@ -234,7 +234,7 @@ impl Upstream {
             }
             Err(error) => {
                 if let Some(failure) = error.failure() {
-                    lease.failed(failure, &error);
+                    lease.failed(Stage::Greeting, failure, &error);
                 }
                 Err(error)
             }

@@ -138,6 +138,15 @@ impl Setup {
     }
 }
 
+/// Waits until it is so, for a long time.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !so() {
+        assert!(Instant::now() < deadline, "not within half a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Lines of `[database]` for this URL.
 pub fn database(url: &str) -> String {
     format!("url = \"{url}\"\n")

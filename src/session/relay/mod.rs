@@ -182,7 +182,7 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
             event = poll_fn(|context| relay.poll(context)) => event,
             () = sleep_until(wake) => {
                 if wake < deadline {
-                    relay.rest();
+                    relay.wire.rest();
                     continue;
                 }
                 // Something may have moved since.
@@ -234,15 +234,6 @@ impl<T: Talk> Relay<'_, T> {
     fn leave(&mut self, ending: Ending) {
         self.leaving = Some(ending);
         self.leaving_since = Some(Instant::now());
-    }
-
-    /// Nothing has moved for a moment: gives back what a silent session does not need.
-    fn rest(&mut self) {
-        self.wire.rest();
-        if self.wire.rests_after().is_some() {
-            // Compression holds on to something: not asked again before something moves.
-            self.moved_at = Instant::now();
-        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
