@@ -449,7 +449,8 @@ fn the_service_manager_is_told_of_each_turn() {
     gate.signal("HUP");
     let reloading = manager.next();
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
-    assert_eq!(manager.next(), ready(gate.pid()));
+    // Not who is the main process: a new one may have become it meanwhile.
+    assert_eq!(manager.next(), "READY=1");
 
     // A new process is the main one from when it serves; the old one says nothing any more.
     let environment = [("NOTIFY_SOCKET", path)];

@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{Server, doors::Doors, systemd::Manager};
 use crate::admin::{self, Control};
@@ -19,8 +19,13 @@ use crate::maildir::Mail;
 use crate::notify;
 use crate::session::Drain;
 
+/// How long the rest may take once no session is left: audit rows and counts that are still to be written, above all.
+const CLOSING: Duration = Duration::from_secs(8);
 /// How often the API forgets addresses that have not asked for a while.
 const SWEEP: Duration = Duration::from_secs(60);
+
+const NOT_CLOSED: &str =
+    "the database did not take in time what was still to be written; the last audit rows may be missing";
 
 impl Server {
     /// Serves until SIGTERM or SIGINT, then tells every session and waits for them. Where another process takes over, only
@@ -84,6 +89,22 @@ impl Server {
             self.doors.shut().await;
             self.doors.leave();
         }
+        self.end_sessions().await;
+        self.doors.last_requests().await;
+        stop_serving.cancel();
+        stop.cancel();
+        let closing = async {
+            while serving.join_next().await.is_some() {}
+            while tasks.join_next().await.is_some() {}
+            self.close().await
+        };
+        timeout(CLOSING, closing).await.unwrap_or_else(|_| Err(anyhow::anyhow!("{NOT_CLOSED}")))?;
+        info!("stopped");
+        Ok(())
+    }
+
+    /// Tells every session, and waits for them.
+    async fn end_sessions(&self) {
         self.drain.end_all();
         let ended = async {
             self.drain.local_ended().await;
@@ -92,16 +113,12 @@ impl Server {
         if timeout(self.drain_limit, ended).await.is_err() {
             warn!(left = self.drain.local() + self.drain.relayed(), "sessions did not end in time");
         }
-        self.doors.last_requests().await;
-        stop_serving.cancel();
-        stop.cancel();
-        while serving.join_next().await.is_some() {}
-        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn close(&self) -> anyhow::Result<()> {
         self.mail.close().await;
         // Closed in order, the database is one file again, without a log beside it.
-        self.store.close().await?;
-        info!("stopped");
-        Ok(())
+        Ok(self.store.close().await?)
     }
 
     /// What the process that serves does beside its sessions; ended by `stop`.
@@ -114,6 +131,7 @@ impl Server {
             let metrics = Arc::clone(self.gate.metrics());
             tasks.spawn(notify::run(Arc::clone(&self.store), channels, metrics, stop.clone()));
         }
+        tasks.spawn(Arc::clone(&self.store).clear_away(stop.clone()));
         tasks.spawn(Arc::clone(&self.upstreams).run(stop.clone()));
         tasks.spawn(admin::watch_sign_ins(Arc::clone(&self.control), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&self.control), stop.clone()));
@@ -127,7 +145,12 @@ impl Server {
     /// No task ends by itself; without one of them the gate would not keep its promises.
     async fn fail(mut self, ended: &str) -> anyhow::Result<()> {
         self.doors.shut().await;
-        self.drain.end_all();
+        self.end_sessions().await;
+        match timeout(CLOSING, self.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!("{error:#}"),
+            Err(_) => error!("{NOT_CLOSED}"),
+        }
         anyhow::bail!("a task of the gateway ended unexpectedly: {ended}")
     }
 }

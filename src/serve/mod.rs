@@ -215,6 +215,8 @@ impl Server {
                 }
             }
         };
+        // What was changed while this process waited has to be in force before anybody comes in.
+        store.catch_up().await?;
         // The link names the port that was really bound.
         let web = bound.iter().find(|bound| bound.name == "http").map(|bound| bound.address);
         let first_admin = match web {

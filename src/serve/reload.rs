@@ -109,7 +109,7 @@ impl Reload {
                 self.reload_upstreams();
             }
             if asked || owed || now.differs(&self.seen, Kind::Policy) {
-                let applied = self.apply_policy().await;
+                let Some(applied) = stop.run_until_cancelled(self.apply_policy()).await else { return };
                 owed = applied.as_ref().is_err_and(waits_for_database);
                 if let Err(error) = applied {
                     error!("policy not applied, nothing changed: {}", in_one_line(&error));
@@ -117,7 +117,7 @@ impl Reload {
             }
             self.seen = now;
             if asked {
-                self.manager.ready();
+                self.manager.reloaded();
             }
         }
     }

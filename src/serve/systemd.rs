@@ -153,7 +153,12 @@ impl Manager {
         self.tell("STOPPING=1");
     }
 
-    /// Files are being read again; [`Manager::ready`] ends it.
+    /// Files were read again. Not who is the main process: another one may have become it meanwhile.
+    pub(super) fn reloaded(&self) {
+        self.tell("READY=1");
+    }
+
+    /// Files are being read again; [`Manager::reloaded`] ends it.
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1_000));

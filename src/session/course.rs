@@ -39,7 +39,11 @@ pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Insta
             spot.signed_in();
             dialogue.link().sit(seat.shared());
             let ending = remain(&mut dialogue, opened).await;
-            let (received, sent) = dialogue.link().wire.traffic();
+            let wire = &mut dialogue.link().wire;
+            if !ending.patience().is_zero() {
+                wire.count_rest();
+            }
+            let (received, sent) = wire.traffic();
             seat.left(ending.word(), received, sent);
             ending
         }

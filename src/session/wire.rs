@@ -291,6 +291,15 @@ impl Wire {
         (self.received, self.sent)
     }
 
+    /// Counts what is left to be sent as sent, once the session is over: [`Wire::close`] sends it.
+    pub(super) fn count_rest(&mut self) {
+        let rest = self.backlog();
+        self.sent += rest as u64;
+        if let Some(seat) = self.seat.take() {
+            seat.count_sent(rest);
+        }
+    }
+
     /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once. With `linger`, or
     /// where something is unread, what the peer still sends is thrown away for a moment.
     pub(super) async fn close(&mut self, limit: Duration, linger: bool) {
@@ -308,7 +317,6 @@ impl Wire {
             let _ = socket2::SockRef::from(self.stream.get_ref().0).set_tcp_cork(true);
             let taken = self.stream.get_mut().1.writer().write(&self.out)?;
             self.out.advance(taken);
-            self.sent += taken as u64;
             if self.out.has_remaining() {
                 self.send(true).await?;
             }

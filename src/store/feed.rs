@@ -16,7 +16,7 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 use tokio::{sync::MutexGuard, time::timeout};
 
 use super::{
-    POLL, Store, StoreError, cutoffs, listen, nodes,
+    POLL, Store, StoreError, cutoffs, listen,
     rows::{self, Failed},
 };
 use crate::model::{ChangeKind, ClientId, GroupId, UnitPath, UnixTime, UserId};
@@ -25,7 +25,7 @@ use crate::policy::{CutoffKey, Directory, Edit};
 /// More touched rows than this are one `directory` entry in the feed, and are read again with all others.
 const MANY: usize = 20_000;
 /// Feed entries kept; a process that is further behind reads everything again.
-const KEPT: i64 = 200_000;
+pub(super) const KEPT: i64 = 200_000;
 
 /// How long a server may take to answer a question of one row.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -336,23 +336,5 @@ impl Store {
             old
         };
         self.number.send_replace(number);
-    }
-
-    /// Clears away feed entries that every process has long read, and audit rows beyond those that are kept.
-    pub(super) async fn trim(&self, now: UnixTime) -> Result<(), StoreError> {
-        {
-            let _turn = self.turn.lock().await;
-            let feed = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - KEPT);
-            let requests = sqlx::query("DELETE FROM session_requests WHERE at < $1").bind((now - nodes::KEPT).0);
-            let answers = "DELETE FROM session_answers WHERE request NOT IN (SELECT number FROM session_requests)";
-            for query in [feed, requests, sqlx::query(answers)] {
-                let done = query.execute(&self.pool).await;
-                done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
-            }
-        }
-        self.give_up_strange_deliveries(now).await?;
-        self.trim_notices(now).await?;
-        self.trim_traffic(now).await?;
-        self.trim_audit(now).await
     }
 }

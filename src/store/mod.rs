@@ -54,7 +54,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use sqlx::AnyPool;
@@ -98,8 +98,6 @@ use crate::policy::Directory;
 
 /// How often other processes' changes are looked for.
 const POLL: Duration = Duration::from_millis(500);
-/// How often old feed entries and audit rows are cleared away.
-const TRIM: Duration = Duration::from_secs(3600);
 
 /// What the operator says about the database: `[database]` and `data_dir`.
 #[derive(Clone, Debug)]
@@ -314,17 +312,9 @@ impl Store {
     }
 
     async fn follow_feed(&self, stop: &CancellationToken) {
-        if let Err(error) = self.give_up_strange_deliveries(SystemTime::now().into()).await {
-            tracing::warn!(%error, "notices of channels that are not configured any more wait for another hour");
-        }
-        let mut trimmed = Instant::now();
         // Looked each half second, or as soon as another node says that there is something.
         while stop.run_until_cancelled(timeout(POLL, self.heard.notified())).await.is_some() {
-            let mut outcome = self.catch_up().await;
-            if outcome.is_ok() && trimmed.elapsed() > TRIM {
-                trimmed = Instant::now();
-                outcome = self.trim(SystemTime::now().into()).await;
-            }
+            let outcome = self.catch_up().await;
             let was_reachable = self.reachable.swap(outcome.is_ok(), Ordering::Relaxed);
             match &outcome {
                 Ok(()) if !was_reachable => tracing::info!("the database answers again"),

@@ -1,13 +1,21 @@
-//! Retention of the audit log: the oldest rows go, and the log itself says so. What is left can still be verified: the
-//! chain then begins after the last row removed, whose hash is kept (`audit_start` of the counters) and told in a row of
-//! the chain. Called by `Store::trim`.
+//! What is kept no longer. Of the audit log the oldest rows go, and the log itself says so. What is left can still be verified:
+//! the chain then begins after the last row removed, whose hash is kept (`audit_start` of the counters) and told in a row of
+//! the chain. Run by `serve`, apart from everything that must not wait for it.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sqlx::{AnyConnection, Row};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use super::{AuditEvent, Settings, Store, StoreError, audit, feed};
+use super::{AuditEvent, Settings, Store, StoreError, audit, feed, nodes, seen::patiently};
 use crate::model::UnixTime;
+
+/// How often it is looked for.
+const EVERY: Duration = Duration::from_secs(3600);
 
 /// Rows removed in one transaction, which others who write the log wait for.
 const SLICE: i64 = 50_000;
@@ -22,6 +30,40 @@ pub(super) fn told(last: i64, hash: &str) -> String {
 }
 
 impl Store {
+    /// Clears away from time to time what is kept no longer, until `stop`; whatever is under way then is undone.
+    pub async fn clear_away(self: Arc<Self>, stop: CancellationToken) {
+        let clearing = async {
+            if let Err(error) = self.give_up_strange_deliveries(SystemTime::now().into()).await {
+                tracing::warn!(%error, "notices of channels that are not configured any more wait for another hour");
+            }
+            loop {
+                sleep(EVERY).await;
+                if let Err(error) = self.trim(SystemTime::now().into()).await {
+                    tracing::warn!(%error, "what is kept no longer stays for another hour");
+                }
+            }
+        };
+        stop.run_until_cancelled(clearing).await;
+    }
+
+    /// Clears away feed entries that every process has long read, and rows that are kept no longer.
+    pub(super) async fn trim(&self, now: UnixTime) -> Result<(), StoreError> {
+        {
+            let _turn = self.turn.lock().await;
+            let feed = sqlx::query("DELETE FROM changes WHERE number <= $1").bind(self.number() - feed::KEPT);
+            let requests = sqlx::query("DELETE FROM session_requests WHERE at < $1").bind((now - nodes::KEPT).0);
+            let answers = "DELETE FROM session_answers WHERE request NOT IN (SELECT number FROM session_requests)";
+            for query in [feed, requests, sqlx::query(answers)] {
+                let done = patiently(query.execute(&self.pool)).await;
+                done.map_err(|source| StoreError::sql("clearing away old rows", &self.path, source))?;
+            }
+        }
+        self.give_up_strange_deliveries(now).await?;
+        self.trim_notices(now).await?;
+        self.trim_traffic(now).await?;
+        self.trim_audit(now).await
+    }
+
     /// Removes the audit rows that are too many or too old.
     pub(super) async fn trim_audit(&self, now: UnixTime) -> Result<(), StoreError> {
         let failed = |source| StoreError::sql("clearing away old audit rows", &self.path, source);
