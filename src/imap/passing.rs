@@ -66,6 +66,8 @@ pub struct Commands {
     line: usize,
     /// Bytes of the refused command dropped so far.
     dropped: u64,
+    /// Size of the literal that the server did not want, though the peer was right to send it.
+    unwanted: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,7 @@ impl Commands {
             tail: BytesMut::new(),
             line: 0,
             dropped: 0,
+            unwanted: 0,
         }
     }
 
@@ -138,6 +141,11 @@ impl Commands {
         }
     }
 
+    /// The tag of the command that is under way.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
     /// Whether the next bytes are a piece of a message, and a larger read is worth its room.
     pub fn in_literal(&self) -> bool {
         matches!(self.state, State::Literal { .. } | State::DropLiteral { .. })
@@ -148,10 +156,11 @@ impl Commands {
         matches!(self.state, State::Asked { sent: true, .. })
     }
 
-    /// Whether the server owes an answer, other than the end of IDLE.
+    /// Whether the server owes an answer: not to a command that the peer has not ended, as IDLE before DONE.
     pub fn is_owed(&self) -> bool {
-        let idles = usize::from(matches!(self.state, State::Idling { .. }));
-        self.waiting.len() > idles
+        let under_way = matches!(self.state, State::Line | State::Literal { .. } | State::Idling { over: false });
+        let under_way = under_way && self.waiting.iter().any(|tag| **tag == *self.tag);
+        self.waiting.len() > usize::from(under_way)
     }
 
     /// The server has said this; whoever waits for it may go on.
@@ -167,7 +176,7 @@ impl Commands {
             (State::AskedToIdle, Said::GoOn) => self.state = State::Idling { over: false },
             // It wants nothing of what comes anyway.
             (State::Asked { size, sent: true }, Said::Done(tag)) if own(tag) => {
-                self.dropped = 0;
+                (self.dropped, self.unwanted) = (0, size);
                 self.state = State::DropLiteral { left: size };
             }
             // A peer that did not wait has sent bytes that cannot be told from its literal.
@@ -324,6 +333,7 @@ impl Commands {
         let rest = input.get(gathered..).unwrap_or_default();
         let Some(end) = memchr::memmem::find(rest, b"\r\n").map(|at| gathered + at + 2) else {
             if input.len() > MAX_OWN {
+                input.advance(gathered);
                 return Some(self.refuse(Bad::no(Code::TooBig, "Command too long")));
             }
             return Some(Step::Read);
@@ -358,7 +368,7 @@ impl Commands {
 
     fn refuse(&mut self, bad: Bad) -> Step {
         self.state = State::DropLine;
-        self.dropped = 0;
+        (self.dropped, self.unwanted) = (0, 0);
         Step::Refused(bad.to(&self.tag))
     }
 
@@ -395,7 +405,7 @@ impl Commands {
 
     fn drop_more(&mut self, bytes: u64) -> Option<Step> {
         self.dropped = self.dropped.saturating_add(bytes);
-        (self.dropped > self.limits.dropped.max(self.limits.append))
+        (self.dropped > self.limits.dropped.max(self.limits.append).max(self.unwanted))
             .then(|| self.close("The refused command does not end"))
     }
 

@@ -199,7 +199,8 @@ impl Login {
 
 impl Line {
     fn read(bytes: &[u8]) -> Option<Self> {
-        let text = str::from_utf8(bytes.strip_suffix(b"\r\n")?).ok()?;
+        // A server may speak another language in another charset; what is shown of it is ASCII.
+        let text = String::from_utf8_lossy(bytes.strip_suffix(b"\r\n")?);
         if text == "+" || text.starts_with("+ ") {
             return Some(Self::GoOn);
         }

@@ -41,6 +41,8 @@ pub enum UpstreamNo {
 impl UpstreamNo {
     /// Longest text of another server that a log or an error repeats, in characters.
     const SHOWN: usize = 200;
+    /// Longest run of characters of base64 in it. A master user's shortest response is about as long.
+    const WORD: usize = 20;
 
     /// What a server that says no has to say behind that: `[CODE ..] text`, the code and its text both optional.
     pub fn refused(said: &str) -> Self {
@@ -59,10 +61,17 @@ impl UpstreamNo {
         (code, Self::shown(text))
     }
 
-    /// What another server said, fit for a log: printable ASCII, cut.
+    /// What another server said, fit for a log: printable ASCII, cut, and without a word that could be a SASL response, which
+    /// some servers repeat with their no.
     pub fn shown(text: &str) -> String {
         let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        text.trim().chars().map(plain).take(Self::SHOWN).collect()
+        let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+        let words = text.trim().split(' ').map(|word| {
+            let longest = word.split(|c| !base64(c)).map(str::len).max().unwrap_or_default();
+            if longest > Self::WORD { "..." } else { word }
+        });
+        let words: Vec<&str> = words.collect();
+        words.join(" ").chars().map(plain).take(Self::SHOWN).collect()
     }
 
     /// Whether the same may work once other sessions there have ended.

@@ -1,6 +1,8 @@
 //! Signing in to another POP3 server, as its client (RFC 1939 section 4, RFC 2449, RFC 5034): bytes in, steps out. What the
 //! server says is bounded, and nothing of it is passed on but its capabilities. Called by `upstream`. No I/O, no clock.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, BytesMut};
 
 use crate::model::{Offer, Secret, UpstreamNo};
@@ -59,7 +61,7 @@ enum State {
     /// The answer to USER.
     Named(Secret),
     /// The answer to PASS.
-    Passed,
+    Passed(Secret),
 }
 
 impl Login {
@@ -99,8 +101,9 @@ impl Login {
             if end > MAX_LINE || self.heard > MAX_SAID {
                 return no("too much before the sign-in");
             }
-            let line = input.get(..end).and_then(|line| str::from_utf8(line.strip_suffix(b"\r\n")?).ok());
-            let Some(line) = line.map(str::to_owned) else {
+            // A server may speak another language in another charset; what is shown of it is ASCII.
+            let line = input.get(..end).and_then(|line| line.strip_suffix(b"\r\n")).map(String::from_utf8_lossy);
+            let Some(line) = line.map(Cow::into_owned) else {
                 return no("a line that is no POP3");
             };
             input.advance(end);
@@ -153,13 +156,17 @@ impl Login {
             }
             State::Named(password) if good => {
                 say(out, &["PASS ", password.reveal()]);
-                self.state = State::Passed;
+                self.state = State::Passed(password);
                 None
             }
-            State::Passed if good => self.done(),
-            State::Authenticating { .. } | State::Named(_) | State::Passed => {
-                Some(Step::No(UpstreamNo::refused(reason(line))))
+            State::Passed(_) if good => self.done(),
+            State::Passed(password) => {
+                // It may repeat what it was told.
+                let told = Some(password.reveal()).filter(|password| !password.is_empty());
+                let said = told.map_or_else(|| reason(line).to_owned(), |told| reason(line).replace(told, "..."));
+                Some(Step::No(UpstreamNo::refused(&said)))
             }
+            State::Authenticating { .. } | State::Named(_) => Some(Step::No(UpstreamNo::refused(reason(line)))),
         }
     }
 

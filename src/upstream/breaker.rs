@@ -30,6 +30,8 @@ pub(super) enum Breaker {
         failures: u32,
         /// The furthest stage at which one of them was: only who comes that far can have a success.
         stage: Stage,
+        /// Whom the last one was about.
+        whose: Whose,
     },
     /// It is left alone until a moment; then one may try.
     Open {
@@ -39,8 +41,13 @@ pub(super) enum Breaker {
         trial: bool,
         /// The furthest stage at which it failed: only who comes that far may try.
         stage: Stage,
+        whose: Whose,
     },
 }
+
+/// Whose sign-in failed, as a hash. The same owner again tells nothing more of the server: a token that it does not take, or
+/// a broken mailbox, must not shut it for everybody.
+pub(super) type Whose = Option<u64>;
 
 /// Whether somebody may go to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +73,7 @@ pub(super) enum Turn {
 
 impl Breaker {
     pub(super) const fn new() -> Self {
-        Self::Closed { failures: 0, stage: Stage::Greeting }
+        Self::Closed { failures: 0, stage: Stage::Greeting, whose: None }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -107,20 +114,23 @@ impl Breaker {
     }
 
     /// The server failed somebody at this stage; `tried` if that was its trial.
-    pub(super) fn failed(&mut self, at: Stage, tried: bool, now: Instant) -> Turn {
+    pub(super) fn failed(&mut self, at: Stage, whose: Whose, tried: bool, now: Instant) -> Turn {
+        let (Self::Closed { whose: last, .. } | Self::Open { whose: last, .. }) = *self;
+        let again = at == Stage::SignIn && whose.is_some() && whose == last;
         match *self {
-            Self::Closed { failures, stage } if failures + 1 < FAILURES => {
-                *self = Self::Closed { failures: failures + 1, stage: stage.max(at) };
+            Self::Closed { .. } if again => Turn::None,
+            Self::Closed { failures, stage, .. } if failures + 1 < FAILURES => {
+                *self = Self::Closed { failures: failures + 1, stage: stage.max(at), whose };
                 Turn::None
             }
             Self::Closed { stage, .. } => {
-                let stage = stage.max(at);
-                *self = Self::Open { until: now + FIRST_PAUSE, pause: FIRST_PAUSE, trial: false, stage };
+                let (stage, pause) = (stage.max(at), FIRST_PAUSE);
+                *self = Self::Open { until: now + pause, pause, trial: false, stage, whose };
                 Turn::Opened
             }
             Self::Open { pause, stage, .. } if tried => {
-                let pause = (pause * 2).min(LONGEST_PAUSE);
-                *self = Self::Open { until: now + pause, pause, trial: false, stage: stage.max(at) };
+                let pause = if again { pause } else { (pause * 2).min(LONGEST_PAUSE) };
+                *self = Self::Open { until: now + pause, pause, trial: false, stage: stage.max(at), whose };
                 Turn::None
             }
             // Somebody who was on the way when it opened: that is known already.
@@ -145,11 +155,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn three_failures_in_a_row_open_it_and_the_pauses_grow_to_a_minute() {
         let mut breaker = Breaker::new();
-        assert_eq!(breaker.failed(Stage::Greeting, false, Instant::now()), Turn::None);
-        assert_eq!(breaker.failed(Stage::Greeting, false, Instant::now()), Turn::None);
+        assert_eq!(breaker.failed(Stage::Greeting, None, false, Instant::now()), Turn::None);
+        assert_eq!(breaker.failed(Stage::Greeting, None, false, Instant::now()), Turn::None);
         assert_eq!(breaker.succeeded(Stage::SignIn), Turn::None, "a success in between starts the count anew");
         for turn in [Turn::None, Turn::None, Turn::Opened] {
-            assert_eq!(breaker.failed(Stage::Greeting, false, Instant::now()), turn);
+            assert_eq!(breaker.failed(Stage::Greeting, None, false, Instant::now()), turn);
         }
         for pause_s in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             tokio::time::advance(Duration::from_millis(pause_s * 1000 - 1)).await;
@@ -162,12 +172,12 @@ mod tests {
             );
             assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Shut, "one tries, not two");
             assert_eq!(
-                breaker.failed(Stage::Greeting, false, Instant::now()),
+                breaker.failed(Stage::Greeting, None, false, Instant::now()),
                 Turn::None,
                 "a straggler changes nothing"
             );
             assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Shut);
-            assert_eq!(breaker.failed(Stage::Greeting, true, Instant::now()), Turn::None);
+            assert_eq!(breaker.failed(Stage::Greeting, None, true, Instant::now()), Turn::None);
         }
         tokio::time::advance(LONGEST_PAUSE).await;
         for why in ["after the longest pause", "one that was given up is free for the next"] {
@@ -183,7 +193,7 @@ mod tests {
         let mut breaker = Breaker::new();
         for turn in [Turn::None, Turn::None, Turn::Opened] {
             assert_eq!(breaker.succeeded(Stage::Greeting), Turn::None);
-            assert_eq!(breaker.failed(Stage::SignIn, false, Instant::now()), turn);
+            assert_eq!(breaker.failed(Stage::SignIn, None, false, Instant::now()), turn);
         }
         tokio::time::advance(FIRST_PAUSE).await;
         assert_eq!(
@@ -193,7 +203,7 @@ mod tests {
         );
         assert_eq!(breaker.succeeded(Stage::Greeting), Turn::None);
         assert_eq!(breaker.enter(Stage::SignIn, Instant::now()), Way::Trial(Stage::SignIn));
-        assert_eq!(breaker.failed(Stage::Greeting, true, Instant::now()), Turn::None);
+        assert_eq!(breaker.failed(Stage::Greeting, None, true, Instant::now()), Turn::None);
         tokio::time::advance(LONGEST_PAUSE).await;
         assert_eq!(
             breaker.enter(Stage::SignIn, Instant::now()),
@@ -204,13 +214,37 @@ mod tests {
         assert_eq!(breaker, Breaker::new());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn one_owner_does_not_shut_it_for_all() {
+        let (ann, bob) = (Some(1), Some(2));
+        let mut breaker = Breaker::new();
+        for _ in 0..10 {
+            assert_eq!(breaker.failed(Stage::SignIn, ann, false, Instant::now()), Turn::None);
+        }
+        assert_eq!(breaker.failed(Stage::SignIn, bob, false, Instant::now()), Turn::None);
+        assert_eq!(breaker.failed(Stage::SignIn, ann, false, Instant::now()), Turn::Opened);
+        for _ in 0..10 {
+            tokio::time::advance(FIRST_PAUSE).await;
+            assert_eq!(
+                breaker.enter(Stage::SignIn, Instant::now()),
+                Way::Trial(Stage::SignIn),
+                "the pause does not grow"
+            );
+            breaker.failed(Stage::SignIn, ann, true, Instant::now());
+        }
+        let mut refusing = Breaker::new();
+        for turn in [Turn::None, Turn::None, Turn::Opened] {
+            assert_eq!(refusing.failed(Stage::Greeting, ann, false, Instant::now()), turn, "nobody's doing");
+        }
+    }
+
     proptest! {
         #[test]
         fn there_is_never_more_than_one_trial_and_always_a_way_back(
-            steps in proptest::collection::vec((0u8..6, any::<bool>()), 0..200),
+            steps in proptest::collection::vec((0u8..6, any::<bool>(), prop::option::of(0u64..3)), 0..200),
         ) {
             let (mut breaker, mut now, mut trying) = (Breaker::new(), Instant::now(), false);
-            for (step, far) in steps {
+            for (step, far, whose) in steps {
                 let stage = if far { Stage::SignIn } else { Stage::Greeting };
                 match step {
                     0 => now += FIRST_PAUSE,
@@ -224,11 +258,11 @@ mod tests {
                         Way::Shut => prop_assert!(breaker.is_open()),
                     },
                     2 => {
-                        breaker.failed(stage, trying, now);
+                        breaker.failed(stage, whose, trying, now);
                         trying = false;
                     }
                     3 => {
-                        breaker.failed(stage, false, now);
+                        breaker.failed(stage, whose, false, now);
                     }
                     4 if trying => {
                         breaker.abandoned();

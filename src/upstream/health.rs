@@ -50,7 +50,13 @@ async fn look(server: &Server) -> bool {
             true
         }
         Err(error) => {
-            server.failed(Stage::Greeting, tried, error.failure().unwrap_or(UpstreamFailure::Greeting), &error);
+            server.failed(
+                Stage::Greeting,
+                None,
+                tried,
+                error.failure().unwrap_or(UpstreamFailure::Greeting),
+                &error,
+            );
             false
         }
     }

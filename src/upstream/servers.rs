@@ -5,7 +5,12 @@ use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -14,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{
     Stream,
-    breaker::{Breaker, Stage, Turn, Way},
+    breaker::{Breaker, Stage, Turn, Way, Whose},
     choice::Sticky,
     error::UpstreamError,
     settings::{Address, Settings, Trust},
@@ -137,6 +142,11 @@ impl Server {
         self.state().breaker.way(Instant::now())
     }
 
+    /// Whether a look at it would find that it does not greet, as far as anybody knows.
+    pub(super) fn is_mute(&self) -> bool {
+        matches!(self.state().breaker, Breaker::Open { stage: Stage::Greeting, .. })
+    }
+
     /// What it failed with last.
     pub(super) fn cause(&self) -> String {
         self.state().cause.as_deref().unwrap_or("nothing is known of it").to_owned()
@@ -190,12 +200,19 @@ impl Server {
     }
 
     /// It failed somebody at this stage; `tried` if that was its trial.
-    pub(super) fn failed(&self, at: Stage, tried: bool, failure: UpstreamFailure, cause: &dyn fmt::Display) {
+    pub(super) fn failed(
+        &self,
+        at: Stage,
+        whose: Whose,
+        tried: bool,
+        failure: UpstreamFailure,
+        cause: &dyn fmt::Display,
+    ) {
         self.figures.failed(failure);
         let cause: Arc<str> = cause.to_string().into();
         let mut state = self.state();
         state.cause = Some(Arc::clone(&cause));
-        if state.breaker.failed(at, tried, Instant::now()) == Turn::Opened {
+        if state.breaker.failed(at, whose, tried, Instant::now()) == Turn::Opened {
             self.figures.up.set(0);
             drop(state);
             let (upstream, service, server) = (&self.upstream, self.service, &self.address);
@@ -249,7 +266,12 @@ impl Lease {
     /// no failure. `cause` is for the log and holds no secret.
     pub(super) fn failed(&mut self, at: Stage, failure: UpstreamFailure, cause: &dyn fmt::Display) {
         let tried = std::mem::take(&mut self.trial);
-        self.server.failed(at, tried, failure, cause);
+        let whose = self.kept.as_ref().map(|kept| {
+            let mut hasher = DefaultHasher::new();
+            kept.1.hash(&mut hasher);
+            hasher.finish()
+        });
+        self.server.failed(at, whose, tried, failure, cause);
     }
 
     /// From now on the owner's sessions come here.

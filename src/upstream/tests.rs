@@ -445,6 +445,7 @@ async fn a_server_where_nobody_can_sign_in_is_not_used_again_because_it_greets()
     }
     let standing = upstreams.report().remove(0);
     assert_eq!((standing.up, standing.cause.as_deref()), (false, Some("late")));
+    assert!(upstreams.obstacles().is_empty(), "a node where nobody tries would never be ready again");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!upstreams.report().remove(0).up, "a look is no sign-in");
     let mut trial = server(&upstream, "127.0.0.1").lease().map_err(|error| error.to_string()).unwrap();

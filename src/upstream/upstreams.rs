@@ -79,10 +79,14 @@ impl Upstreams {
     }
 
     /// Why mail of which policy says nothing is out of reach, in words; nothing while it is not. For readiness checks, which
-    /// anybody may ask: no names.
+    /// anybody may ask: no names. Only what a look at the servers finds, and finds to be over: a node to which nobody is sent
+    /// would wait for ever for the sign-in that shows that a server is well again.
     pub fn obstacles(&self) -> Vec<String> {
         let Ok(Some(upstream)) = self.find(None) else { return Vec::new() };
-        let down = |servers: &Vec<Arc<Server>>| servers.iter().all(|server| !server.standing().up);
+        if upstream.health.is_none() {
+            return Vec::new();
+        }
+        let down = |servers: &Vec<Arc<Server>>| servers.iter().all(|server| server.is_mute());
         let of = [(Service::Imap, &upstream.imap), (Service::Pop, &upstream.pop)];
         let of = of.into_iter().filter(|(_, servers)| !servers.is_empty() && down(servers));
         of.map(|(service, _)| format!("no server that mail is on answers for {service}")).collect()

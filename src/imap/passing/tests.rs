@@ -71,6 +71,56 @@ fn commands_go_on_as_they_came() {
 }
 
 #[test]
+fn nothing_is_owed_to_a_command_that_the_peer_has_not_ended() {
+    for (sent, answers, owed) in [
+        ("a FETCH 1 (BODY", &[][..], false),
+        ("a APPEND x {1000}\r\nhalf of it", &["+"], false),
+        ("a APPEND x {1000}\r\n", &[], true),
+        ("a IDLE\r\n", &[], true),
+        ("a IDLE\r\n", &["+"], false),
+        ("a IDLE\r\nDONE\r\n", &["+"], true),
+        ("a NOOP\r\nb FETCH 1 (BODY", &[], true),
+        ("a NOOP\r\n", &[], true),
+    ] {
+        let mut commands = Commands::new(false, Limits::default());
+        course(&mut commands, &[sent.as_bytes()], answers);
+        assert_eq!(commands.is_owed(), owed, "{sent:?}");
+    }
+    // The server may have ended it already: IDLE, or an APPEND that it does not want.
+    for (sent, answers) in [("a IDLE\r\n", &["+"][..]), ("a APPEND x {1000}\r\nhalf", &["+"])] {
+        let mut commands = Commands::new(false, Limits::default());
+        course(&mut commands, &[sent.as_bytes()], answers);
+        commands.heard(Said::Done(b"a"), &BytesMut::new());
+        assert!(!commands.is_owed(), "{sent:?}");
+    }
+}
+
+#[test]
+fn a_large_message_that_the_server_does_not_want_is_no_fault_of_the_peer() {
+    let limits = || Limits { append: 1000, dropped: 1000, ..Limits::default() };
+    let message = "x".repeat(5000);
+    let sent = format!("a APPEND x {{5000+}}\r\n{message}\r\nb NOOP\r\n");
+    let mut commands = Commands::new(false, limits());
+    let told = course(&mut commands, &[sent.as_bytes()], &["a"]);
+    assert_eq!(
+        (told.on.as_str(), told.steps.join(",").as_str()),
+        ("a APPEND x {5000}\r\nb NOOP\r\n", "APPEND,NOOP")
+    );
+    // One that we refuse is.
+    let told = course(&mut Commands::new(true, limits()), &[sent.as_bytes()], &[]);
+    assert_eq!((told.on.as_str(), told.steps.join(",").as_str()), ("", "a NO,* BYE"));
+}
+
+#[test]
+fn a_command_of_ours_that_is_too_long_is_refused_alone() {
+    let (head, text) = ("b ID (\"name\" {3}\r\n", format!("abc \"{}", "x".repeat(MAX_OWN)));
+    let mut commands = Commands::new(false, Limits::default());
+    let chunks = [head, &text, "\r\nc NOOP\r\n"].map(str::as_bytes);
+    let told = course(&mut commands, &chunks, &[]);
+    assert_eq!((told.on.as_str(), told.steps.join(",").as_str()), ("c NOOP\r\n", "+,b NO,NOOP"));
+}
+
+#[test]
 fn no_command_leaves_the_sign_in() {
     for verb in [
         "UNAUTHENTICATE",

@@ -80,6 +80,16 @@ fn a_refusal_is_heard_to_its_end() {
 }
 
 #[test]
+fn no_answer_shows_what_was_said() {
+    let response = "YW5uQGV4YW1wbGUuY29tAGdhdGUAc2VjcmV0";
+    let mut login = Login::new(vec![offer("PLAIN", response)], None);
+    let answer = format!("P3 BAD unknown: AUTHENTICATE PLAIN <{response}>, sorry");
+    let (_, step) = dialog(&mut login, &["* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready", &answer]);
+    let text = "unknown: AUTHENTICATE PLAIN ... sorry".to_owned();
+    assert_eq!(step, Step::No(UpstreamNo::Refused { code: None, text }));
+}
+
+#[test]
 fn what_is_no_sign_in_is_given_up_on() {
     let long = format!("* OK {}", "x".repeat(MAX_LINE));
     for (lines, no) in [

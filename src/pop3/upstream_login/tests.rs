@@ -63,6 +63,9 @@ fn a_server_that_has_only_user_and_pass() {
     let mut login = Login::new(vec![], pair(), None);
     let (_, step) = dialog(&mut login, &["+OK old", "-ERR what", "+OK name", "-ERR [IN-USE] busy"]);
     assert_eq!(step, Step::No(UpstreamNo::Refused { code: Some("IN-USE".into()), text: "busy".into() }));
+    let mut login = Login::new(vec![], pair(), None);
+    let (_, step) = dialog(&mut login, &["+OK old", "-ERR what", "+OK name", "-ERR unknown: PASS hush"]);
+    assert_eq!(step, Step::No(UpstreamNo::Refused { code: None, text: "unknown: PASS ...".into() }));
 }
 
 #[test]

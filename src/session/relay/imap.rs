@@ -26,8 +26,10 @@ pub(in crate::session) struct Imap {
     /// What CAPABILITY is answered with.
     capabilities: String,
     compressed: bool,
-    /// The server said goodbye, or the peer did.
+    /// The server said goodbye.
     over: bool,
+    /// The tag of a LOGOUT that is not answered.
+    logout: Option<Box<str>>,
     bad: u32,
     most_bad: u32,
 }
@@ -48,6 +50,7 @@ impl Imap {
             capabilities: told(capabilities),
             compressed: false,
             over: false,
+            logout: None,
             bad: 0,
             most_bad,
         }
@@ -91,7 +94,9 @@ impl Talk for Imap {
             Step::Read => Taken::Read,
             Step::Wait => Taken::Wait,
             Step::Began(word) => {
-                self.over |= word == "LOGOUT";
+                if word == "LOGOUT" {
+                    self.logout = Some(self.commands.tag().into());
+                }
                 Taken::Began(word)
             }
             Step::Own(tagged) => self.own(tagged),
@@ -116,9 +121,13 @@ impl Talk for Imap {
     }
 
     fn follow(&mut self, bytes: &[u8], input: &BytesMut) -> Option<usize> {
-        let Self { responses, commands, over, .. } = self;
+        let Self { responses, commands, over, logout, .. } = self;
         responses.follow_to_boundary(bytes, |said| {
             *over |= said == Said::Bye;
+            if let Said::Done(tag) = said {
+                // Without a goodbye before, it was refused.
+                logout.take_if(|logout| logout.as_bytes() == tag);
+            }
             commands.heard(said, input);
         })
     }
@@ -144,6 +153,6 @@ impl Talk for Imap {
     }
 
     fn is_over(&self) -> bool {
-        self.over
+        self.over || self.logout.is_some()
     }
 }

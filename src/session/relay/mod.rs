@@ -115,6 +115,8 @@ struct Relay<'a, T> {
     peer_closed: bool,
     /// The server was told that the peer has closed its side.
     passed_on: bool,
+    /// The server takes nothing any more; what it has said is still to be read.
+    deaf: bool,
     /// What ended the server's side.
     server_ended: Option<Ending>,
     compresses: bool,
@@ -161,6 +163,7 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
         waits: false,
         peer_closed: false,
         passed_on: false,
+        deaf: false,
         server_ended: None,
         compresses: false,
         swallowing: false,
@@ -188,12 +191,13 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
                 // Something may have moved since.
                 match relay.deadline(idle, no_output) {
                     (later, _) if later > deadline => continue,
-                    (_, ending) => Event::Over(ending),
+                    // Who has to leave leaves for that reason, also in the middle of a response.
+                    (_, ending) => Event::Over(relay.leaving.take().unwrap_or(ending)),
                 }
             }
         };
         let Event::Over(ending) = event else { continue };
-        if matches!(ending, Ending::Gone(_)) || !relay.on.is_empty() {
+        if matches!(ending, Ending::Gone(_)) || relay.deaf || !relay.on.is_empty() {
             // The peer broke off, or the server does not listen: so do we, and nothing half sent is taken for whole.
             let _ = socket2::SockRef::from(relay.server.socket()).set_linger(Some(Duration::ZERO));
         }
@@ -263,7 +267,7 @@ impl<T: Talk> Relay<'_, T> {
     /// From the peer to the server.
     fn up(&mut self, context: &mut Context<'_>) -> Result<Pass, Ending> {
         let sent = self.send_on(context);
-        if self.leaving.is_some() || self.compresses || self.server_ended.is_some() || self.is_full() {
+        if self.leaving.is_some() || self.compresses || self.deaf || self.server_ended.is_some() || self.is_full() {
             return Ok(sent);
         }
         if self.take() == Pass::Moved {
@@ -309,8 +313,10 @@ impl<T: Talk> Relay<'_, T> {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     (pass, self.unflushed, self.server_stuck) = (Pass::Moved, true, None);
                 }
-                Poll::Ready(Ok(_)) => self.server_ended = Some(Ending::Lost(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Err(error)) => self.server_ended = Some(Ending::Lost(error)),
+                Poll::Ready(_) => {
+                    self.deaf = true;
+                    self.on.clear();
+                }
             }
         }
         if self.unflushed && pin!(self.server.flush()).poll(context).is_ready() {
