@@ -5,19 +5,16 @@
 mod support;
 
 use std::{
-    fs,
     io::{self, BufRead, BufReader, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use support::{
-    ANN, APP, Gate, ISSUER, OTHER_APP, Setup,
+    ANN, APP, Gate, OTHER_APP, Setup,
     cyrus::Cyrus,
-    dovecot::{Dovecot, free_port},
+    dovecot::{Dovecot, Tokens, free_port},
     token,
     wire::{Imap, Pop, Wire, xoauth2},
 };
@@ -73,32 +70,6 @@ fn answers(gate: &Gate, user: &str, token: &str) -> (String, String) {
 
 // ---- the peer's own token ----
 
-/// Where Dovecot finds the issuer's keys: for each app and algorithm a file by the key's id.
-fn keys(gate: &Gate, app: &str) -> tempfile::TempDir {
-    let dir = tempfile::Builder::new().prefix("portcullis-keys-").tempdir().unwrap();
-    let readable = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    readable(dir.path());
-    let of_app = dir.path().join(app).join("ES256");
-    fs::create_dir_all(&of_app).unwrap();
-    fs::write(of_app.join(&gate.key.kid), gate.key.public_pem()).unwrap();
-    let text = format!(
-        "introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={}/\nusername_attribute = email\n\
-         issuers = {ISSUER}\n",
-        dir.path().display()
-    );
-    fs::write(dir.path().join("oauth2.conf"), text).unwrap();
-    dir
-}
-
-/// Dovecot believes tokens that these keys signed.
-fn with_tokens(keys: &tempfile::TempDir) -> String {
-    format!(
-        "auth_mechanisms = plain xoauth2 oauthbearer\nauth_failure_delay = 0\nlogin_trusted_networks = \
-         127.0.0.0/8\npassdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {}/oauth2.conf\n}}\n",
-        keys.path().display()
-    )
-}
-
 #[test]
 fn the_peers_own_token_opens_the_mailbox_by_either_mechanism() {
     for mechanism in ["XOAUTH2", "OAUTHBEARER"] {
@@ -109,9 +80,8 @@ fn the_peers_own_token_opens_the_mailbox_by_either_mechanism() {
                 "ca_file = \"ca.pem\"\nclient_address = \"id\"\nlogin = {{ by = \"token\", mechanism = \"{mechanism}\" }}\n"
             ),
         );
-        let keys = keys(&gate, APP);
-        let more = with_tokens(&keys);
-        let Some(dovecot) = Dovecot::start_at(&gate, ports, &more) else { return };
+        let tokens = Tokens::of(&gate, APP);
+        let Some(dovecot) = Dovecot::start_at(&gate, ports, &tokens.lines) else { return };
         // This Dovecot wants to read "JWT" as a token's type; RFC 9068 has "at+jwt".
         let token = |app| gate.key.sign_as("JWT", &token::claims(ANN, app, 600));
         let mut imap = Imap::connect(&gate);

@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::{
-    Gate,
+    Gate, ISSUER,
     wire::{Imap, Pop, Wire},
 };
 
@@ -144,6 +144,36 @@ pub fn free_port() -> u16 {
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
+    }
+}
+
+/// The lines by which Dovecot believes tokens that the gate's issuer signed for an app, and the folder with its keys.
+pub struct Tokens {
+    _keys: tempfile::TempDir,
+    /// More lines of configuration.
+    pub lines: String,
+}
+
+impl Tokens {
+    /// Dovecot finds the issuer's keys in a file for each app and algorithm, by the key's id.
+    pub fn of(gate: &Gate, app: &str) -> Self {
+        let keys = tempfile::Builder::new().prefix("portcullis-keys-").tempdir().unwrap();
+        let of_app = keys.path().join(app).join("ES256");
+        fs::create_dir_all(&of_app).unwrap();
+        fs::set_permissions(keys.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(of_app.join(&gate.key.kid), gate.key.public_pem()).unwrap();
+        let dir = keys.path().display();
+        let text = format!(
+            "introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={dir}/\nusername_attribute = \
+             email\nissuers = {ISSUER}\n"
+        );
+        fs::write(keys.path().join("oauth2.conf"), text).unwrap();
+        let lines = format!(
+            "auth_mechanisms = plain xoauth2 oauthbearer\nauth_failure_delay = 0\nlogin_trusted_networks = \
+             127.0.0.0/8\npassdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = \
+             {dir}/oauth2.conf\n}}\n"
+        );
+        Self { _keys: keys, lines }
     }
 }
 

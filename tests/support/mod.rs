@@ -32,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dovecot::Dovecot;
+use dovecot::{Dovecot, Tokens};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -228,6 +228,8 @@ pub struct Gate {
     dir: tempfile::TempDir,
     /// The server that has the mail, where it is not in the embedded store.
     dovecot: Option<Dovecot>,
+    /// By what that server believes the tokens itself, where nobody goes through the gate.
+    straight: Option<Tokens>,
 }
 
 impl Gate {
@@ -237,20 +239,28 @@ impl Gate {
     }
 
     /// As [`Gate::with`], for a test that says nothing of where mail is: with `PORTCULLIS_TEST_MAIL=dovecot` the gate stands in
-    /// front of a Dovecot of its own, which has all of it.
+    /// front of a Dovecot of its own, which has all of it. With `PORTCULLIS_TEST_MAIL=straight` there is the same Dovecot, and
+    /// programs are sent right there, past the gate: who wants to know whose doing it is that a program fails.
     pub fn with_mail(setup: Setup) -> Self {
-        match std::env::var("PORTCULLIS_TEST_MAIL").as_deref() {
-            Ok("dovecot") => {}
+        let straight = match std::env::var("PORTCULLIS_TEST_MAIL").as_deref() {
+            Ok("dovecot") => false,
+            Ok("straight") => true,
             Ok("maildir") | Err(_) => return Self::with(setup),
-            Ok(other) => panic!("PORTCULLIS_TEST_MAIL={other}: write dovecot or maildir"),
-        }
+            Ok(other) => panic!("PORTCULLIS_TEST_MAIL={other}: write dovecot, straight or maildir"),
+        };
         let ports = (dovecot::free_port(), dovecot::free_port());
         let [imap, pop3] = [ports.0, ports.1].map(|port| format!("\"localhost:{port}\""));
         let login = "{ by = \"master\", user = \"gate\", secret_env = \"MASTER\" }";
         let table = Setup::behind(&imap, &pop3, &format!("ca_file = \"ca.pem\"\nlogin = {login}\n")).more;
         let more = format!("{}\n{table}", setup.more);
         let mut gate = Self::with(Setup { more, environment: vec![("MASTER", dovecot::PASSWORD)], ..setup });
-        let dovecot = Dovecot::start_at(&gate, ports, dovecot::AS_MAILBOX).expect("Dovecot is not on this machine");
+        gate.straight = straight.then(|| Tokens::of(&gate, APP));
+        let tokens = gate.straight.as_ref().map_or("", |tokens| &tokens.lines);
+        let more = format!("{}{tokens}", dovecot::AS_MAILBOX);
+        let dovecot = Dovecot::start_at(&gate, ports, &more).expect("Dovecot is not on this machine");
+        if straight {
+            (gate.imaps, gate.pop3s) = ports;
+        }
         gate.dovecot = Some(dovecot);
         gate
     }
@@ -290,6 +300,7 @@ impl Gate {
             authority,
             dir,
             dovecot: None,
+            straight: None,
         }
     }
 
@@ -432,7 +443,11 @@ impl Gate {
 
     /// One that runs out in `ttl_s` seconds; a negative number makes one that has run out.
     pub fn token_for(&self, user: &str, app: &str, ttl_s: i64) -> String {
-        token::mint(&self.key, user, app, ttl_s)
+        match &self.straight {
+            // This Dovecot wants to read "JWT" as a token's type; RFC 9068 has "at+jwt".
+            Some(_) => self.key.sign_as("JWT", &token::claims(user, app, ttl_s)),
+            None => token::mint(&self.key, user, app, ttl_s),
+        }
     }
 
     /// Replaces `policy.toml` as an editor does: a new file renamed over the old one.

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    process::{Child, Stdio},
+    process::{Child, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -49,7 +49,8 @@ pub struct Thunderbird {
     stream: TcpStream,
     heard: Vec<u8>,
     number: u64,
-    home: Home,
+    /// Always there, but for a Thunderbird that did not start.
+    home: Option<Home>,
     /// What it does with each command: `tests/clients/thunderbird.js`.
     commands: String,
 }
@@ -76,6 +77,24 @@ impl Thunderbird {
         settings.push_str(&format!("user_pref(\"network.dns.localDomains\", {:?});\n", names.join(",")));
         fs::write(profile.join("user.js"), settings).unwrap();
 
+        // Now and then it ends while it starts, without a word; people would open it again.
+        let mut home = home;
+        for _ in 0..2 {
+            match Self::open(home) {
+                Ok(thunderbird) => return thunderbird,
+                Err((back, status)) => {
+                    eprintln!("Thunderbird ended while it started ({status}): once more");
+                    home = back;
+                }
+            }
+        }
+        Self::open(home).map_err(|(home, status)| format!("{status}: {}", said(&home))).expect("it starts")
+    }
+
+    /// With the profile in this home, which comes back with how it ended where it does not get as far as a first answer.
+    fn open(home: Home) -> Result<Self, (Home, ExitStatus)> {
+        let profile = home.path().join("profile");
+        let _ = fs::remove_file(profile.join("MarionetteActivePort"));
         let log = fs::File::create(home.path().join("log")).unwrap();
         let mut command = home.command("thunderbird");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -85,9 +104,12 @@ impl Thunderbird {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        let child = command.spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let started = Instant::now();
         let port = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Err((home, status));
+            }
             let port = fs::read_to_string(profile.join("MarionetteActivePort")).ok();
             if let Some(port) = port.and_then(|text| text.trim().parse::<u16>().ok()) {
                 break port;
@@ -98,13 +120,17 @@ impl Thunderbird {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         let commands = fs::read_to_string(program::clients("thunderbird.js")).unwrap();
-        let mut thunderbird = Self { child, stream, heard: Vec::new(), number: 0, home, commands };
-        thunderbird.hear(); // its greeting
-        thunderbird.command("WebDriver:NewSession", json!({}));
+        let mut thunderbird = Self { child, stream, heard: Vec::new(), number: 0, home: Some(home), commands };
+        let greeting = thunderbird.hear();
+        if greeting.and_then(|_| thunderbird.ask("WebDriver:NewSession", json!({}))).is_none() {
+            program::end_group(thunderbird.child.id());
+            let status = thunderbird.child.wait().unwrap();
+            return Err((thunderbird.home.take().unwrap(), status));
+        }
         thunderbird.command("Marionette:SetContext", json!({ "value": "chrome" }));
         thunderbird.until("Thunderbird is up", "isUp", json!([]), |up| up == true);
         thunderbird.call("listenToAlerts", json!([]));
-        thunderbird
+        Ok(thunderbird)
     }
 
     /// Calls a function of `thunderbird.js` with these arguments.
@@ -126,7 +152,7 @@ impl Thunderbird {
             }),
         );
         let answer = &answer["value"];
-        assert!(answer["error"].is_null(), "{function}: {answer}\n{}", said(&self.home));
+        assert!(answer["error"].is_null(), "{function}: {answer}\n{}", self.said());
         answer["value"].clone()
     }
 
@@ -138,7 +164,7 @@ impl Thunderbird {
             if good(&value) {
                 return value;
             }
-            assert!(began.elapsed() < LIMIT, "never: {what}; {function} gives {value}\n{}", said(&self.home));
+            assert!(began.elapsed() < LIMIT, "never: {what}; {function} gives {value}\n{}", self.said());
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -152,16 +178,25 @@ impl Thunderbird {
     }
 
     fn command(&mut self, name: &str, parameters: Value) -> Value {
-        self.number += 1;
-        let text = json!([0, self.number, name, parameters]).to_string();
-        self.stream.write_all(format!("{}:{text}", text.len()).as_bytes()).unwrap();
-        let answer = self.hear();
-        assert!(answer[2].is_null(), "{name}: {}\n{}", answer[2], said(&self.home));
-        answer[3].clone()
+        self.ask(name, parameters).unwrap_or_else(|| panic!("{name}: Thunderbird says nothing: {}", self.said()))
     }
 
-    /// The next message: its length in bytes, a colon, JSON.
-    fn hear(&mut self) -> Value {
+    /// Its answer; none if it has gone.
+    fn ask(&mut self, name: &str, parameters: Value) -> Option<Value> {
+        self.number += 1;
+        let text = json!([0, self.number, name, parameters]).to_string();
+        self.stream.write_all(format!("{}:{text}", text.len()).as_bytes()).ok()?;
+        let answer = self.hear()?;
+        assert!(answer[2].is_null(), "{name}: {}\n{}", answer[2], self.said());
+        Some(answer[3].clone())
+    }
+
+    fn said(&self) -> String {
+        self.home.as_ref().map(said).unwrap_or_default()
+    }
+
+    /// The next message: its length in bytes, a colon, JSON. None if it has gone.
+    fn hear(&mut self) -> Option<Value> {
         loop {
             if let Some(colon) = self.heard.iter().position(|byte| *byte == b':') {
                 let length: usize = std::str::from_utf8(&self.heard[..colon]).unwrap().parse().unwrap();
@@ -169,12 +204,11 @@ impl Thunderbird {
                 if self.heard.len() >= end {
                     let message = serde_json::from_slice(&self.heard[colon + 1..end]).unwrap();
                     self.heard.drain(..end);
-                    return message;
+                    return Some(message);
                 }
             }
             let mut chunk = [0; 16 * 1024];
-            let count = self.stream.read(&mut chunk).unwrap_or(0);
-            assert!(count > 0, "Thunderbird says nothing: {}", said(&self.home));
+            let count = self.stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
             self.heard.extend_from_slice(&chunk[..count]);
         }
     }
