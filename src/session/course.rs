@@ -33,12 +33,12 @@ pub(super) trait Dialogue: Send {
 }
 
 /// Runs one session to its end; by `deadline` somebody has to have signed in.
-pub(super) async fn run(mut dialogue: impl Dialogue, spot: Spot, deadline: Instant) {
-    let ending = match arrive(&mut dialogue, &spot, deadline).await {
+pub(super) async fn run(dialogue: &mut impl Dialogue, spot: Spot, deadline: Instant) {
+    let ending = match arrive(dialogue, &spot, deadline).await {
         Ok((seat, opened)) => {
             spot.signed_in();
             dialogue.link().sit(seat.shared());
-            let ending = remain(&mut dialogue, opened).await;
+            let ending = remain(dialogue, opened).await;
             let wire = &mut dialogue.link().wire;
             if !ending.patience().is_zero() {
                 wire.count_rest();

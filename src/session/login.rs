@@ -100,7 +100,7 @@ impl Dialogue for Dialog {
                 self.framer = Framer::new(self.link.house.limits.frame.clone());
                 let idle = self.link.house.limits.imap_idle;
                 // Boxed, so that each kind of session has room for itself alone.
-                Box::pin(relay::relay(&mut self.link, *there, input, idle)).await
+                Box::pin(relay::relay(&mut self.link, there, input, idle)).await
             }
         }
     }

@@ -92,8 +92,14 @@ pub fn run(
     let deadline = arrived + house.limits.login;
     let link = Link::new(Wire::new(stream, &house.limits), visitor, house, presence);
     match service {
-        Service::Imap => Box::pin(course::run(login::Dialog::new(link), spot, deadline)),
-        Service::Pop => Box::pin(course::run(pop::Dialog::new(link), spot, deadline)),
+        Service::Imap => {
+            let mut dialog = login::Dialog::new(link);
+            Box::pin(async move { course::run(&mut dialog, spot, deadline).await })
+        }
+        Service::Pop => {
+            let mut dialog = pop::Dialog::new(link);
+            Box::pin(async move { course::run(&mut dialog, spot, deadline).await })
+        }
     }
 }
 

@@ -90,7 +90,7 @@ impl Dialogue for Dialog {
             Opened::Upstream(there) => {
                 let input = std::mem::take(self.talk.buffer());
                 let idle = self.link.house.limits.pop_idle;
-                return Box::pin(relay::relay(&mut self.link, *there, input, idle)).await;
+                return Box::pin(relay::relay(&mut self.link, there, input, idle)).await;
             }
         };
         loop {

@@ -220,7 +220,9 @@ impl Talk {
             }
             drop(out);
             if let Some(Ok(abilities)) = answer {
-                return Ok(Ok((input, abilities)));
+                // What is passed on stays with the session: no empty buffer.
+                let ahead = if input.is_empty() { BytesMut::new() } else { input };
+                return Ok(Ok((ahead, abilities)));
             }
             input.reserve(READ_ROOM);
             if stream.read_buf(&mut input).await? == 0 {

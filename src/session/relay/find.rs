@@ -18,8 +18,6 @@ pub(in crate::session) enum Mailbox<T> {
 
 /// A mailbox behind an upstream.
 pub(in crate::session) struct There<T> {
-    /// The verdict that the connection was made for.
-    pub(super) permit: Permit,
     pub(super) entered: Entered,
     pub(in crate::session) talk: T,
 }
@@ -62,7 +60,7 @@ pub(in crate::session) async fn find<T>(
     Ok(match entered {
         Ok(entered) => {
             let talk = talk(&entered.abilities, permit.rights());
-            Ok(Mailbox::Upstream(Box::new(There { permit, entered, talk })))
+            Ok(Mailbox::Upstream(Box::new(There { entered, talk })))
         }
         Err(error) => Err(Box::new(house.gate.refuse_entry(&link.visitor, &permit, &error))),
     })

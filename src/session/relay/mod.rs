@@ -134,14 +134,18 @@ struct Relay<'a, T> {
 }
 
 /// Relays until one side, or the gate, ends it. `input` is what the peer said behind its sign-in; `idle` is how long nobody
-/// may say anything.
-pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: BytesMut, idle: Duration) -> Ending {
-    // What a session holds while it waits counts: its seat stands for the permit from here on, and the talk knows what the
-    // server can do.
-    let There { permit, entered: Entered { stream, lease, ahead, abilities }, talk } = there;
-    drop((permit, abilities));
+/// may say anything. No `async fn`: the future would keep the room of its arguments for as long as it lives.
+#[expect(clippy::boxed_local, reason = "the box is given back here; by value its owner would keep it")]
+pub(super) fn relay<T: Talk>(
+    link: &mut Link,
+    there: Box<There<T>>,
+    input: BytesMut,
+    idle: Duration,
+) -> impl Future<Output = Ending> + Send {
+    // What a session holds while it waits counts: the talk knows what the server can do.
+    let There { entered: Entered { stream, lease, ahead, .. }, talk } = *there;
     link.begins_to_relay();
-    let mut called = pin!(link.called());
+    let mut called = Box::pin(link.called());
     let no_output = link.house.limits.no_output;
     let Link { wire, seat, visitor, .. } = link;
     if let Some(seat) = seat {
@@ -173,35 +177,37 @@ pub(super) async fn relay<T: Talk>(link: &mut Link, there: There<T>, input: Byte
         server_stuck: None,
         leaving_since: None,
     };
-    loop {
-        let (deadline, _) = relay.deadline(idle, no_output);
-        let wake = relay.wire.rests_after().map_or(deadline, |rest| deadline.min(relay.moved_at + rest));
-        let event = tokio::select! {
-            biased;
-            ending = &mut called, if relay.leaving.is_none() => {
-                relay.leave(ending);
-                continue;
-            }
-            event = poll_fn(|context| relay.poll(context)) => event,
-            () = sleep_until(wake) => {
-                if wake < deadline {
-                    relay.wire.rest();
+    async move {
+        loop {
+            let (deadline, _) = relay.deadline(idle, no_output);
+            let wake = relay.wire.rests_after().map_or(deadline, |rest| deadline.min(relay.moved_at + rest));
+            let event = tokio::select! {
+                biased;
+                ending = &mut called, if relay.leaving.is_none() => {
+                    relay.leave(ending);
                     continue;
                 }
-                // Something may have moved since.
-                match relay.deadline(idle, no_output) {
-                    (later, _) if later > deadline => continue,
-                    // Who has to leave leaves for that reason, also in the middle of a response.
-                    (_, ending) => Event::Over(relay.leaving.take().unwrap_or(ending)),
+                event = poll_fn(|context| relay.poll(context)) => event,
+                () = sleep_until(wake) => {
+                    if wake < deadline {
+                        relay.wire.rest();
+                        continue;
+                    }
+                    // Something may have moved since.
+                    match relay.deadline(idle, no_output) {
+                        (later, _) if later > deadline => continue,
+                        // Who has to leave leaves for that reason, also in the middle of a response.
+                        (_, ending) => Event::Over(relay.leaving.take().unwrap_or(ending)),
+                    }
                 }
+            };
+            let Event::Over(ending) = event else { continue };
+            if matches!(ending, Ending::Gone(_)) || relay.deaf || !relay.on.is_empty() {
+                // The peer broke off, or the server does not listen: so do we, and nothing half sent is taken for whole.
+                let _ = socket2::SockRef::from(relay.server.socket()).set_linger(Some(Duration::ZERO));
             }
-        };
-        let Event::Over(ending) = event else { continue };
-        if matches!(ending, Ending::Gone(_)) || relay.deaf || !relay.on.is_empty() {
-            // The peer broke off, or the server does not listen: so do we, and nothing half sent is taken for whole.
-            let _ = socket2::SockRef::from(relay.server.socket()).set_linger(Some(Duration::ZERO));
+            return ending;
         }
-        return ending;
     }
 }
 
