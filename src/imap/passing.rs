@@ -30,6 +30,8 @@ const MAX_OWN: usize = 8 * 1024;
 const MAX_HEAD: usize = command::MAX_TAG + 64;
 /// Largest literal, in bytes (RFC 9051 section 9: a `number64`).
 const MAX_SIZE: u64 = i64::MAX as u64;
+/// So much of a line's end is held back until it is known whether it announces a literal, in bytes.
+const HELD: usize = Announced::LONGEST + 8;
 /// Most commands that wait for their answers.
 const MAX_WAITING: usize = 256;
 
@@ -262,7 +264,7 @@ impl Commands {
                     return Some(self.close("Line too long"));
                 }
                 self.tail.extend_from_slice(&before);
-                let sure = self.tail.len().saturating_sub(Announced::LONGEST + 8);
+                let sure = self.tail.len().saturating_sub(HELD);
                 on.extend_from_slice(&self.tail.split_to(sure));
                 return Some(Step::Read);
             }
@@ -275,10 +277,8 @@ impl Commands {
         let mut tail = std::mem::take(&mut self.tail);
         tail.extend_from_slice(&end);
         let announced = Announced::at_end_of(&tail);
-        let ends = tail.get(tail.len().saturating_sub(Announced::LONGEST + 8)..).unwrap_or_default();
-        let odd = announced.is_none() && ends.ends_with(b"}\r\n") && ends.contains(&b'{');
         self.state = match announced {
-            None if odd => return Some(self.close("The literal at the end of the line cannot be read")),
+            None if is_odd(&tail) => return Some(self.close("The literal at the end of the line cannot be read")),
             None => State::Start,
             Some(literal) if literal.size > MAX_SIZE => return Some(self.close("The literal is too large")),
             Some(literal) if literal.waits => State::Asked { size: literal.size, sent: false },
@@ -413,6 +413,17 @@ impl Commands {
         self.state = State::Closed;
         Step::Refused(Bad::fatal(Code::ClientBug, why))
     }
+}
+
+/// Whether a lenient server might read an announcement of a literal at the end of this line, where we read none: blanks
+/// aside a brace closes there, and one opens before, or may stand further back than so many blanks and digits.
+fn is_odd(tail: &[u8]) -> bool {
+    let ends = tail.get(tail.len().saturating_sub(HELD)..).unwrap_or_default();
+    let is_full = ends.len() == HELD;
+    let Some(last) = ends.iter().rposition(u8::is_ascii_graphic) else { return is_full };
+    let (inner, closes) = (ends.get(..last).unwrap_or_default(), ends.get(last) == Some(&b'}'));
+    let blank = |byte: &u8| byte.is_ascii_digit() || *byte == b'+' || !byte.is_ascii_graphic();
+    closes && (inner.contains(&b'{') || (is_full && inner.iter().all(blank)))
 }
 
 /// Moving without a copy where that can be had.

@@ -146,6 +146,13 @@ fn a_command_cannot_hide_from_us() {
         ("a APPEND x { 3}\r\n", "", "APPEND,* BYE"),
         ("a APPEND x {3 +}\r\n", "", "APPEND,* BYE"),
         ("a APPEND x {9999999999999999999999+}\r\n", "", "APPEND,* BYE"),
+        ("a APPEND x {3+} \t\r\n", "", "APPEND,* BYE"),
+        ("a APPEND x {3}                                            \r\n", "", "APPEND,* BYE"),
+        (
+            "a APPEND x {3 \t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t}\r\n",
+            "",
+            "APPEND,* BYE",
+        ),
         // A tag too long to be looked at, and lines without one.
         ("\r\n", "", "* BAD"),
         (" a NOOP\r\n", "", "* BAD"),
