@@ -2,6 +2,7 @@
 //! dates, and what POP3 called them. Many messages are made durable in one go, together with how far this source was
 //! taken over, so that a run that was cut short goes on where it was, and takes nothing twice.
 
+mod cut_short;
 pub mod dovecot;
 pub mod mbox;
 mod numbering;
@@ -124,6 +125,7 @@ impl Importer {
         let mut folder = self.maildir.target(name).await?;
         let source = number(source);
         let prepare = move |ex: &Exclusive| {
+            cut_short::clear(ex, source)?;
             ex.refresh()?;
             let plan = ex.read(|state| Plan::new(state, numbering, source))?;
             match plan.ground {
@@ -362,6 +364,7 @@ fn take(
     let ((mut next, free), modseq) = (ex.read(|s| (s.marks.uid_next, s.next_uid()))?, ex.next_modseq()?);
     let (mut records, mut ids, mut names) = (Vec::new(), Vec::new(), Vec::new());
     let mut taken = Taken { messages: messages.len(), ..Taken::default() };
+    cut_short::note(ex, source, upto, messages.iter().map(|(staged, _)| staged.file.base.as_str()))?;
     let placed = messages.into_iter().try_for_each(|(staged, incoming)| {
         let mut numbers = Vec::new();
         for keyword in &incoming.keywords {
@@ -409,8 +412,10 @@ fn take(
             drop(cur.unlink(&name));
         }
         ex.scanned(None);
+        drop(cut_short::done(ex, source));
         return Err(error);
     }
+    drop(cut_short::done(ex, source));
     Ok((taken, reserved))
 }
 
