@@ -137,8 +137,8 @@ impl Upstream {
             UpstreamError::SignIn { no: UpstreamNo::Refused { .. } | UpstreamNo::NotOffered { .. }, .. } => {
                 lease.succeeded();
             }
-            // The servers before it have used up its time.
-            UpstreamError::TimedOut { .. } if limit < self.login_limit() => {}
+            // The servers before it have used up most of its time.
+            UpstreamError::TimedOut { .. } if limit < self.login_limit().min(PATIENCE) / 2 => {}
             UpstreamError::TimedOut { .. } => lease.failed(at, UpstreamFailure::Timeout, &error),
             _ => lease.failed(at, UpstreamFailure::Login, &error),
         }

@@ -142,7 +142,7 @@ impl Server {
         self.state().breaker.way(Instant::now())
     }
 
-    /// Whether a look at it would find that it does not greet, as far as anybody knows.
+    /// Whether it fails before it greets, which a look at it finds, and finds to be over.
     pub(super) fn is_mute(&self) -> bool {
         matches!(self.state().breaker, Breaker::Open { stage: Stage::Greeting, .. })
     }

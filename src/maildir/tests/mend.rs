@@ -166,6 +166,42 @@ async fn an_import_goes_on_after_a_rebuild_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_has_shown_and_not_recorded_is_taken_once() {
+    let world = World::new().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    drop(importer.folder("Old", numbered(77, 30), "there").await.unwrap());
+    drop(importer);
+    let home = world.home().join(".Old");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"there");
+    let source = u64::from_le_bytes(*digest.as_ref().first_chunk().unwrap());
+    let note = |upto: u64, names: &str| {
+        fs::write(home.join(format!("tmp/import-{source:016x}")), format!("{upto}\n{names}")).unwrap();
+    };
+    note(9, "1.left\n2.left\n3.left\n");
+    for name in ["1.left:2,S", "2.left:2,"] {
+        fs::write(home.join("cur").join(name), "text\n").unwrap();
+    }
+    let world = world.restart().await;
+    let importer = world.mail_store().importer(&ann()).await.unwrap();
+    let mut into = importer.folder("Old", numbered(77, 30), "there").await.unwrap();
+    assert_eq!((into.keeps_uids(), into.upto()), (true, 0));
+    let said = |uid| Incoming { uid: Some(uid), ..Incoming::default() };
+    let both = vec![(stage(&into, "one").await, said(5)), (stage(&into, "two").await, said(9))];
+    into.take(both, 9).await.unwrap();
+    let uids = async |world: &World| world.mail.view("Old", Mode::ReadOnly).await.unwrap().uids().to_vec();
+    assert_eq!(uids(&world).await, [5, 9]);
+    assert_eq!(home.join("tmp").read_dir().unwrap().count(), 0);
+
+    // A note that a crash brought back, of messages that are recorded.
+    let names = home.join("cur").read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<String> = names.map(|name| name.split(':').next().unwrap().to_owned()).collect();
+    assert_eq!(names.len(), 2);
+    note(9, &names.join("\n"));
+    assert_eq!(importer.folder("Old", numbered(77, 30), "there").await.unwrap().upto(), 9);
+    assert_eq!(uids(&world).await, [5, 9]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dropping_caches_changes_nothing_that_is_seen() {
     let world = World::new().await;
     world.append("INBOX", b"one", Flags::SEEN, &["k"]).await;
