@@ -169,6 +169,12 @@ fn long_letter(number: usize) -> Vec<u8> {
     text
 }
 
+/// Waits until Thunderbird knows that the server did what was asked of the inbox. It shows a copy or a move at once, tells the server half
+/// a second later, and forgets what it is asked between then and the server's answer.
+fn all_told(thunderbird: &mut Thunderbird) {
+    thunderbird.until("everything is told", "hasMoreToTell", json!(["Inbox"]), |more| more == false);
+}
+
 fn has(all: &[Stored], folder: &str, subject: &str) -> bool {
     all.iter().any(|mail| mail.folder == folder && mail.subject == subject)
 }
@@ -219,9 +225,11 @@ fn thunderbird_reads_flags_copies_moves_deletes_and_searches_a_mailbox_of_hundre
     let plans = "Pl&AOQ-ne";
     thunderbird.call("bring", json!(["Inbox", ["letter 010", "letter 011"], "Pläne", false]));
     when("copies are there", &|all| ["INBOX", plans].iter().all(|folder| has(all, folder, "letter 011")));
+    all_told(&mut thunderbird);
     let many: Vec<String> = (20..120).map(|number| format!("letter {number:03}")).collect();
     thunderbird.call("bring", json!(["Inbox", many, "Pläne", true]));
     when("the moved are there", &|all| many.iter().all(|m| has(all, plans, m) && !has(all, "INBOX", m)));
+    all_told(&mut thunderbird);
     thunderbird.call("look", json!(["Pläne"]));
     thunderbird.until("the moved are listed", "counted", json!(["Pläne"]), |count| count[0] == 102);
     thunderbird.until("Sent is listed", "folders", json!([]), |all| all.to_string().contains("Sent"));
@@ -234,6 +242,7 @@ fn thunderbird_reads_flags_copies_moves_deletes_and_searches_a_mailbox_of_hundre
     // To the deleted, and away for good.
     thunderbird.call("remove", json!(["Inbox", ["letter 012"], false]));
     when("it is among the deleted", &|all| has(all, "Trash", "letter 012"));
+    all_told(&mut thunderbird);
     thunderbird.call("remove", json!(["Inbox", ["letter 013", "letter 014"], true]));
     // It goes on before the server has heard of it, and its next command may come by another connection.
     when("they are marked", &|all| flagged("letter 013", 'T')(all) && flagged("letter 014", 'T')(all));

@@ -230,6 +230,9 @@ function bring(from, subjects, to, isMove) {
     );
 }
 
+/** Whether it shows what was done to messages of this folder and has not heard from the server that it is so. */
+const hasMoreToTell = (name) => folderNamed(name).getFlag(Ci.nsMsgFolderFlags.OfflineEvents);
+
 /** Keeps a letter in a folder, as sending does with the copy for Sent. */
 async function keep(name, text) {
     const file = Services.dirsvc.get('TmpD', Ci.nsIFile);
