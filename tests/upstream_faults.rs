@@ -312,6 +312,7 @@ fn a_server_that_closes_between_two_answers_is_told_of() {
     assert_eq!(imap.bye().0, "[UNAVAILABLE] shutting down");
     let told = stage.endings(5);
     assert_eq!(told.iter().filter(|told| told.starts_with("upstream gone: ")).count(), 4, "{told:?}");
+    assert_eq!(told.iter().filter(|told| told.starts_with("upstream goodbye: ")).count(), 1, "{told:?}");
 }
 
 #[test]
@@ -458,6 +459,57 @@ fn a_server_that_takes_nothing_is_given_up_and_the_peer_is_told() {
     assert_eq!(hear.recv_timeout(Duration::from_secs(10)).unwrap(), Err(io::ErrorKind::ConnectionReset));
     let after = stage.gate.memory().0;
     assert!(after - before < LITTLE, "{} KiB more", after - before);
+}
+
+#[test]
+fn the_last_words_of_a_server_that_listens_no_more_reach_the_peer() {
+    let stage = Stage::set("append_bytes = 104857600\n");
+    stage.imap.plays(|it| {
+        it.lets_in()?;
+        let line = it.line()?;
+        it.say("+ go\r\n")?;
+        // It closes with much unread, which breaks the connection off behind these words.
+        thread::sleep(Duration::from_millis(300));
+        let tag = line.split(' ').next().unwrap();
+        it.say(format!("{tag} NO [OVERQUOTA] the mailbox is full\r\n* BYE enough\r\n"))
+    });
+    let mut imap = stage.gate.imap(ANN, APP);
+    imap.send(&format!("APPEND INBOX {{{}}}", 9 << 20));
+    assert_eq!(imap.wire.line(), "+ go");
+    // It reads once it has sent all, as most programs do.
+    imap.wire.send_bytes(&vec![b'x'; 8 << 20]);
+    for _ in 0..16 {
+        imap.wire.send_bytes(&[b'x'; 64 * 1024]);
+        thread::sleep(Duration::from_millis(60));
+    }
+    let told = String::from_utf8(imap.wire.rest()).unwrap();
+    assert_eq!(told, "t2 NO [OVERQUOTA] the mailbox is full\r\n* BYE enough\r\n");
+}
+
+#[test]
+fn who_has_to_leave_in_the_middle_of_an_answer_that_never_ends_leaves_for_that_reason() {
+    let off = POLICY.replace("imap = \"any\"", "imap = \"off\"").replace("pop = \"any\"", "pop = \"off\"");
+    let ways: [(&str, &dyn Fn(&Gate)); 2] =
+        [("policy_service_off: ", &|gate| gate.set_policy(&off)), ("shutdown: ", &|gate| gate.signal("TERM"))];
+    for (reason, end) in ways {
+        let stage = Stage::set("");
+        stage.plays(|it| {
+            it.lets_in()?;
+            it.line()?;
+            it.either("* 1 FETCH (BODY[] {1000}\r\nhalf of it", "+OK\r\nhalf of it\r\n")?;
+            it.waits()
+        });
+        let (mut imap, mut pop) = asked(&stage.gate);
+        assert_eq!(imap.wire.line(), "* 1 FETCH (BODY[] {1000}");
+        assert_eq!(pop.wire.line(), "+OK");
+        let began = Instant::now();
+        end(&stage.gate);
+        assert_eq!(String::from_utf8(imap.wire.rest()).unwrap(), "half of it");
+        assert_eq!(String::from_utf8(pop.wire.rest()).unwrap(), "half of it\r\n");
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        let told = stage.endings(2);
+        assert!(told.iter().all(|told| told.starts_with(reason)), "{told:?}");
+    }
 }
 
 // ---- closing and breaking off pass through ----

@@ -26,7 +26,8 @@ pub(super) enum Ending {
     Idle,
     /// It sent too much that is no command, or failed to sign in too often.
     TooManyErrors,
-    /// The last line is written already: what it sent, or what became of its mailbox, leaves nothing to go on with.
+    /// The last line is written already: what it sent, what became of its mailbox, or a goodbye of the server behind it leaves
+    /// nothing to go on with.
     Told(&'static str),
     /// A message that was half sent could not be read to its end.
     Broken(MailError),

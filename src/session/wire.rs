@@ -35,8 +35,10 @@ const IDLE_CAPACITY: usize = 2 * 1024;
 const READ_ROOM: usize = 4 * 1024;
 /// A compressed session that is silent for so long gives back what it can.
 const REST: Duration = Duration::from_millis(500);
-/// How long the peer may take to close its side after we closed ours.
+/// How long the peer may say nothing after we closed our side and before it closes its own.
 const LINGER: Duration = Duration::from_millis(500);
+/// How long it may go on sending then: who is in the middle of a message reads our last line behind it.
+const LINGER_MOST: Duration = Duration::from_secs(3);
 
 /// One peer's TLS stream with its output buffer.
 pub(super) struct Wire {
@@ -332,8 +334,8 @@ impl Wire {
         let (tcp, _) = self.stream.get_mut();
         if linger || tcp.try_read(&mut [0; 64]).is_ok_and(|count| count > 0) {
             let mut scrap = vec![0; READ_ROOM];
-            let _ = timeout(LINGER, async {
-                while tcp.read(&mut scrap).await? > 0 {}
+            let _ = timeout(LINGER_MOST, async {
+                while within(LINGER, tcp.read(&mut scrap)).await? > 0 {}
                 io::Result::Ok(())
             })
             .await;

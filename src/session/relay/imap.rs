@@ -30,6 +30,8 @@ pub(in crate::session) struct Imap {
     over: bool,
     /// The tag of a LOGOUT that is not answered.
     logout: Option<Box<str>>,
+    /// The goodbye was asked for.
+    logged_out: bool,
     bad: u32,
     most_bad: u32,
 }
@@ -51,6 +53,7 @@ impl Imap {
             compressed: false,
             over: false,
             logout: None,
+            logged_out: false,
             bad: 0,
             most_bad,
         }
@@ -121,9 +124,12 @@ impl Talk for Imap {
     }
 
     fn follow(&mut self, bytes: &[u8], input: &BytesMut) -> Option<usize> {
-        let Self { responses, commands, over, logout, .. } = self;
+        let Self { responses, commands, over, logout, logged_out, .. } = self;
         responses.follow_to_boundary(bytes, |said| {
-            *over |= said == Said::Bye;
+            if said == Said::Bye {
+                *over = true;
+                *logged_out |= logout.is_some();
+            }
             if let Said::Done(tag) = said {
                 // Without a goodbye before, it was refused.
                 logout.take_if(|logout| logout.as_bytes() == tag);
@@ -152,7 +158,10 @@ impl Talk for Imap {
         out.extend_from_slice(&std::mem::take(&mut self.answers));
     }
 
-    fn is_over(&self) -> bool {
-        self.over || self.logout.is_some()
+    fn end(&self) -> Option<Ending> {
+        match self.logged_out || self.logout.is_some() {
+            true => Some(Ending::Logout),
+            false => self.over.then_some(Ending::Told("upstream goodbye")),
+        }
     }
 }

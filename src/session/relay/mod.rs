@@ -69,8 +69,8 @@ pub(super) trait Talk: Send {
     /// Writes them.
     fn answer(&mut self, out: &mut BytesMut);
 
-    /// Whether the end of the connection is what the server has announced, or was asked for.
-    fn is_over(&self) -> bool;
+    /// Why the session ends if the server closes now, where it was asked for that or has announced it.
+    fn end(&self) -> Option<Ending>;
 }
 
 /// What became of the peer's bytes.
@@ -445,10 +445,10 @@ impl<T: Talk> Relay<'_, T> {
             }
             Poll::Ready(read) => {
                 let error = read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
-                self.server_ended = Some(match (self.talk.is_over(), self.peer_closed) {
-                    (true, _) => Ending::Logout,
-                    (false, true) => Ending::Gone(io::ErrorKind::UnexpectedEof.into()),
-                    (false, false) => Ending::Lost(error),
+                self.server_ended = Some(match (self.talk.end(), self.peer_closed) {
+                    (Some(ending), _) => ending,
+                    (None, true) => Ending::Gone(io::ErrorKind::UnexpectedEof.into()),
+                    (None, false) => Ending::Lost(error),
                 });
                 Ok(Pass::Moved)
             }

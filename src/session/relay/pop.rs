@@ -61,7 +61,7 @@ impl Talk for Pop {
         self.passing.answer(out);
     }
 
-    fn is_over(&self) -> bool {
-        self.over && !self.passing.is_owed()
+    fn end(&self) -> Option<Ending> {
+        (self.over && !self.passing.is_owed()).then_some(Ending::Logout)
     }
 }
