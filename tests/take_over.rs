@@ -358,6 +358,27 @@ fn a_new_process_that_is_killed_while_the_old_one_ends_its_sessions_changes_noth
 }
 
 #[test]
+fn what_is_changed_while_a_new_process_waits_is_in_force_when_it_opens() {
+    let gate = gate("drain_s = 20\n", vec![]);
+    let line = [&[b'x'; 76][..], b"\r\n"].concat();
+    gate.deliver(ANN, &[message("large"), line.repeat(400_000)].concat());
+    let mut stuck = gate.imap(ANN, APP);
+    stuck.ok("SELECT INBOX");
+    stuck.send("FETCH 1 BODY[]");
+    let (_new, _hear) = run(&mut support::program(), gate.dir(), &["--take-over"], &[]);
+    // The new process has read the policy by now; the peer that takes nothing keeps it waiting.
+    gate.wait_for_log("another process takes over");
+    shut_policy(&gate);
+    let shut = gate.dir().join("shut.toml");
+    let applied = gate.portcullis(&["policy", "apply", shut.to_str().unwrap(), "--yes"]);
+    assert!(applied.status.success(), "{applied:?}");
+    drop(stuck);
+    let blob = xoauth2(ANN, &gate.token(ANN, APP));
+    let reply = Imap::connect(&gate).command(&format!("AUTHENTICATE XOAUTH2 {blob}"));
+    assert!(reply.status.starts_with("NO [CONTACTADMIN] "), "{}", reply.status);
+}
+
+#[test]
 fn sigterm_is_heard_while_another_process_is_about_to_take_over() {
     let line = [&[b'x'; 76][..], b"\r\n"].concat();
     for (name, limits) in [("sessions end", "drain_s = 4\n"), ("the other one begins", "")] {
