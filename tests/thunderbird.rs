@@ -75,9 +75,12 @@ fn letter(subject: &str) -> Vec<u8> {
 
 #[test]
 fn thunderbird_signs_in_by_what_the_gateway_hands_out_reads_mail_and_hears_when_that_ends() {
-    if !thunderbird::have() || !program::have("node:oidc-provider") {
-        return;
+    if thunderbird::have() && program::have("node:oidc-provider") {
+        thunderbird::using(first_day);
     }
+}
+
+fn first_day() {
     let mut provider = Provider::start();
     let gate = gate(provider.table(), "");
     gate.deliver(ANN, &letter("first letter"));
@@ -137,9 +140,12 @@ fn thunderbird_signs_in_by_what_the_gateway_hands_out_reads_mail_and_hears_when_
 
 #[test]
 fn an_add_on_whose_settings_changed_updates_itself() {
-    if !thunderbird::have() {
-        return;
+    if thunderbird::have() {
+        thunderbird::using(update);
     }
+}
+
+fn update() {
     let issuer =
         "[[issuer]]\nurl = \"https://id.example.com\"\naudience = [\"portcullis\"]\njwks_file = \"jwks.json\"\n";
     let endpoints = "authorization_endpoint = \"https://id.example.com/authorize\"\n\
@@ -181,9 +187,12 @@ fn has(all: &[Stored], folder: &str, subject: &str) -> bool {
 
 #[test]
 fn thunderbird_reads_flags_copies_moves_deletes_and_searches_a_mailbox_of_hundreds() {
-    if !thunderbird::have() || !program::have("node:oidc-provider") {
-        return;
+    if thunderbird::have() && program::have("node:oidc-provider") {
+        thunderbird::using(daily_work);
     }
+}
+
+fn daily_work() {
     let mut provider = Provider::start();
     let gate = gate(provider.table(), "");
     Imap::connect(&gate).xoauth2(ANN, &provider.token(ANN)); // the first sign-in makes Sent and the others

@@ -489,9 +489,7 @@ fn the_last_words_of_a_server_that_listens_no_more_reach_the_peer() {
 #[test]
 fn who_has_to_leave_in_the_middle_of_an_answer_that_never_ends_leaves_for_that_reason() {
     let off = POLICY.replace("imap = \"any\"", "imap = \"off\"").replace("pop = \"any\"", "pop = \"off\"");
-    let ways: [(&str, &dyn Fn(&Gate)); 2] =
-        [("policy_service_off: ", &|gate| gate.set_policy(&off)), ("shutdown: ", &|gate| gate.signal("TERM"))];
-    for (reason, end) in ways {
+    for reason in ["policy_service_off: ", "shutdown: "] {
         let stage = Stage::set("");
         stage.plays(|it| {
             it.lets_in()?;
@@ -503,7 +501,11 @@ fn who_has_to_leave_in_the_middle_of_an_answer_that_never_ends_leaves_for_that_r
         assert_eq!(imap.wire.line(), "* 1 FETCH (BODY[] {1000}");
         assert_eq!(pop.wire.line(), "+OK");
         let began = Instant::now();
-        end(&stage.gate);
+        if reason == "shutdown: " {
+            stage.gate.signal("TERM");
+        } else {
+            stage.gate.set_policy(&off);
+        }
         assert_eq!(String::from_utf8(imap.wire.rest()).unwrap(), "half of it");
         assert_eq!(String::from_utf8(pop.wire.rest()).unwrap(), "half of it\r\n");
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());

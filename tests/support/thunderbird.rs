@@ -4,9 +4,11 @@
 //! Source of the protocol: Firefox source docs, remote/marionette/doc/Protocol.md.
 
 use std::{
+    cell::Cell,
     fs,
     io::{Read, Write},
     net::TcpStream,
+    panic::{self, AssertUnwindSafe},
     process::{Child, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -53,6 +55,23 @@ pub struct Thunderbird {
     home: Option<Home>,
     /// What it does with each command: `tests/clients/thunderbird.js`.
     commands: String,
+}
+
+thread_local! {
+    /// How the last Thunderbird of this test ended, where it did so by itself.
+    static ENDED: Cell<Option<ExitStatus>> = const { Cell::new(None) };
+}
+
+/// Runs a test that uses Thunderbird. Where that ended by itself in the middle, which it does now and then without a screen
+/// (in its windows, whatever the server did), the test begins anew; the third time it has failed.
+pub fn using(test: impl Fn()) {
+    for _ in 0..2 {
+        ENDED.set(None);
+        let Err(fault) = panic::catch_unwind(AssertUnwindSafe(&test)) else { return };
+        let Some(status) = ENDED.get() else { panic::resume_unwind(fault) };
+        eprintln!("Thunderbird ended ({status}): from the beginning");
+    }
+    test();
 }
 
 /// Whether this machine has what it takes.
@@ -216,6 +235,11 @@ impl Thunderbird {
 
 impl Drop for Thunderbird {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Its end may come a moment after that of its connections.
+            std::thread::sleep(Duration::from_millis(500));
+            ENDED.set(self.child.try_wait().ok().flatten());
+        }
         program::end_group(self.child.id());
         let _ = self.child.wait();
     }
