@@ -293,6 +293,22 @@ fn a_session_in_the_middle_of_an_append_ends_within_a_second_and_keeps_nothing()
 }
 
 #[test]
+fn a_peer_that_goes_on_sending_its_message_is_rid_of_the_connection_soon_after_the_change() {
+    let gate = gate();
+    let mut imap = gate.imap(FAY, APP);
+    imap.send("APPEND INBOX {1000000}");
+    assert!(imap.wire.line().starts_with('+'));
+    gate.set_policy(&policy("\"off\"", "\"any\"", ""));
+    let saved = Instant::now();
+    let is_cut = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        imap.wire.send_until_stuck(&[b'x'; 1000], 1)
+    });
+    // The BYE within a second; then what crosses with it is thrown away for half a second.
+    assert!(is_cut && saved.elapsed() < AT_MOST + Duration::from_secs(1), "{is_cut}, {:?}", saved.elapsed());
+}
+
+#[test]
 fn a_login_that_races_the_change_loses() {
     let gate = gate();
     let token = gate.token(FAY, APP);

@@ -175,8 +175,8 @@ fn long_letter(number: usize) -> Vec<u8> {
     text
 }
 
-/// Waits until Thunderbird knows that the server did what was asked of the inbox. It shows a copy or a move at once, tells the server half
-/// a second later, and forgets what it is asked between then and the server's answer.
+/// Waits until Thunderbird knows that the server did what was asked of the inbox. It shows a copy or a move at once, tells the
+/// server half a second later, and forgets what it is asked between then and the server's answer.
 fn all_told(thunderbird: &mut Thunderbird) {
     thunderbird.until("everything is told", "hasMoreToTell", json!(["Inbox"]), |more| more == false);
 }

@@ -54,9 +54,7 @@ pub(super) async fn run(dialogue: &mut impl Dialogue, spot: Spot, deadline: Inst
     if dialogue.link().wire.at_boundary() {
         dialogue.say_goodbye(&ending);
     }
-    // Whoever said goodbye should send nothing more that could cross with our answer.
-    let linger = !matches!(ending, Ending::Logout);
-    dialogue.link().wire.close(ending.patience(), linger).await;
+    dialogue.link().wire.close(ending.patience(), ending.linger()).await;
 }
 
 async fn arrive<D: Dialogue>(

@@ -47,6 +47,10 @@ impl From<io::Error> for Ending {
 const AT_ONCE: Duration = Duration::from_millis(300);
 /// The same where nothing hurries: a slow peer gets the end of what it asked for.
 const AT_LEISURE: Duration = Duration::from_secs(10);
+/// How long the peer may take to close its side after we closed ours.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+/// The same where nothing hurries and it is still sending.
+const LINGER_AT_LEISURE: Duration = Duration::from_secs(3);
 
 impl Ending {
     /// The word in the log and the audit row.
@@ -75,6 +79,16 @@ impl Ending {
             }
             Self::Gone(_) | Self::Broken(_) => Duration::ZERO,
             Self::Fallen | Self::Drain | Self::Evicted | Self::Panicked => AT_ONCE,
+        }
+    }
+
+    /// How long the peer may go on sending afterwards, so that it reads the last line behind a message it is in the middle of.
+    pub(super) fn linger(&self) -> Duration {
+        match self {
+            // Whoever said goodbye should send nothing more that could cross with our answer.
+            Self::Logout => Duration::ZERO,
+            _ if self.patience() == AT_LEISURE => LINGER_AT_LEISURE,
+            _ => LINGER,
         }
     }
 

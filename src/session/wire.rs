@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{Ending, Limits};
+use super::{Ending, Limits, ending::LINGER};
 use crate::gate::Seat;
 use crate::imap::compress::{Deflater, Inflater};
 
@@ -35,10 +35,6 @@ const IDLE_CAPACITY: usize = 2 * 1024;
 const READ_ROOM: usize = 4 * 1024;
 /// A compressed session that is silent for so long gives back what it can.
 const REST: Duration = Duration::from_millis(500);
-/// How long the peer may say nothing after we closed our side and before it closes its own.
-const LINGER: Duration = Duration::from_millis(500);
-/// How long it may go on sending then: who is in the middle of a message reads our last line behind it.
-const LINGER_MOST: Duration = Duration::from_secs(3);
 
 /// One peer's TLS stream with its output buffer.
 pub(super) struct Wire {
@@ -302,9 +298,9 @@ impl Wire {
         }
     }
 
-    /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once. With `linger`, or
-    /// where something is unread, what the peer still sends is thrown away for a moment.
-    pub(super) async fn close(&mut self, limit: Duration, linger: bool) {
+    /// Sends what is left and says goodbye to TLS and TCP, within `limit`; zero drops everything at once. For
+    /// `linger` at most, and where something is unread for a moment at least, what the peer still sends is thrown away.
+    pub(super) async fn close(&mut self, limit: Duration, linger: Duration) {
         if limit.is_zero() {
             return;
         }
@@ -332,9 +328,9 @@ impl Wire {
         // A socket closed on bytes that nobody read resets the connection, and a reset may reach the peer's program
         // before it has read our last line: so what it still sends (half a message, more commands) is thrown away.
         let (tcp, _) = self.stream.get_mut();
-        if linger || tcp.try_read(&mut [0; 64]).is_ok_and(|count| count > 0) {
+        if !linger.is_zero() || tcp.try_read(&mut [0; 64]).is_ok_and(|count| count > 0) {
             let mut scrap = vec![0; READ_ROOM];
-            let _ = timeout(LINGER_MOST, async {
+            let _ = timeout(linger.max(LINGER), async {
                 while within(LINGER, tcp.read(&mut scrap)).await? > 0 {}
                 io::Result::Ok(())
             })
