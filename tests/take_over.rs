@@ -72,6 +72,15 @@ fn shut_policy(gate: &Gate) {
     fs::write(gate.dir().join("shut.toml"), shut).unwrap();
 }
 
+/// A session in a mailbox with one message, larger than all that may be on its way to a peer that takes nothing.
+fn before_large(gate: &Gate) -> Imap {
+    let line = [&[b'x'; 76][..], b"\r\n"].concat();
+    gate.deliver(ANN, &[message("large"), line.repeat(400_000)].concat());
+    let mut imap = gate.imap(ANN, APP);
+    imap.ok("SELECT INBOX");
+    imap
+}
+
 /// Where the process that serves can be asked.
 fn socket(gate: &Gate) -> PathBuf {
     let entries = fs::read_dir(gate.dir().join("data")).unwrap().map(|entry| entry.unwrap().path());
@@ -341,10 +350,7 @@ fn a_process_that_dies_before_it_serves_gives_everything_back() {
 #[test]
 fn a_new_process_that_is_killed_while_the_old_one_ends_its_sessions_changes_nothing_for_others() {
     let gate = gate("drain_s = 4\n", vec![]);
-    let line = [&[b'x'; 76][..], b"\r\n"].concat();
-    gate.deliver(ANN, &[message("large"), line.repeat(400_000)].concat());
-    let mut stuck = gate.imap(ANN, APP);
-    stuck.ok("SELECT INBOX");
+    let mut stuck = before_large(&gate);
     stuck.send("FETCH 1 BODY[]");
     let (mut new, _hear) = run(&mut support::program(), gate.dir(), &["--take-over"], &[]);
     gate.wait_for_log("another process takes over");
@@ -360,10 +366,7 @@ fn a_new_process_that_is_killed_while_the_old_one_ends_its_sessions_changes_noth
 #[test]
 fn what_is_changed_while_a_new_process_waits_is_in_force_when_it_opens() {
     let gate = gate("drain_s = 20\n", vec![]);
-    let line = [&[b'x'; 76][..], b"\r\n"].concat();
-    gate.deliver(ANN, &[message("large"), line.repeat(400_000)].concat());
-    let mut stuck = gate.imap(ANN, APP);
-    stuck.ok("SELECT INBOX");
+    let mut stuck = before_large(&gate);
     stuck.send("FETCH 1 BODY[]");
     let (_new, _hear) = run(&mut support::program(), gate.dir(), &["--take-over"], &[]);
     // The new process has read the policy by now; the peer that takes nothing keeps it waiting.
@@ -380,12 +383,9 @@ fn what_is_changed_while_a_new_process_waits_is_in_force_when_it_opens() {
 
 #[test]
 fn sigterm_is_heard_while_another_process_is_about_to_take_over() {
-    let line = [&[b'x'; 76][..], b"\r\n"].concat();
     for (name, limits) in [("sessions end", "drain_s = 4\n"), ("the other one begins", "")] {
         let mut gate = gate(limits, vec![]);
-        gate.deliver(ANN, &[message("large"), line.repeat(400_000)].concat());
-        let mut stuck = gate.imap(ANN, APP);
-        stuck.ok("SELECT INBOX");
+        let mut stuck = before_large(&gate);
         let mut heir = Heir::ask(&gate);
         if limits.is_empty() {
             heir.say("give up");
