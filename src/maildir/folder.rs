@@ -130,7 +130,7 @@ impl Folder {
             }),
             writer: Arc::default(),
             version: watch::Sender::new(0),
-            used: AtomicU64::new(0),
+            used: AtomicU64::new(now_s().cast_unsigned()),
             views: AtomicUsize::new(0),
             waiting: Mutex::default(),
             leaving: AtomicBool::new(false),

@@ -231,6 +231,17 @@ impl Insight for Length {
     }
 }
 
+#[tokio::test]
+async fn a_folder_that_was_just_loaded_is_not_put_away_though_nobody_asked_it_yet() {
+    let world = World::new().await;
+    let view = world.inbox().await;
+    let shared = view.folder.shared.upgrade().unwrap();
+    let fresh = Arc::new(folder::Folder::new(&shared, view.folder.spot()));
+    fresh.exclusively("testing", |_| Ok(())).await.unwrap();
+    fresh.put_away(Duration::from_secs(20));
+    assert!(fresh.is_loaded());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_put_away_while_messages_are_looked_into() {
     let world = World::new().await;
